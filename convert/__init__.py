@@ -1,0 +1,40 @@
+"""densenet-convert: turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
+
+    read_checkpoint -> identify_layout -> rename_tensors -> load_model
+        -> load_reference, verify_model -> write_folder
+
+``pipeline`` composes these steps; ``records`` holds what passes between them.
+Importing this package loads no torch: the public names are imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import ConvertError, ParityError
+    from .pipeline import convert, convert_torchvision, verify
+    from .records import Verified, Written
+
+_HOMES = {
+    "ConvertError": "errors",
+    "ParityError": "errors",
+    "Verified": "records",
+    "Written": "records",
+    "convert": "pipeline",
+    "convert_torchvision": "pipeline",
+    "verify": "pipeline",
+}
+
+__all__ = ["ConvertError", "ParityError", "Verified", "Written", "convert", "convert_torchvision", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

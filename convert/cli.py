@@ -1,0 +1,201 @@
+"""The command line: parses, calls the pipeline, prints.  Nothing imports this module."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+ARCHS = ("121", "161", "169", "201")
+PUBLISHED = "IMAGENET1K_V1"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def shared_options(command: Command) -> Command:
+    """The options that every command has."""
+    options = [
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="auto|cpu|cuda[:N]",
+            help="Where the proof runs. auto is a GPU where there is one.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
+        click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="densenet-convert")
+def main() -> None:
+    """Turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
+
+    Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
+    """
+
+
+@main.command()
+@click.option(
+    "--arch",
+    "archs",
+    type=click.Choice([*ARCHS, "all"]),
+    multiple=True,
+    required=True,
+    help="Which DenseNet; can be repeated.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice([PUBLISHED, "random"]),
+    help=f"torchvision's own (the default, {PUBLISHED}), or random ones to try the tool with.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="What random weights are drawn from.  [default: 0]")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="A file at hand instead: torchvision's names of today or of 2017, any number of classes.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to write, or with several architectures their parent.  [default: densenet169 and so on]",
+)
+@click.option("--force", is_flag=True, help="Replace a folder that exists.")
+@shared_options
+@click.pass_context
+def torchvision(
+    context: click.Context,
+    archs: tuple[str, ...],
+    weights: str | None,
+    seed: int | None,
+    checkpoint: Path | None,
+    output: Path | None,
+    force: bool,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Convert torchvision's weights, verify them and write a folder.
+
+    \b
+    Examples:
+      densenet-convert torchvision --arch 169
+      densenet-convert torchvision --arch all --output converted
+      densenet-convert torchvision --arch 121 --checkpoint old.pth
+      densenet-convert torchvision --arch 169 --weights random
+    """
+    chosen = [arch for arch in ARCHS if arch in archs or "all" in archs]
+    if checkpoint and (weights or len(chosen) > 1):
+        raise click.UsageError("--checkpoint goes with one --arch and without --weights.")
+    if seed is not None and weights != "random":
+        raise click.UsageError("--seed goes with --weights random.")
+    folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
+
+    def convert(arch: str) -> Any:
+        from densenet_convert.pipeline import convert_torchvision
+
+        written = convert_torchvision(
+            arch,
+            weights=weights or PUBLISHED,
+            seed=seed or 0,
+            checkpoint=checkpoint,
+            output=folders[arch],
+            device=device,
+            force=force,
+            progress=not quiet and sys.stderr.isatty(),
+        )
+        return written.receipt
+
+    jobs = [(str(folders[arch]), convert, arch) for arch in chosen]
+    context.exit(_run(jobs, "converted", as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint that was converted.")
+@shared_options
+@click.pass_context
+def verify(
+    context: click.Context,
+    folder: Path,
+    source: Path | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Repeat the proof of a converted FOLDER, against its source where that is given.
+
+    \b
+    Examples:
+      densenet-convert verify densenet169
+      densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
+    """
+
+    def repeat(_: str) -> Any:
+        from densenet_convert.folder import open_folder
+        from densenet_convert.pipeline import verify
+        from densenet_convert.receipt import describe_proof
+
+        verified = verify(folder, source=source, device=device)
+        return {**open_folder(folder).receipt, "verification": describe_proof(verified.proof)}
+
+    job = (str(folder), repeat, str(folder))
+    context.exit(_run([job], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+def _folder(arch: str, output: Path | None, *, several: bool) -> Path:
+    name = f"densenet{arch}"
+    if output is None:
+        return Path(name)
+    return output / name if several else output
+
+
+def _run(
+    jobs: list[tuple[str, Callable[[str], Any], str]], status: str, *, as_json: bool, quiet: bool, verbose: bool
+) -> int:
+    """Runs each job, prints what came of it, and returns the highest exit code."""
+    from densenet_convert import summary
+    from densenet_convert.errors import ConvertError
+
+    # A process that ends soon: collecting its cycles costs more than it frees.
+    gc.disable()
+    documents: list[dict[str, Any]] = []
+    code = 0
+    for folder, job, argument in _progress(jobs, quiet=quiet, verbose=verbose):
+        try:
+            receipt = job(argument)
+        except ConvertError as error:
+            code = max(code, error.exit_code)
+            documents.append(summary.error_as_json(error, folder=folder))
+            click.echo(f"error: {error}", err=True)
+        else:
+            documents.append(summary.as_json(receipt, status=status, folder=folder))
+            if not as_json and not quiet:
+                click.echo(f"{folder}: {status}\n{summary.as_text(receipt)}")
+    if as_json:
+        many = {"schema_version": summary.SCHEMA_VERSION, "conversions": documents}
+        click.echo(json.dumps(documents[0] if len(jobs) == 1 else many, indent=2))
+    return code
+
+
+def _progress(jobs: list[Any], *, quiet: bool, verbose: bool) -> Iterable[Any]:
+    """The jobs, with a bar on a terminal and the log's lines on stderr where they were asked for."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
+    if quiet or verbose or len(jobs) == 1 or not sys.stderr.isatty():
+        return jobs
+    from tqdm import tqdm
+
+    return tqdm(jobs, unit="network", leave=False)

@@ -1,0 +1,74 @@
+"""Everything that can go wrong, as one tree.
+
+ConvertError                the root; the command line prints its message and exits with ``exit_code``
+|- ReadError                the source can't be read as a checkpoint
+|- WeightsUnavailableError  the weights asked for can't be had
+|- LayoutError              no layout explains the names, or more than one does
+|- ArchitectureError        the tensors are not those of the network that was asked for
+|- ValueRangeError          a tensor holds values that no trained network has
+|- DeviceError              the device asked for is not there
+|- FolderError              a folder can't be written, or disagrees with its receipt
+`- ParityError              the converted network is not the reference's function (exit code 3)
+
+A message says where, what was expected, what was found, and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+class ConvertError(Exception):
+    """The root of all errors that are raised on purpose."""
+
+    exit_code = 1
+
+
+class ReadError(ConvertError):
+    """The source can't be read as a checkpoint."""
+
+
+class WeightsUnavailableError(ConvertError):
+    """The weights asked for can't be had; others are never put in their place."""
+
+
+class LayoutError(ConvertError):
+    """No layout explains every name, or more than one does."""
+
+
+class ArchitectureError(ConvertError):
+    """A tensor is missing, unexpected or of another shape than the network's."""
+
+
+class ValueRangeError(ConvertError):
+    """A tensor holds values, or has a dtype, that no trained network has."""
+
+
+class DeviceError(ConvertError):
+    """The device asked for is not there."""
+
+
+class FolderError(ConvertError):
+    """A folder can't be written, or its files and its receipt disagree."""
+
+
+class ParityError(ConvertError):
+    """The converted network and the reference differ.
+
+    Attributes:
+        where: canonical name of the first tensor or layer that differs.
+        largest: largest absolute difference there.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, where: str, largest: float) -> None:
+        super().__init__(message)
+        self.where = where
+        self.largest = largest
+
+
+def some(names: Collection[str], limit: int = 3) -> str:
+    """The first few names, and how many more there are: ``"a, b, c and 4 more"``."""
+    shown = ", ".join(list(names)[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"

@@ -1,0 +1,138 @@
+"""What a folder of ours holds, and whether its files and its receipt agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import config_file, receipt
+from .errors import FolderError
+from .records import Checkpoint, Written
+from .tensors import dtype_name, tensor_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+METADATA = {"format": "pt"}
+FILES = (WEIGHTS, config_file.FILE_NAME)
+# What the Hub's client and server add to a folder.
+ADDED_BY_HUB = (".gitattributes", ".cache")
+CHUNK = 1 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_folder(folder: Path) -> Written:
+    """Opens a folder that this converter wrote, once every byte of it agrees with its receipt.
+
+    Raises:
+        FolderError: a file is missing, was added or was changed, or the receipt was.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is no folder. Name one that densenet-convert wrote.")
+    path = folder / receipt.FILE_NAME
+    try:
+        content = receipt.unseal(path.read_bytes().decode())
+        problems = _disagreements(folder, content)
+    except FileNotFoundError as error:
+        raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path} can't be read: {error}.") from error
+    except FolderError as error:
+        raise FolderError(f"{folder}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}.") from error
+    if problems:
+        raise FolderError(
+            f"{folder} disagrees with its {receipt.FILE_NAME}: {'; '.join(problems[:3])}. "
+            "Convert again, or get the folder again from where it came from."
+        )
+    return Written(folder, content)
+
+
+def recover_checkpoint(written: Written) -> Checkpoint:
+    """The source's tensors under the source's names, rebuilt from the folder and its trail.
+
+    What was dropped is not among them.
+    """
+    tensors = read_tensors(written.folder)
+    source = written.receipt["source"]
+    return Checkpoint(
+        tensors={
+            entry["source_name"]: tensors[entry["name"]]
+            for entry in written.receipt["tensors"]
+            if entry["source_name"] is not None
+        },
+        **{key: source[key] for key in ("sha256", "size", "format", "origin", "seed")},
+    )
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of model.safetensors.
+
+    Raises:
+        FolderError: it is no safetensors file, or holds other metadata than ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            if file.metadata() != METADATA:
+                raise FolderError(f"{path} has metadata {file.metadata()}, expected {METADATA}.")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        raise FolderError(f"{path} is no sound safetensors file: {error}.") from error
+
+
+def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
+    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, *ADDED_BY_HUB}
+    expected = content["files"]
+    problems = [f"{name} is missing" for name in FILES if name not in expected]
+    problems += [f"{name} is missing" for name in expected if name not in present]
+    problems += [f"{name} was added" for name in sorted(present) if name not in expected]
+    problems += [
+        f"{name} was changed (SHA-256 {found}, expected {digest})"
+        for name, digest in expected.items()
+        if name in present and (found := file_sha256(folder / name)) != digest
+    ]
+    if problems:
+        return problems
+    return _other_tensors(read_tensors(folder), content) + _other_config(folder, content)
+
+
+def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:
+    entries = {entry["name"]: entry for entry in content["tensors"]}
+    problems = [f"tensor {name} is not in {WEIGHTS}" for name in entries if name not in tensors]
+    problems += [f"tensor {name} is not in the receipt" for name in tensors if name not in entries]
+    for name, tensor in tensors.items():
+        found = {
+            "shape": list(tensor.shape),
+            "dtype": dtype_name(tensor),
+            "sha256": tensor_sha256(tensor),
+        }
+        problems += [
+            f"tensor {name} has {field} {value}, expected {entries[name][field]}"
+            for field, value in found.items()
+            if name in entries and entries[name][field] != value
+        ]
+    return problems
+
+
+def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
+    found = json.loads((folder / config_file.FILE_NAME).read_bytes())
+    return [
+        f"{config_file.FILE_NAME} has {name} {found.get(name)}, expected {content['config'][name]}"
+        for name in ("num_classes", *config_file.OWN_FIELDS)
+        if found.get(name) != content["config"][name]
+    ]

@@ -1,0 +1,1 @@
+"""Formats: how bytes become named tensors, and how tensors become bytes.  Needs no torch."""

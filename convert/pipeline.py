@@ -1,0 +1,202 @@
+"""Composes the steps; each public function is one flow from a source to a result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from densenet_convert.densenet import ARCHITECTURES
+
+from .devices import choose_device
+from .download import download
+from .errors import ArchitectureError, FolderError, WeightsUnavailableError
+from .folder import open_folder, recover_checkpoint
+from .identify import identify_layout
+from .layouts import LAYOUTS
+from .load import choose_config, load_model
+from .random_weights import random_checkpoint
+from .read import read_checkpoint
+from .receipt import describe_conversion
+from .records import Checkpoint, Renamed, Verified, Written
+from .rename import rename_tensors
+from .write import check_target, write_folder
+
+if TYPE_CHECKING:
+    import os
+
+    from densenet_convert.densenet import DenseNetConfig
+
+PUBLISHED = "IMAGENET1K_V1"
+RANDOM = "random"
+
+log = logging.getLogger("densenet_convert")
+
+
+def convert(
+    source: str | os.PathLike[str], output: str | os.PathLike[str], *, device: str = "auto", force: bool = False
+) -> Written:
+    """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
+
+    The layout is identified by its names and the architecture by its shapes.
+
+    Args:
+        source: a file that ``torch.save`` wrote: a state dict in a layout of ``LAYOUTS``.
+        output: is created; an existing folder is left alone without ``force``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
+        force: replace ``output`` where it exists.
+
+    Raises:
+        ConvertError: one of its subclasses says what is wrong; nothing was written.
+    """
+    check_target(Path(output), force=force)
+    return _convert(lambda: _read_file(Path(source)), Path(output), None, device, force)
+
+
+def convert_torchvision(
+    arch: str | int,
+    *,
+    weights: str = PUBLISHED,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    force: bool = False,
+    progress: bool = False,
+) -> Written:
+    """Converts one of torchvision's four networks, proves the result and writes it.
+
+    Args:
+        arch: 121, 161, 169 or 201, with or without ``"densenet"`` before it.
+        weights: ``"IMAGENET1K_V1"``, from torch's hub cache or by a download into it, or
+            ``"random"``.
+        seed: what random weights are drawn from, 0 or more.
+        checkpoint: a file at hand, in torchvision's names of today or of 2017; then
+            ``weights`` is not looked at.
+        output: is created; ``densenet169`` and so on in the working folder by default.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
+        force: replace ``output`` where it exists.
+        progress: draw a bar on stderr while downloading.
+
+    Raises:
+        ConvertError: one of its subclasses says what is wrong; nothing was written.
+    """
+    name = f"densenet{str(arch).removeprefix('densenet')}"
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
+    folder = Path(name if output is None else output)
+    check_target(folder, force=force)
+
+    def read() -> Checkpoint:
+        if checkpoint is not None:
+            return _read_file(Path(checkpoint))
+        if weights == RANDOM:
+            return _read_random(name, seed)
+        return _read_published(name, weights, progress)
+
+    return _convert(read, folder, name, device, force)
+
+
+def verify(
+    folder: str | os.PathLike[str], *, source: str | os.PathLike[str] | None = None, device: str = "auto"
+) -> Verified:
+    """Repeats the proof of a folder that was converted, against its source where that is given.
+
+    Without the source, its tensors are rebuilt from the folder under the source's names;
+    what was dropped from it is then not proven again.
+
+    Raises:
+        FolderError: a file is missing, was added or was changed, or ``source`` is not what
+            the receipt names.
+        ParityError: the network is not the reference's function.
+    """
+    chosen = choose_device(device)
+    written = open_folder(Path(folder))
+    log.info("%s: every byte agrees with the receipt", folder)
+    checkpoint = recover_checkpoint(written) if source is None else _read_source(Path(source), written)
+    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
+    config = choose_config(renamed)
+    _check_receipt(renamed, config, written)
+    return _verify(renamed, config, chosen)
+
+
+def _convert(
+    read: Callable[[], Checkpoint], folder: Path, architecture: str | None, device: str, force: bool
+) -> Written:
+    chosen = choose_device(device)
+    checkpoint = read()
+    log.info("read %d tensors, %s, sha256 %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
+    layout = identify_layout(checkpoint.tensors, LAYOUTS)
+    renamed = rename_tensors(checkpoint, layout)
+    config = choose_config(renamed, architecture)
+    log.info("layout %s, %s", layout.name, config)
+    written = write_folder(_verify(renamed, config, chosen), folder, force=force)
+    log.info("wrote %s", folder)
+    return written
+
+
+def _verify(renamed: Renamed, config: DenseNetConfig, device: Any) -> Verified:
+    from .proof.references import load_reference
+    from .proof.verification import verify_model
+
+    loaded = load_model(renamed, config)
+    reference = load_reference(renamed.checkpoint, renamed.layout, config)
+    log.info("verifying on %s against %s", device, reference.description)
+    return verify_model(loaded, reference, device)
+
+
+def _read_file(path: Path) -> Checkpoint:
+    """A file at hand; it is torchvision's own where its digest says so."""
+    from .proof.references import published_digits
+
+    checkpoint = read_checkpoint(path)
+    published = any(checkpoint.sha256.startswith(published_digits(name)) for name in ARCHITECTURES)
+    return replace(checkpoint, origin=PUBLISHED) if published else checkpoint
+
+
+def _read_published(architecture: str, weights: str, progress: bool) -> Checkpoint:
+    from .proof.references import published_digits, published_url
+
+    if weights != PUBLISHED:
+        raise WeightsUnavailableError(
+            f"There are no weights {weights!r} of {architecture}, expected {PUBLISHED} or {RANDOM}."
+        )
+    digits = published_digits(architecture)
+    path = download(published_url(architecture), digits, progress=progress)
+    return replace(read_checkpoint(path, digits=digits), origin=PUBLISHED)
+
+
+def _read_random(architecture: str, seed: int) -> Checkpoint:
+    """Random weights go through a file and the reader, as a download does."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"{architecture}-random-{seed}.pth")
+        path.write_bytes(random_checkpoint(architecture, seed))
+        return replace(read_checkpoint(path), origin=RANDOM, seed=seed)
+
+
+def _read_source(path: Path, written: Written) -> Checkpoint:
+    checkpoint = read_checkpoint(path)
+    claimed = written.receipt["source"]
+    if checkpoint.sha256 != claimed["sha256"]:
+        raise FolderError(
+            f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
+            f"the receipt names {claimed['sha256']}. Name the file that was converted."
+        )
+    return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
+
+
+def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written) -> None:
+    """Compares what the folder holds with what a conversion of the source gives today."""
+    today = describe_conversion(renamed, config)
+    for field in ("source", "config", "tensors", "dropped"):
+        found, expected = written.receipt[field], today[field]
+        if found != expected:
+            if isinstance(expected, list) and len(found) == len(expected):
+                found, expected = next((a, b) for a, b in zip(found, expected, strict=True) if a != b)
+            raise FolderError(
+                f"{written.folder} is not what a conversion of its source gives. Its receipt has under "
+                f"{field!r} {found}, expected {expected}."
+            )

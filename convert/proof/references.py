@@ -1,0 +1,130 @@
+"""Step 5: the source library's own network, built without the converter's renaming."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torchvision
+from torch.overrides import TorchFunctionMode
+
+from densenet_convert.densenet import DenseNetConfig, architecture_of
+
+from ..errors import ParityError
+from ..layout import Layout
+from ..records import Checkpoint, Reference
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def published_url(architecture: str) -> str:
+    """Where torchvision serves its ImageNet weights of, say, ``"densenet169"``."""
+    return cast(str, torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url)
+
+
+def published_digits(architecture: str) -> str:
+    """The digits with which the SHA-256 of that file begins, as its name states them."""
+    match = re.search(r"-([a-f0-9]{8,})\.", published_url(architecture))
+    assert match is not None  # torch.hub's convention for the names of weight files
+    return match[1]
+
+
+def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> Reference:
+    """torchvision's own loader where it takes the source, else its modules under the source's names.
+
+    Either way the network is given the source's untouched tensors under the source's
+    names, in eval mode on the CPU.  Weights in half precision are held as float32,
+    exactly.
+    """
+    if _own_loader_takes(checkpoint, config):
+        network, description = _through_own_loader(checkpoint, config), "torchvision's own loader"
+    else:
+        network, description = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
+    if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
+        network.float()
+    return Reference(network.eval(), f"{description}, torchvision {torchvision.__version__}")
+
+
+def _dtype(checkpoint: Checkpoint) -> torch.dtype:
+    return next(tensor.dtype for tensor in checkpoint.tensors.values() if tensor.dtype.is_floating_point)
+
+
+def _own_loader_takes(checkpoint: Checkpoint, config: DenseNetConfig) -> bool:
+    # Its regex leaves a dotted num_batches_tracked behind, and it loads into float32.
+    dotted_counter = re.compile(r".*\.norm\.[12]\.num_batches_tracked")
+    return (
+        architecture_of(config) is not None
+        and config.num_classes == 1000
+        and config.in_channels == 3
+        and _dtype(checkpoint) != torch.float64
+        and not any(map(dotted_counter.fullmatch, checkpoint.tensors))
+    )
+
+
+def _through_own_loader(checkpoint: Checkpoint, config: DenseNetConfig) -> nn.Module:
+    """Puts the tensors where torchvision looks for its download, and asks it for the network.
+
+    The loader runs code from some files, so it gets one that was saved here: in the zip
+    format, for it takes what looks like a zip of one member for something to unpack.
+    """
+    architecture = architecture_of(config) or ""
+    with TemporaryDirectory() as hub:
+        file = Path(hub, "checkpoints", published_url(architecture).rpartition("/")[2])
+        file.parent.mkdir()
+        # Under the plain dict there is no _metadata, as in torchvision's files.
+        torch.save(dict(checkpoint.tensors), file)
+        with _hub_folder(hub), _NothingDrawn():
+            return cast(
+                "nn.Module", torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False)
+            )
+
+
+def _through_tree(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> nn.Module:
+    module, _, function = layout.reference.partition(":")
+    network: nn.Module = getattr(import_module(module), function)(config)
+    try:
+        network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
+    except RuntimeError as error:
+        raise ParityError(
+            f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
+            f"without an objection: {error}",
+            where=layout.name,
+            largest=float("inf"),
+        ) from error
+    return network
+
+
+@contextmanager
+def _hub_folder(folder: str) -> Iterator[None]:
+    """Points torchvision's loader at ``folder``, and forbids it to unpickle more than tensors."""
+    key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    hub, forced = torch.hub.get_dir(), os.environ.get(key)
+    torch.hub.set_dir(folder)
+    os.environ[key] = "1"
+    try:
+        yield
+    finally:
+        torch.hub.set_dir(hub)
+        if forced is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = forced
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Skips the random initial values, which the strict load that follows overwrites."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))

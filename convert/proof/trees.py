@@ -1,0 +1,65 @@
+"""torchvision's own modules, hung in trees that bear a source's names.
+
+A layout names one of these functions.  Each returns a network on the meta device,
+into which the source's untouched tensors are loaded strictly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from densenet_convert.densenet import DenseNetConfig
+
+
+def tree_of_today(config: DenseNetConfig) -> nn.Module:
+    """torchvision's DenseNet as it is, with the input, the head and the epsilon of ``config``."""
+    with torch.device("meta"):
+        network = torchvision.models.DenseNet(
+            growth_rate=config.growth_rate,
+            block_config=config.block_config,
+            num_init_features=config.num_init_features,
+            bn_size=config.bn_size,
+            drop_rate=config.drop_rate,
+            num_classes=config.num_classes,
+        )
+        if config.in_channels != 3:
+            network.features.conv0 = nn.Conv2d(
+                config.in_channels, config.num_init_features, 7, stride=2, padding=3, bias=False
+            )
+    if not config.num_classes:
+        network.classifier = nn.Identity()
+    return cast(nn.Module, network)
+
+
+def tree_of_2017(config: DenseNetConfig) -> nn.Module:
+    """The same, each dense layer hung as torchvision 0.2 had it: ``norm.1``, ``conv.1``, ``norm.2``, ``conv.2``.
+
+    Source: ``_DenseLayer`` in ``torchvision/models/densenet.py`` of torchvision 0.2.2,
+    a sequence of norm.1, relu.1, conv.1, norm.2, relu.2, conv.2.
+    """
+    network = tree_of_today(config)
+    for block in network.get_submodule("features").children():
+        if isinstance(block, nn.ModuleDict):
+            for name, layer in list(block.items()):
+                block[name] = _LayerOf2017(layer)
+    return network
+
+
+class _LayerOf2017(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        norm1, relu1, conv1, norm2, relu2, conv2 = layer.children()
+        self.norm = nn.ModuleDict({"1": norm1, "2": norm2})
+        self.relu = nn.ModuleDict({"1": relu1, "2": relu2})
+        self.conv = nn.ModuleDict({"1": conv1, "2": conv2})
+
+    def forward(self, features: list[Tensor] | Tensor) -> Tensor:
+        x = torch.cat([features] if isinstance(features, Tensor) else features, 1)
+        for step in ("1", "2"):
+            x = self.conv[step](self.relu[step](self.norm[step](x)))
+        return x

@@ -1,0 +1,125 @@
+"""conversion.json: what was converted, from what, and what was verified.
+
+Canonical JSON, so that equal receipts are equal bytes: keys sorted, two spaces of
+indent.  It ends with the digest of itself without that last line.  Of its fields only
+``verification`` depends on the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from densenet_convert.densenet import DenseNetConfig
+
+from .errors import FolderError
+from .records import Coverage, Proof, Renamed
+from .tensors import dtype_name, tensor_sha256
+
+SCHEMA_VERSION = 1
+FILE_NAME = "conversion.json"
+SEAL = "self_sha256"
+
+
+def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
+    """Everything but ``files`` and ``verification``: the same on every machine."""
+    source = renamed.checkpoint
+    source_names = renamed.source_names
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "converter": {"name": "densenet-convert", "version": version("densenet-convert")},
+        "source": {
+            "sha256": source.sha256,
+            "size": source.size,
+            "format": source.format,
+            "container": None,
+            "prefix": "",
+            "layout": renamed.layout.name,
+            "origin": source.origin,
+            "seed": source.seed,
+        },
+        "config": config_fields(config),
+        "tensors": [
+            {
+                "name": name,
+                "source_name": source_names[name],
+                "shape": list(renamed.tensors[name].shape),
+                "dtype": dtype_name(renamed.tensors[name]),
+                "sha256": tensor_sha256(renamed.tensors[name]),
+                "transform": None,
+            }
+            for name in config.tensor_shapes()
+        ],
+        "dropped": [{"source_name": name, "because": why} for name, why in renamed.dropped.items()],
+    }
+
+
+def describe_proof(proof: Proof) -> dict[str, Any]:
+    """The field ``verification``."""
+    return {
+        "device": proof.device,
+        "dtype": proof.dtype,
+        "reference": proof.reference,
+        "inputs": [{"mode": mode, "shape": list(shape)} for mode, shape in proof.inputs],
+        "compared": dict(proof.compared),
+        "largest_difference": dict(proof.largest),
+        "coverage": {
+            "parameters": _describe_coverage(proof.parameters),
+            "running_statistics": _describe_coverage(proof.statistics),
+        },
+        **proof.environment,
+    }
+
+
+def _describe_coverage(coverage: Coverage) -> dict[str, Any]:
+    name, share = coverage.least
+    return {"share": coverage.total, "least": {"name": name, "share": share}}
+
+
+def config_fields(config: DenseNetConfig) -> dict[str, Any]:
+    """The hyperparameters, as JSON holds them."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
+
+
+def config_from(fields: Mapping[str, Any]) -> DenseNetConfig:
+    """The inverse of ``config_fields``."""
+    return DenseNetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+
+
+def canonical_json(content: Mapping[str, Any]) -> str:
+    """Equal contents give equal text."""
+    return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def seal(receipt: Mapping[str, Any]) -> str:
+    """The text of conversion.json."""
+    body = canonical_json(receipt)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return body.removesuffix("\n}\n") + f',\n  "{SEAL}": "{digest}"\n}}\n'
+
+
+def unseal(text: str) -> dict[str, Any]:
+    """The receipt in ``text``.
+
+    Raises:
+        FolderError: it is no receipt, was changed, or is of a version not known here.
+    """
+    advice = "Get the folder again from where it came from, or convert again."
+    try:
+        receipt = json.loads(text)
+        claimed = receipt.pop(SEAL)
+        known = receipt["schema_version"] <= SCHEMA_VERSION
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FolderError(f"{FILE_NAME} is no receipt of this converter. {advice}") from error
+    if not known:
+        raise FolderError(
+            f"{FILE_NAME} has schema_version {receipt['schema_version']}, expected {SCHEMA_VERSION} or less. "
+            "Install a newer densenet-convert."
+        )
+    if seal(receipt) != text:
+        raise FolderError(f"{FILE_NAME} was changed: it no longer has the digest {claimed} of itself. {advice}")
+    return dict(receipt)

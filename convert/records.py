@@ -1,0 +1,159 @@
+"""The records that pass from step to step; each step takes one and returns the next.
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from densenet_convert.densenet import DenseNet, DenseNetConfig
+
+    from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors, as the source holds them.
+
+    Attributes:
+        tensors: tensors on the CPU under the source's own names, in its order.
+        sha256: digest of the whole file, hexadecimal.
+        size: length of the file in bytes.
+        format: how the bytes were turned into tensors, such as ``"torch-legacy"``.
+        origin: ``"IMAGENET1K_V1"``, ``"random"`` or ``"file"``.
+        seed: what random weights were drawn from; None for others.
+    """
+
+    tensors: Mapping[str, Tensor]
+    sha256: str
+    size: int
+    format: str
+    origin: str = "file"
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where one canonical tensor came from; ``source_name`` is None where it was written as zero."""
+
+    name: str
+    source_name: str | None
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """The same tensors under canonical names, and the trail that led there.
+
+    Attributes:
+        checkpoint: what was renamed.
+        layout: the table by which it was.
+        tensors: the checkpoint's own tensors, and zeros where it has none.
+        trail: one trace for each of ``tensors``.
+        dropped: reason for each source name that was left out.
+    """
+
+    checkpoint: Checkpoint
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    trail: tuple[Trace, ...]
+    dropped: Mapping[str, str]
+
+    @property
+    def source_names(self) -> dict[str, str | None]:
+        """The source's name of each canonical one, as the trail has it."""
+        return {trace.name: trace.source_name for trace in self.trail}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Our network with the renamed tensors in it, in eval mode; it shares their memory."""
+
+    renamed: Renamed
+    config: DenseNetConfig
+    model: DenseNet
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The source library's own network with the source's tensors, in eval mode.
+
+    Attributes:
+        network: built without the converter's renaming.
+        description: how it was built, such as ``"torchvision's own loader"``.
+    """
+
+    network: nn.Module
+    description: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The share of elements whose change would change a value that was compared.
+
+    Attributes:
+        shares: share for each tensor, by canonical name, between 0 and 1.
+        total: share of all elements of these tensors.
+    """
+
+    shares: Mapping[str, float]
+    total: float
+
+    @property
+    def least(self) -> tuple[str, float]:
+        """Name and share of the tensor that is seen least."""
+        return min(self.shares.items(), key=lambda item: item[1])
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, on what, and how far apart it was.
+
+    Attributes:
+        device: ``"cpu"``, or the GPU's name.
+        dtype: dtype of the computation, such as ``"float32"``.
+        reference: description of the reference.
+        inputs: mode (``"eval"`` or ``"train"``) and shape of each input.
+        compared: number of comparisons of each kind.
+        largest: largest absolute difference of each kind; the proof holds only at 0.
+        parameters: coverage of parameters, by the gradient of the logits.
+        statistics: coverage of running statistics, by the activations.
+        environment: versions and flags that the result depends on.
+    """
+
+    device: str
+    dtype: str
+    reference: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    compared: Mapping[str, int]
+    largest: Mapping[str, float]
+    parameters: Coverage
+    statistics: Coverage
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A network that was shown to be the reference's function.  Only this can be written."""
+
+    loaded: Loaded
+    proof: Proof
+
+
+@dataclass(frozen=True)
+class Written:
+    """A folder whose files agree with its receipt.  Only this can be published.
+
+    Attributes:
+        folder: where it is.
+        receipt: the content of its conversion.json.
+    """
+
+    folder: Path
+    receipt: Mapping[str, Any]

@@ -1,0 +1,134 @@
+"""Step 7: a verified network to a folder, read back and compared."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from . import config_file, receipt
+from .errors import FolderError, some
+from .folder import ADDED_BY_HUB, FILES, METADATA, WEIGHTS, file_sha256, read_tensors
+from .records import Renamed, Verified, Written
+from .replace import put_in_place, sync
+from .tensors import same_bits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OURS = (*FILES, receipt.FILE_NAME, "README.md", *ADDED_BY_HUB)
+
+
+def check_target(folder: Path, *, force: bool) -> None:
+    """Refuses a folder that must not be replaced.
+
+    Raises:
+        FolderError: it exists and ``force`` is off, or it holds what this converter did
+            not write.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not force:
+        raise FolderError(f"{folder} exists and is left alone. Name another --output, or replace it with --force.")
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is no folder, and --force replaces only folders. Name another --output.")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
+    if foreign:
+        raise FolderError(
+            f"{folder} holds what densenet-convert did not write, and --force would delete it: {some(foreign)}. "
+            "Name another --output."
+        )
+
+
+def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Written:
+    """Writes model.safetensors, config.json and conversion.json, all or nothing.
+
+    The weights are the checkpoint's own tensors, not the model's.  They are written
+    beside ``folder``, read back, compared to the bit and only then put in its place.
+
+    Args:
+        verified: what was proven; nothing else can be written.
+        folder: is created, with its parents.
+        force: replace ``folder`` where it exists.
+
+    Raises:
+        FolderError: it can't be written, or what was read back differs.
+    """
+    check_target(folder, force=force)
+    target = folder.resolve()
+    staging = target.parent / f".{target.name}.{uuid4().hex}.partial"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+        content = _write_files(verified, staging)
+        put_in_place(staging, target, last=receipt.FILE_NAME)
+    except OSError as error:
+        raise FolderError(
+            f"{folder} can't be written: {error.strerror or error}. What was there before is unchanged."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Written(folder, content)
+
+
+def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
+    renamed, config = verified.loaded.renamed, verified.loaded.config
+    text = receipt.canonical_json(config_file.config_file(config))
+    (folder / config_file.FILE_NAME).write_bytes(text.encode())
+    _write_weights(renamed, folder / WEIGHTS)
+    # safetensors makes its file private to the user; the folder's files share one mode.
+    shutil.copymode(folder / config_file.FILE_NAME, folder / WEIGHTS)
+    _read_back(renamed, folder)
+    content = {
+        **receipt.describe_conversion(renamed, config),
+        "files": {name: file_sha256(folder / name) for name in FILES},
+        "verification": receipt.describe_proof(verified.proof),
+    }
+    (folder / receipt.FILE_NAME).write_bytes(receipt.seal(content).encode())
+    for path in (*folder.iterdir(), folder):
+        sync(path)
+    return content
+
+
+def _write_weights(renamed: Renamed, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(_apart(renamed.tensors), path, metadata=METADATA)
+    except SafetensorError as error:  # a full disk, among others
+        raise OSError(str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that lie in order, each alone in its memory, as safetensors wants them."""
+    import torch
+
+    seen: set[int] = set()
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        apart[name] = tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
+    return apart
+
+
+def _read_back(renamed: Renamed, folder: Path) -> None:
+    import torch
+
+    tensors = read_tensors(folder)
+    changed = [trace.name for trace in renamed.trail if trace.name not in tensors]
+    for trace in renamed.trail:
+        if trace.name in tensors:
+            tensor = tensors[trace.name]
+            source = renamed.checkpoint.tensors[trace.source_name] if trace.source_name else None
+            if not same_bits(tensor, torch.zeros_like(tensor) if source is None else source):
+                changed.append(trace.name)
+    if changed or len(tensors) != len(renamed.trail):
+        raise FolderError(
+            f"{WEIGHTS} was read back and differs from what was written: {some(changed)}. "
+            "The disk or its file system is at fault; nothing was replaced."
+        )

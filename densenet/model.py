@@ -1,0 +1,165 @@
+"""The network, from the bottom up: dense layer, dense block, transition, DenseNet.
+
+Modules, names, order of construction and order of operations are torchvision's, so
+that names, initial values and results agree to the bit.  Shapes stand beside the
+lines: N batch, C channels that enter, k growth rate, H and W the sides there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .config import ARCHITECTURES, DenseNetConfig
+
+
+class DenseLayer(nn.Module):
+    """Bottleneck and 3x3 convolution; takes all earlier features, returns k new channels."""
+
+    def __init__(self, width: int, config: DenseNetConfig) -> None:
+        super().__init__()
+        bottleneck = config.bn_size * config.growth_rate
+        self.norm1 = nn.BatchNorm2d(width, eps=config.norm_eps)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv1 = nn.Conv2d(width, bottleneck, kernel_size=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(bottleneck, eps=config.norm_eps)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(bottleneck, config.growth_rate, kernel_size=3, padding=1, bias=False)
+        self.drop_rate = config.drop_rate
+        self.memory_efficient = config.memory_efficient
+
+    def bottleneck(self, *features: Tensor) -> Tensor:
+        concatenated = torch.cat(features, 1)  # [N, C, H, W]
+        return cast(Tensor, self.conv1(self.relu1(self.norm1(concatenated))))  # [N, bn_size * k, H, W]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        if self.memory_efficient and any(f.requires_grad for f in features):
+            narrow = checkpoint(self.bottleneck, *features, use_reentrant=False)
+        else:
+            narrow = self.bottleneck(*features)  # [N, bn_size * k, H, W]
+        new = cast(Tensor, self.conv2(self.relu2(self.norm2(narrow))))  # [N, k, H, W]
+        if self.drop_rate > 0:
+            new = F.dropout(new, p=self.drop_rate, training=self.training)
+        return new
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each of which sees the input and what every layer before it added."""
+
+    def __init__(self, layers: int, width: int, config: DenseNetConfig) -> None:
+        super().__init__()
+        for i in range(layers):
+            self.add_module(f"denselayer{i + 1}", DenseLayer(width + i * config.growth_rate, config))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]  # [N, C, H, W]
+        for layer in self.children():
+            features.append(layer(features))  # [N, k, H, W]
+        return torch.cat(features, 1)  # [N, C + layers * k, H, W]
+
+
+class Transition(nn.Sequential):
+    """Halves the channels by a 1x1 convolution and the sides by 2x2 pooling."""
+
+    def __init__(self, width: int, config: DenseNetConfig) -> None:
+        pool = nn.AvgPool2d if config.transition_pool == "avg" else nn.MaxPool2d
+        super().__init__(
+            OrderedDict(
+                norm=nn.BatchNorm2d(width, eps=config.norm_eps),
+                relu=nn.ReLU(inplace=True),
+                conv=nn.Conv2d(width, width // 2, kernel_size=1, bias=False),  # [N, C / 2, H, W]
+                pool=pool(kernel_size=2, stride=2),  # [N, C / 2, H // 2, W // 2]
+            )
+        )
+
+
+class DenseNet(nn.Module):
+    """DenseNet-BC (arXiv 1608.06993) with torchvision's names and initial values.
+
+    Args:
+        config: the hyperparameters; DenseNet-121 by default.
+
+    The input is ``[N, in_channels, H, W]``, at least 29 pixels a side for four blocks.
+    The output is ``[N, num_classes]`` logits, or with ``num_classes=0`` the pooled
+    features, ``[N, num_features]``.  Both have the dtype of the weights.
+    """
+
+    def __init__(self, config: DenseNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DenseNetConfig()
+        self.features = nn.Sequential(_stem(config))
+        last_block = len(config.block_config)
+        for block, (width, grown) in enumerate(config.block_widths(), start=1):
+            layers = config.block_config[block - 1]
+            self.features.add_module(f"denseblock{block}", DenseBlock(layers, width, config))
+            if block < last_block:
+                self.features.add_module(f"transition{block}", Transition(grown, config))
+        # torchvision numbers the last norm 5 whatever the number of blocks is.
+        self.features.add_module("norm5", nn.BatchNorm2d(config.num_features, eps=config.norm_eps))
+        self.classifier = (
+            nn.Linear(config.num_features, config.num_classes) if config.num_classes else nn.Identity()
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # He's initialisation for convolutions (arXiv 1502.01852), as torchvision does;
+        # a batch norm starts as 1 and 0, and a linear layer's weight as torch draws it.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.features(x), inplace=True)  # [N, num_features, H // 32, W // 32]
+        pooled = F.adaptive_avg_pool2d(features, (1, 1)).flatten(1)  # [N, num_features]
+        return cast(Tensor, self.classifier(pooled))  # [N, num_classes]
+
+
+def _stem(config: DenseNetConfig) -> OrderedDict[str, nn.Module]:
+    before, after = config.stem_padding
+    stem: OrderedDict[str, nn.Module] = OrderedDict()
+    if before != after:
+        stem["pad0"] = nn.ZeroPad2d((before, after, before, after))
+    stem["conv0"] = nn.Conv2d(
+        config.in_channels,
+        config.num_init_features,
+        kernel_size=7,
+        stride=2,
+        padding=before if before == after else 0,
+        bias=False,
+    )  # [N, num_init_features, H / 2, W / 2]
+    stem["norm0"] = nn.BatchNorm2d(config.num_init_features, eps=config.norm_eps)
+    stem["relu0"] = nn.ReLU(inplace=True)
+    stem["pool0"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)  # [N, ..., H / 4, W / 4]
+    return stem
+
+
+def densenet121(num_classes: int = 1000, **hyperparameters: Any) -> DenseNet:
+    """DenseNet-121 with random weights; ``hyperparameters`` are those of DenseNetConfig."""
+    return _build("densenet121", num_classes, hyperparameters)
+
+
+def densenet161(num_classes: int = 1000, **hyperparameters: Any) -> DenseNet:
+    """DenseNet-161 with random weights; ``hyperparameters`` are those of DenseNetConfig."""
+    return _build("densenet161", num_classes, hyperparameters)
+
+
+def densenet169(num_classes: int = 1000, **hyperparameters: Any) -> DenseNet:
+    """DenseNet-169 with random weights; ``hyperparameters`` are those of DenseNetConfig."""
+    return _build("densenet169", num_classes, hyperparameters)
+
+
+def densenet201(num_classes: int = 1000, **hyperparameters: Any) -> DenseNet:
+    """DenseNet-201 with random weights; ``hyperparameters`` are those of DenseNetConfig."""
+    return _build("densenet201", num_classes, hyperparameters)
+
+
+def _build(name: str, num_classes: int, hyperparameters: dict[str, Any]) -> DenseNet:
+    return DenseNet(replace(ARCHITECTURES[name], num_classes=num_classes, **hyperparameters))
