@@ -6,7 +6,7 @@ import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,7 +164,12 @@ def _folder(arch: str, output: Path | None, *, several: bool) -> Path:
 
 
 def _run(
-    jobs: list[tuple[str, Callable[[str], Any], str]], status: str, *, as_json: bool, quiet: bool, verbose: bool
+    jobs: Sequence[tuple[str, Callable[[str], Any], str]],
+    status: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Runs each job, prints what came of it, and returns the highest exit code."""
     from densenet_convert import summary
@@ -188,14 +193,16 @@ def _run(
     if as_json:
         many = {"schema_version": summary.SCHEMA_VERSION, "conversions": documents}
         click.echo(json.dumps(documents[0] if len(jobs) == 1 else many, indent=2))
+    gc.freeze()  # or the interpreter looks through torch's objects once more as it ends
     return code
 
 
-def _progress(jobs: list[Any], *, quiet: bool, verbose: bool) -> Iterable[Any]:
+def _progress(jobs: Sequence[Any], *, quiet: bool, verbose: bool) -> Iterable[Any]:
     """The jobs, with a bar on a terminal and the log's lines on stderr where they were asked for."""
     logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
     if quiet or verbose or len(jobs) == 1 or not sys.stderr.isatty():
         return jobs
     from tqdm import tqdm
 
-    return tqdm(jobs, unit="network", leave=False)
+    bar: Iterable[Any] = tqdm(jobs, unit="network", leave=False)
+    return bar

@@ -48,7 +48,9 @@ def download(url: str, digits: str, *, progress: bool) -> Path:
             f"What {url} sent is not the published file, or was cut off: {error}. Nothing was kept. {instead}"
         ) from error
     except OSError as error:
-        raise WeightsUnavailableError(f"{path} can't be written: {error.strerror or error}. {instead}") from error
+        raise WeightsUnavailableError(
+            f"{path} can't be written: {error.strerror or error}. {instead}"
+        ) from error
     finally:
         socket.setdefaulttimeout(timeout)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def recover_checkpoint(written: Written) -> Checkpoint:
 
     What was dropped is not among them.
     """
-    tensors = read_tensors(written.folder)
+    tensors = dict(read_tensors(written.folder))
     source = written.receipt["source"]
     return Checkpoint(
         tensors={
@@ -77,8 +78,8 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     )
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of model.safetensors.
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yields name and tensor of model.safetensors, one after the other.
 
     Raises:
         FolderError: it is no safetensors file, or holds other metadata than ours.
@@ -90,7 +91,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             if file.metadata() != METADATA:
                 raise FolderError(f"{path} has metadata {file.metadata()}, expected {METADATA}.")
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            for name in file.keys():  # noqa: SIM118 (it is no dict)
+                yield name, file.get_tensor(name)
     except SafetensorError as error:
         raise FolderError(f"{path} is no sound safetensors file: {error}.") from error
 
@@ -108,7 +110,7 @@ def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
     ]
     if problems:
         return problems
-    return _other_tensors(read_tensors(folder), content) + _other_config(folder, content)
+    return _other_tensors(dict(read_tensors(folder)), content) + _other_config(folder, content)
 
 
 def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:

@@ -55,8 +55,10 @@ def load_model(renamed: Renamed, config: DenseNetConfig) -> Loaded:
 
     from densenet_convert.densenet import DenseNet
 
+    from .blank import NothingDrawn
+
     check_values(renamed)
-    with torch.device("meta"):
+    with torch.device("meta"), NothingDrawn():
         model = DenseNet(config)
     model.load_state_dict(dict(renamed.tensors), strict=True, assign=True)
     return Loaded(renamed, config, model.eval())
@@ -128,5 +130,6 @@ def _check_shapes(
     if problems:
         label = architecture_of(config) or f"DenseNet with blocks {config.block_config}"
         raise ArchitectureError(
-            f"These are not the tensors of a whole {label} with {config.num_classes} classes: {some(problems)}."
+            f"These are not the tensors of a whole {label} with {config.num_classes} classes: "
+            f"{some(problems)}."
         )

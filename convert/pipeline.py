@@ -37,7 +37,11 @@ log = logging.getLogger("densenet_convert")
 
 
 def convert(
-    source: str | os.PathLike[str], output: str | os.PathLike[str], *, device: str = "auto", force: bool = False
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    force: bool = False,
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
 

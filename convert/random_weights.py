@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
-SAMPLE = (4, 3, 64, 64)
+# [N, H, W] of what the running statistics are measured on.
+SAMPLE = (4, 64, 64)
 
 
 def random_checkpoint(architecture: str, seed: int) -> bytes:
@@ -32,7 +33,7 @@ def random_checkpoint(architecture: str, seed: int) -> bytes:
 
     Legacy format, dotted names, float32, no ``num_batches_tracked``.
     """
-    network = _random_network(ARCHITECTURES[architecture], seed)
+    network = random_network(ARCHITECTURES[architecture], seed)
     file = BytesIO()
     write_legacy(
         {
@@ -45,19 +46,21 @@ def random_checkpoint(architecture: str, seed: int) -> bytes:
     return file.getvalue()
 
 
-def _random_network(config: DenseNetConfig, seed: int) -> DenseNet:
+def random_network(config: DenseNetConfig, seed: int) -> DenseNet:
+    """A float32 network in eval mode, of which nearly every element matters to the output."""
     import torch
 
     from densenet_convert.densenet import DenseNet
 
+    from .blank import NothingDrawn
+
     generator = torch.Generator().manual_seed(seed)
-    with torch.device("meta"):
+    with NothingDrawn():
         network = DenseNet(config)
-    network.to_empty(device="cpu")
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(_draw(name, parameter, generator))
-        sample = _uniform(SAMPLE, -2, 2, generator)
+        sample = _uniform((SAMPLE[0], config.in_channels, *SAMPLE[1:]), -2, 2, generator)
         _measure_statistics(network, sample)
     return network
 

@@ -85,11 +85,6 @@ def config_fields(config: DenseNetConfig) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
 
 
-def config_from(fields: Mapping[str, Any]) -> DenseNetConfig:
-    """The inverse of ``config_fields``."""
-    return DenseNetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
-
-
 def canonical_json(content: Mapping[str, Any]) -> str:
     """Equal contents give equal text."""
     return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -121,5 +116,7 @@ def unseal(text: str) -> dict[str, Any]:
             "Install a newer densenet-convert."
         )
     if seal(receipt) != text:
-        raise FolderError(f"{FILE_NAME} was changed: it no longer has the digest {claimed} of itself. {advice}")
+        raise FolderError(
+            f"{FILE_NAME} was changed: it no longer has the digest {claimed} of itself. {advice}"
+        )
     return dict(receipt)

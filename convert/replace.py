@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 EXCHANGE = 2  # RENAME_EXCHANGE in linux/fs.h, RENAME_SWAP in macOS's sys/stdio.h
@@ -59,12 +58,12 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _replace_files(new: Path, folder: Path, last: str) -> None:
-    names: Sequence[str] = sorted(path.name for path in new.iterdir() if path.name != last)
+    names = sorted(path.name for path in new.iterdir() if path.name != last)
     for name in names:
-        os.replace(new / name, folder / name)
+        (new / name).replace(folder / name)
     for stale in folder.iterdir():
         if stale.is_file() and stale.name not in (*names, last):
             stale.unlink()
     sync(folder)
-    os.replace(new / last, folder / last)
+    (new / last).replace(folder / last)
     sync(folder)

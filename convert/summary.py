@@ -76,8 +76,8 @@ def _tensors(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> str:
     counts = _counts(tensors, dropped)
     zero = f", {counts['zero']:,} num_batches_tracked absent and written as zero" if counts["zero"] else ""
     return (
-        f"{counts['total']:,}: {counts['renamed']:,} renamed, {counts['kept']:,} under their own names{zero}, "
-        f"{counts['dropped']:,} dropped"
+        f"{counts['total']:,}: {counts['renamed']:,} renamed, {counts['kept']:,} under their own names"
+        f"{zero}, {counts['dropped']:,} dropped"
     )
 
 

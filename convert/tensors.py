@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     import torch
 
     flat = tensor.detach().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()).cast("B")
+    return flat.view(torch.uint8).numpy().data
 
 
 def tensor_sha256(tensor: Tensor) -> str:
@@ -39,4 +39,4 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.dtype.is_floating_point:
         integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
         a, b = a.detach().view(integer), b.detach().view(integer)
-    return cast(bool, torch.equal(a, b))
+    return torch.equal(a, b)

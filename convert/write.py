@@ -31,14 +31,16 @@ def check_target(folder: Path, *, force: bool) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if not force:
-        raise FolderError(f"{folder} exists and is left alone. Name another --output, or replace it with --force.")
+        raise FolderError(
+            f"{folder} exists and is left alone. Name another --output, or replace it with --force."
+        )
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder, and --force replaces only folders. Name another --output.")
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
     if foreign:
         raise FolderError(
-            f"{folder} holds what densenet-convert did not write, and --force would delete it: {some(foreign)}. "
-            "Name another --output."
+            f"{folder} holds what densenet-convert did not write, and --force would delete it: "
+            f"{some(foreign)}. Name another --output."
         )
 
 
@@ -110,25 +112,27 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
-        alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        alone = (
+            tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        )
         seen.add(storage.data_ptr())
         apart[name] = tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
     return apart
 
 
 def _read_back(renamed: Renamed, folder: Path) -> None:
+    """Compares the file with the source's own tensors, through the trail."""
     import torch
 
-    tensors = read_tensors(folder)
-    changed = [trace.name for trace in renamed.trail if trace.name not in tensors]
-    for trace in renamed.trail:
-        if trace.name in tensors:
-            tensor = tensors[trace.name]
-            source = renamed.checkpoint.tensors[trace.source_name] if trace.source_name else None
-            if not same_bits(tensor, torch.zeros_like(tensor) if source is None else source):
-                changed.append(trace.name)
-    if changed or len(tensors) != len(renamed.trail):
+    waiting = dict(renamed.source_names)
+    changed: list[str] = []
+    for name, tensor in read_tensors(folder):
+        source_name = waiting.pop(name, None)
+        source = renamed.checkpoint.tensors[source_name] if source_name else torch.zeros_like(tensor)
+        if not same_bits(tensor, source):
+            changed.append(name)
+    if changed or waiting:
         raise FolderError(
-            f"{WEIGHTS} was read back and differs from what was written: {some(changed)}. "
+            f"{WEIGHTS} was read back and differs from what was written: {some([*changed, *waiting])}. "
             "The disk or its file system is at fault; nothing was replaced."
         )

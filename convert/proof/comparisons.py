@@ -6,7 +6,7 @@ can't hide behind names that it made itself.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,17 +131,16 @@ def compare_eval(
         ParityError: a layer differs, or the networks run other layers.
     """
     on = describe(x, "eval")
-    recorded: list[tuple[nn.Module, Tensor]] = []
+    recorded: deque[tuple[nn.Module, Tensor]] = deque()  # emptied as it is compared
     with torch.no_grad(), watching(theirs, lambda module, y: recorded.append((module, y.clone()))):
         expected = theirs(x)
 
     names = {module: name for name, module in ours.named_modules()}
     pairs: list[Pair] = []
-    waiting = iter(recorded)
 
     def compare(module: nn.Module, output: Tensor) -> None:
         name = names[module]
-        their_module, their_output = next(waiting, (None, None))
+        their_module, their_output = recorded.popleft() if recorded else (None, None)
         if their_module is None or their_output is None or kind_of(module) != kind_of(their_module):
             raise _other_layers(name, module, their_module)
         tally.compare("activations", name, output, their_output, on)
@@ -150,9 +149,8 @@ def compare_eval(
 
     with watching(ours, compare):
         logits: Tensor = ours(x)
-    left = next(waiting, None)
-    if left is not None:
-        raise _other_layers("the end", None, left[0])
+    if recorded:
+        raise _other_layers("the end", None, recorded[0][0])
     tally.compare("logits", "the output", logits, expected, on)
     return pairs, logits
 
@@ -167,7 +165,9 @@ def compare_training_step(
     on = describe(x, "a training step")
     with _training(ours), _training(theirs):
         logits, gradients = _step(ours, [ours for p in pairs for _, ours, _ in p.parameters()], x)
-        expected, their_gradients = _step(theirs, [theirs for p in pairs for _, _, theirs in p.parameters()], x)
+        expected, their_gradients = _step(
+            theirs, [theirs for p in pairs for _, _, theirs in p.parameters()], x
+        )
         tally.compare("logits", "the output", logits, expected, on)
         names = [name for pair in pairs for name, _, _ in pair.parameters()]
         for name, gradient, their_gradient in zip(names, gradients, their_gradients, strict=True):
@@ -221,7 +221,9 @@ def _step(network: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tens
 @contextmanager
 def _training(network: nn.Module) -> Iterator[None]:
     """Training mode on copies of the buffers: a network may share them with the checkpoint."""
-    kept = [(module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()]
+    kept = [
+        (module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()
+    ]
     for module, name, buffer in kept:
         module._buffers[name] = None if buffer is None else buffer.clone()
     network.train()

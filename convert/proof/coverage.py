@@ -32,7 +32,8 @@ class Sight:
         if not isinstance(module, _BatchNorm):
             return
         name, weight, bias = self._names[module], module.weight.detach(), module.bias.detach()
-        varied = (output.detach() != bias.view(-1, 1, 1)).any(dim=3).any(dim=2).any(dim=0)
+        output = output.detach()
+        varied = (output.amax((0, 2, 3)) != bias) | (output.amin((0, 2, 3)) != bias)
         self._add(self._statistics, f"{name}.running_mean", weight != 0)
         self._add(self._statistics, f"{name}.running_var", varied)
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torchvision
-from torch.overrides import TorchFunctionMode
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
+from ..blank import NothingDrawn
 from ..errors import ParityError
 from ..layout import Layout
 from ..records import Checkpoint, Reference
@@ -81,9 +81,10 @@ def _through_own_loader(checkpoint: Checkpoint, config: DenseNetConfig) -> nn.Mo
         file.parent.mkdir()
         # Under the plain dict there is no _metadata, as in torchvision's files.
         torch.save(dict(checkpoint.tensors), file)
-        with _hub_folder(hub), _NothingDrawn():
+        with _hub_folder(hub), NothingDrawn():
             return cast(
-                "nn.Module", torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False)
+                "nn.Module",
+                torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False),
             )
 
 
@@ -117,14 +118,3 @@ def _hub_folder(folder: str) -> Iterator[None]:
             del os.environ[key]
         else:
             os.environ[key] = forced
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Skips the random initial values, which the strict load that follows overwrites."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -12,13 +12,15 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ..blank import NothingDrawn
+
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
 
 
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
     """torchvision's DenseNet as it is, with the input, the head and the epsilon of ``config``."""
-    with torch.device("meta"):
+    with torch.device("meta"), NothingDrawn():
         network = torchvision.models.DenseNet(
             growth_rate=config.growth_rate,
             block_config=config.block_config,
@@ -37,7 +39,7 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
 
 
 def tree_of_2017(config: DenseNetConfig) -> nn.Module:
-    """The same, each dense layer hung as torchvision 0.2 had it: ``norm.1``, ``conv.1``, ``norm.2``, ``conv.2``.
+    """The same, each dense layer hung as torchvision 0.2 had it: ``norm.1``, ``conv.1`` and so on.
 
     Source: ``_DenseLayer`` in ``torchvision/models/densenet.py`` of torchvision 0.2.2,
     a sequence of norm.1, relu.1, conv.1, norm.2, relu.2, conv.2.
