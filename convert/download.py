@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 from .errors import WeightsUnavailableError
 
@@ -42,6 +42,8 @@ def download(url: str, digits: str, *, progress: bool) -> Path:
         torch.hub.download_url_to_file(url, str(path), digits, progress=progress)
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(error, HTTPError):
+            error.close()  # it is the response, too
         raise WeightsUnavailableError(f"{url} can't be downloaded: {reason}. {instead}") from error
     except RuntimeError as error:  # torch.hub's word for a wrong digest
         raise WeightsUnavailableError(

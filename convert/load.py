@@ -80,7 +80,9 @@ def check_values(renamed: Renamed) -> None:
 
 
 def _check_count(label: str, tensor: torch.Tensor) -> None:
-    if tensor.dtype.is_floating_point or tensor.numel() != 1 or tensor.item() < 0:
+    import torch
+
+    if tensor.dtype != torch.int64 or tensor.numel() != 1 or tensor.item() < 0:
         raise ValueRangeError(f"{label} is {tensor}, expected a count: int64, 0 or more.")
 
 

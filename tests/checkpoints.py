@@ -1,0 +1,43 @@
+"""Small networks, and the names that files of 2017 give their tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.random_weights import random_network
+
+# Every part of a real one: four blocks, three transitions, odd widths.
+SMALL = DenseNetConfig(
+    growth_rate=4, block_config=(2, 3, 1, 2), num_init_features=8, bn_size=2, num_classes=5
+)
+
+StateDict = dict[str, Tensor]
+
+
+def state_dict_of(config: DenseNetConfig = SMALL, *, seed: int = 0) -> StateDict:
+    """Canonical names, measured statistics."""
+    return {name: tensor.detach() for name, tensor in random_network(config, seed).state_dict().items()}
+
+
+def in_2017_names(state: StateDict, *, counted: bool = False) -> StateDict:
+    """As torchvision wrote them before 0.3: by hand, not by the converter's tables."""
+    renamed: StateDict = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked") and not counted:
+            continue
+        old_name = name
+        if "denselayer" in name:
+            for new, old in (("norm1", "norm.1"), ("norm2", "norm.2"), ("conv1", "conv.1"), ("conv2", "conv.2")):
+                old_name = old_name.replace(f".{new}.", f".{old}.")
+        renamed[old_name] = tensor
+    return renamed
+
+
+def save(content: object, path: Path, *, legacy: bool = True) -> Path:
+    """Saves anything as ``torch.save`` does, in the format of torchvision's files or in today's."""
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
