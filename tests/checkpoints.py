@@ -31,7 +31,12 @@ def in_2017_names(state: StateDict, *, counted: bool = False) -> StateDict:
             continue
         old_name = name
         if "denselayer" in name:
-            for new, old in (("norm1", "norm.1"), ("norm2", "norm.2"), ("conv1", "conv.1"), ("conv2", "conv.2")):
+            for new, old in (
+                ("norm1", "norm.1"),
+                ("norm2", "norm.2"),
+                ("conv1", "conv.1"),
+                ("conv2", "conv.2"),
+            ):
                 old_name = old_name.replace(f".{new}.", f".{old}.")
         renamed[old_name] = tensor
     return renamed

@@ -43,14 +43,25 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
     Either way the network is given the source's untouched tensors under the source's
     names, in eval mode on the CPU.  Weights in half precision are held as float32,
     exactly.
+
+    Raises:
+        ParityError: the network does not take the tensors, strictly.
     """
-    if _own_loader_takes(checkpoint, config):
-        network, description = _through_own_loader(checkpoint, config), "torchvision's own loader"
-    else:
-        network, description = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
+    try:
+        if _own_loader_takes(checkpoint, config):
+            network, how = _through_own_loader(checkpoint, config), "torchvision's own loader"
+        else:
+            network, how = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
+    except RuntimeError as error:  # of load_state_dict
+        raise ParityError(
+            f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
+            f"without an objection: {' '.join(str(error).split())}",
+            where=layout.name,
+            largest=float("inf"),
+        ) from error
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
-    return Reference(network.eval(), f"{description}, torchvision {torchvision.__version__}")
+    return Reference(network.eval(), f"{how}, torchvision {torchvision.__version__}")
 
 
 def _dtype(checkpoint: Checkpoint) -> torch.dtype:
@@ -91,15 +102,7 @@ def _through_own_loader(checkpoint: Checkpoint, config: DenseNetConfig) -> nn.Mo
 def _through_tree(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> nn.Module:
     module, _, function = layout.reference.partition(":")
     network: nn.Module = getattr(import_module(module), function)(config)
-    try:
-        network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
-    except RuntimeError as error:
-        raise ParityError(
-            f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
-            f"without an objection: {error}",
-            where=layout.name,
-            largest=float("inf"),
-        ) from error
+    network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
     return network
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
-    """torchvision's DenseNet as it is, with the input, the head and the epsilon of ``config``."""
+    """torchvision's DenseNet as it is, with the input channels and the head of ``config``."""
     with torch.device("meta"), NothingDrawn():
         network = torchvision.models.DenseNet(
             growth_rate=config.growth_rate,
@@ -27,7 +27,7 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
             num_init_features=config.num_init_features,
             bn_size=config.bn_size,
             drop_rate=config.drop_rate,
-            num_classes=config.num_classes,
+            num_classes=config.num_classes or 1,
         )
         if config.in_channels != 3:
             network.features.conv0 = nn.Conv2d(

@@ -10,8 +10,8 @@ from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
 
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ArchitectureError, ValueRangeError
-from densenet_convert.layouts import LAYOUTS
 from densenet_convert.identify import identify_layout
+from densenet_convert.layouts import LAYOUTS
 from densenet_convert.load import choose_config, load_model
 from densenet_convert.records import Checkpoint, Renamed
 from densenet_convert.rename import rename_tensors
@@ -101,7 +101,11 @@ def test_the_network_holds_the_sources_tensors_uncopied_and_in_eval_mode() -> No
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("features.conv0.weight", float("nan"), r"features.conv0.weight has 1 of 1,176 elements that are NaN"),
+        (
+            "features.conv0.weight",
+            float("nan"),
+            r"features.conv0.weight has 1 of 1,176 elements that are NaN",
+        ),
         (f"{LAYER}.norm1.weight", float("inf"), "NaN or infinite"),
         ("classifier.bias", -float("inf"), "NaN or infinite"),
         (f"{LAYER}.norm2.running_var", -1e-3, r"holds -0.001, expected no variance below 0"),

@@ -109,11 +109,31 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     return made
 
 
-KINDS = (
-    "empty, html, random bytes, zeros, tar, plain zip, command, cut in the header, cut in the names, "
-    "cut in the tensors, zip cut, appended, zip appended, a list, an empty dict, a number, a container, "
-    "a number as name, sparse, a module, a fifo, a folder, missing"
-).split(", ")
+KINDS = [
+    "empty",
+    "html",
+    "random bytes",
+    "zeros",
+    "tar",
+    "plain zip",
+    "command",
+    "cut in the header",
+    "cut in the names",
+    "cut in the tensors",
+    "zip cut",
+    "appended",
+    "zip appended",
+    "a list",
+    "an empty dict",
+    "a number",
+    "a container",
+    "a number as name",
+    "sparse",
+    "a module",
+    "a fifo",
+    "a folder",
+    "missing",
+]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

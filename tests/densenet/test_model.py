@@ -39,7 +39,7 @@ def seeded(build: Callable[[], nn.Module]) -> Any:
 
 
 def twins(ours: dict[str, Any], theirs: dict[str, Any] | None = None) -> tuple[DenseNet, nn.Module]:
-    """Our network, with stirred tensors, and torchvision's, made of ``theirs`` where it can't take ``ours``."""
+    """Our network, its tensors stirred, and torchvision's, made of ``theirs`` where that is given."""
     network = stirred(seeded(lambda: DenseNet(DenseNetConfig(**ours))))
     return network, torchvision.models.DenseNet(**(ours if theirs is None else theirs))
 
@@ -302,11 +302,16 @@ def test_the_input_may_have_any_number_of_channels(channels: int) -> None:
     assert_same_function(ours, theirs, (3, channels, 33, 52))
 
 
-@pytest.mark.parametrize("padding", [(2, 3), (3, 2), (0, 0), (4, 4)], ids=str)
-def test_the_stem_s_padding_equals_an_explicit_pad_before_torchvision_s_modules(
-    padding: tuple[int, int],
-) -> None:
+@pytest.mark.parametrize("padding", [(2, 3), (3, 2), (0, 4)], ids=str)
+def test_an_uneven_stem_padding_equals_a_pad_before_torchvision_s_modules(padding: tuple[int, int]) -> None:
     ours, theirs = twins({**SMALL, "stem_padding": padding}, SMALL)
     theirs.features.conv0.padding = (0, 0)
     theirs.register_forward_pre_hook(lambda _module, inputs: (F.pad(inputs[0], padding * 2),))
+    assert_same_function(ours, theirs, SHAPES[1])
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_an_even_stem_padding_is_that_of_the_first_convolution(padding: int) -> None:
+    ours, theirs = twins({**SMALL, "stem_padding": (padding, padding)}, SMALL)
+    theirs.features.conv0.padding = (padding, padding)
     assert_same_function(ours, theirs, SHAPES[1])

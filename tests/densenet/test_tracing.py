@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 
-CONFIG = DenseNetConfig(growth_rate=8, block_config=(2, 2), num_init_features=8, bn_size=2, num_classes=10)
+CONFIG = DenseNetConfig(growth_rate=8, block_config=(1, 2), num_init_features=8, bn_size=2, num_classes=10)
 
 # Both sum as many float32 terms, in another order.  The largest error over a few inputs is a
 # random draw: 3.3 times the eager one was the most in 96 runs with three instruction sets.
@@ -119,7 +119,7 @@ def test_an_exported_program_equals_the_network_to_the_bit_at_any_batch_size() -
     network = network_with()
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(network, (drawn((2, 3, 33, 52), 0),), dynamic_shapes={"x": {0: batch}})
-    assert list(program.state_dict) == list(network.state_dict())
+    assert set(program.state_dict) == set(network.state_dict())
     exported = program.module()
     with torch.no_grad():
         for size in (1, 2, 5):

@@ -1,0 +1,157 @@
+"""References are built without the converter's renaming, agree with each other, and run nothing."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+import torch
+from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
+from torch import Tensor, nn
+
+from densenet_convert.densenet import ARCHITECTURES
+from densenet_convert.errors import ParityError
+from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
+from densenet_convert.proof import references
+from densenet_convert.proof.references import load_reference, published_digits, published_url
+from densenet_convert.records import Checkpoint
+
+D121 = ARCHITECTURES["densenet121"]
+DIGITS = {
+    "densenet121": "a639ec97",
+    "densenet161": "8d451a50",
+    "densenet169": "b2777c0a",
+    "densenet201": "c1103571",
+}
+
+
+@pytest.fixture(scope="module")
+def published() -> Checkpoint:
+    """A checkpoint of DenseNet-121 as torchvision publishes them, but for the values."""
+    return Checkpoint(in_2017_names(state_dict_of(D121)), sha256="", size=0, format="made")
+
+
+def without_public_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "_own_loader_takes", lambda *_: False)
+
+
+def test_torchvisions_loader_and_the_tree_of_2017_agree_to_the_bit(
+    published: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = load_reference(published, TORCHVISION_DOTTED, D121)
+    without_public_loader(monkeypatch)
+    tree = load_reference(published, TORCHVISION_DOTTED, D121)
+    assert ours.description.startswith("torchvision's own loader")
+    assert tree.description.startswith("torchvision's modules in a tree")
+    x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    today = in_2017_names(_results(ours.network, x), counted=True)
+    dotted = _results(tree.network, x)
+    assert set(today) == set(dotted)
+    assert all(torch.equal(today[name], dotted[name]) for name in today)
+
+
+def _results(network: nn.Module, x: Tensor) -> StateDict:
+    """Outputs in eval and in training, every gradient, and the buffers after the step."""
+    with torch.no_grad():
+        evaluated = network(x)
+    trained = network.train()(x)
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(trained.sum(), parameters)
+    return {
+        "eval": evaluated,
+        "training": trained,
+        **dict(zip(names, gradients, strict=True)),
+        **dict(network.named_buffers()),
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_trees_names_are_the_sources(layout: object, counted: bool) -> None:
+    tree = {TORCHVISION: "tree_of_today", TORCHVISION_DOTTED: "tree_of_2017"}[layout]  # type: ignore[index]
+    state = state_dict_of()
+    expected = in_2017_names(state, counted=True) if layout is TORCHVISION_DOTTED else state
+    from densenet_convert.proof import trees
+
+    network = getattr(trees, tree)(SMALL)
+    assert set(network.state_dict()) == set(expected)
+    given = {n: t for n, t in expected.items() if counted or not n.endswith("tracked")}
+    network.load_state_dict(given, strict=True, assign=True)
+    assert all(torch.equal(network.state_dict()[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize(
+    ("classes", "counted", "expected"),
+    [(1000, False, "own loader"), (14, False, "tree"), (1000, True, "tree")],
+)
+def test_torchvisions_loader_is_asked_where_it_takes_the_file(
+    classes: int, counted: bool, expected: str
+) -> None:
+    config = type(D121)(num_classes=classes)
+    state = {n: torch.zeros(s) for n, s in config.tensor_shapes().items()}
+    checkpoint = Checkpoint(in_2017_names(state, counted=counted), sha256="", size=0, format="made")
+    assert expected in load_reference(checkpoint, TORCHVISION_DOTTED, config).description
+
+
+@pytest.mark.parametrize("architecture", DIGITS)
+def test_the_digits_of_the_published_files_are_known(architecture: str) -> None:
+    assert published_digits(architecture) == DIGITS[architecture]
+    assert published_url(architecture).endswith(f"/{architecture}-{DIGITS[architecture]}.pth")
+
+
+@pytest.fixture
+def hub_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    before = torch.hub.get_dir()
+    files = set(Path(before).rglob("*"))
+    yield
+    assert torch.hub.get_dir() == before
+    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "0"
+    assert set(Path(before).rglob("*")) == files
+
+
+@pytest.mark.usefixtures("hub_as_it_was")
+def test_the_users_hub_folder_and_environment_are_left_alone(published: Checkpoint) -> None:
+    load_reference(published, TORCHVISION_DOTTED, D121)
+
+
+@pytest.mark.usefixtures("hub_as_it_was")
+def test_they_are_left_alone_when_the_loader_fails() -> None:
+    state = {n: torch.zeros(s) for n, s in D121.tensor_shapes().items()}
+    del state["classifier.bias"]
+    with pytest.raises(ParityError, match="Missing key"):
+        load_reference(Checkpoint(state, sha256="", size=0, format="made"), TORCHVISION, D121)
+
+
+def test_a_source_that_the_tree_does_not_take_is_no_parity() -> None:
+    state = in_2017_names(state_dict_of())
+    del state["features.norm5.weight"]
+    with pytest.raises(ParityError, match=r"does not take the source's tensors.*features\.norm5\.weight"):
+        load_reference(Checkpoint(state, sha256="", size=0, format="made"), TORCHVISION_DOTTED, SMALL)
+
+
+def test_tensors_whose_bytes_are_a_zip_that_runs_a_command_run_nothing(tmp_path: Path) -> None:
+    """The last bytes of a legacy file are the last tensor's: a stranger's tensor can be a zip archive."""
+    evidence = tmp_path / "ran"
+    archive = BytesIO()
+    with ZipFile(archive, "w") as file:
+        file.writestr("w.pth", b"cposix\nsystem\n(X" + _sized(f"touch '{evidence}'") + b"tR.")
+    payload = archive.getvalue()
+    state = {n: torch.zeros(s) for n, s in D121.tensor_shapes().items() if not n.endswith("tracked")}
+    # The end of the archive is the end of the file.
+    bias = torch.frombuffer(bytearray(payload.rjust(4000, b"\0")), dtype=torch.float32)
+    state["classifier.bias"] = bias
+    checkpoint = Checkpoint(in_2017_names(state), sha256="", size=0, format="made")
+    reference = load_reference(checkpoint, TORCHVISION_DOTTED, D121)
+    held = reference.network.state_dict()["classifier.bias"]
+    assert held.numpy().tobytes() == bias.numpy().tobytes()
+    assert not evidence.exists()
+
+
+def _sized(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode()

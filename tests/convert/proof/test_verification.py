@@ -1,0 +1,278 @@
+"""The proof holds for the same function and fails, at the right place, for any other.
+
+Each fault is put where it would happen.  A fault of the map leaves every byte as it was,
+so it must be found by what the network computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
+from torch import Tensor, nn
+
+from densenet_convert.densenet import DenseNet, DenseNetConfig
+from densenet_convert.errors import ParityError, ValueRangeError
+from densenet_convert.identify import identify_layout
+from densenet_convert.layout import Layout, Rule
+from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
+from densenet_convert.load import load_model
+from densenet_convert.proof.references import load_reference
+from densenet_convert.proof.verification import verify_model
+from densenet_convert.records import Checkpoint, Loaded, Trace, Verified
+from densenet_convert.rename import rename_tensors
+
+CPU = torch.device("cpu")
+LAYER = "features.denseblock2.denselayer2"
+
+
+def checkpoint_of(tensors: StateDict) -> Checkpoint:
+    return Checkpoint(tensors, sha256="", size=0, format="made")
+
+
+def loaded_from(
+    checkpoint: Checkpoint, layout: Layout | None = None, config: DenseNetConfig = SMALL
+) -> Loaded:
+    layout = layout or identify_layout(checkpoint.tensors, LAYOUTS)
+    return load_model(rename_tensors(checkpoint, layout), config)
+
+
+def proven(tensors: StateDict, config: DenseNetConfig = SMALL) -> Verified:
+    checkpoint = checkpoint_of(tensors)
+    loaded = loaded_from(checkpoint, config=config)
+    return verify_model(loaded, load_reference(checkpoint, loaded.renamed.layout, config), CPU)
+
+
+def refused(loaded: Loaded, checkpoint: Checkpoint, layout: Layout = TORCHVISION) -> ParityError:
+    with pytest.raises(ParityError) as error:
+        verify_model(loaded, load_reference(checkpoint, layout, SMALL), CPU)
+    return error.value
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("names", [dict, in_2017_names])
+def test_the_same_function_is_proven_to_the_bit(
+    names: Callable[[StateDict], StateDict], dtype: torch.dtype
+) -> None:
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state_dict_of().items()}
+    proof = proven(names(state)).proof
+    assert set(proof.largest.values()) == {0.0}
+    layers = sum(SMALL.block_config)
+    assert proof.compared == {
+        "tensors": len(state),
+        # stem: conv, norm, pool; a layer: 2 norms, 2 convs; a transition: norm, conv, pool; norm5; classifier
+        "activations": 2 * (3 + 4 * layers + 3 * 3 + 1 + 1),
+        "logits": 3,
+        "gradients": sum(1 for n in state if n.endswith(("weight", "bias"))),
+        "running statistics": sum(1 for n in state if n.endswith(("mean", "var", "tracked"))),
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(SMALL, num_classes=0),
+        replace(SMALL, num_classes=1),
+        replace(SMALL, in_channels=1),
+        DenseNetConfig(growth_rate=3, block_config=(1,), num_init_features=5, bn_size=1, num_classes=2),
+    ],
+)
+def test_other_heads_inputs_and_depths_are_proven(config: DenseNetConfig) -> None:
+    assert proven(in_2017_names(state_dict_of(config)), config).proof.compared["activations"]
+
+
+def test_the_proof_leaves_the_source_as_it_was() -> None:
+    state = state_dict_of()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    verified = proven(state)
+    assert all(torch.equal(state[name], before[name]) for name in state)
+    assert not verified.loaded.model.training
+    held = verified.loaded.model.state_dict()
+    assert all(torch.equal(held[name], before[name]) for name in state)
+
+
+def swapped(a: str, b: str) -> Layout:
+    """The dotted table with the targets ``a`` and ``b`` exchanged."""
+    state = in_2017_names(state_dict_of(), counted=True)
+    targets = TORCHVISION_DOTTED.explain(state).targets
+    exchanged = {a: b, b: a}
+    rules = tuple(Rule(source.replace(".", r"\."), exchanged.get(t, t)) for source, t in targets.items())
+    return replace(TORCHVISION_DOTTED, name="faulty", rules=rules)
+
+
+def pairs_of_one_shape() -> list[tuple[str, str]]:
+    shapes = {n: s for n, s in SMALL.tensor_shapes().items() if s}
+    return [(a, b) for a, b in combinations(shapes, 2) if shapes[a] == shapes[b]]
+
+
+def test_every_pair_of_one_shape_that_the_table_exchanges_is_found_without_the_bytes() -> None:
+    """The bytes agree through a wrong map, and are no help here: each pair is located."""
+    state = state_dict_of()
+    for tensor in state.values():
+        if tensor.ndim == 1:
+            tensor.abs_()  # or the check of values would refuse some of them as variances
+    checkpoint = checkpoint_of(in_2017_names(state, counted=True))
+    pairs = pairs_of_one_shape()
+    assert len(pairs) > 1000
+    order = list(SMALL.tensor_shapes())
+    # A spread over all pairs; the whole of them takes minutes.
+    for a, b in pairs[::29]:
+        error = refused(loaded_from(checkpoint, swapped(a, b)), checkpoint, TORCHVISION_DOTTED)
+        first = min(a, b, key=order.index)
+        assert error.where == first.rpartition(".")[0]
+        assert error.exit_code == 3
+        assert f"at {error.where}" in str(error)
+        assert "Nothing was written" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("weight", "running_var"),
+        ("bias", "running_mean"),
+        ("weight", "bias"),
+        ("running_mean", "running_var"),
+    ],
+)
+def test_exchanged_fields_of_a_norm_are_found(one: str, other: str) -> None:
+    checkpoint = checkpoint_of(in_2017_names(state_dict_of(), counted=True))
+    layout = swapped(f"{LAYER}.norm1.{one}", f"{LAYER}.norm1.{other}")
+    # A variance may not be negative: the value check must not stand in for the proof.
+    checkpoint.tensors[f"{LAYER}.norm.1.bias"].abs_()
+    checkpoint.tensors[f"{LAYER}.norm.1.running_mean"].abs_()
+    error = refused(loaded_from(checkpoint, layout), checkpoint, TORCHVISION_DOTTED)
+    assert error.where == f"{LAYER}.norm1"
+
+
+def with_pools(pool: Callable[[], nn.Module]) -> Callable[[DenseNet], None]:
+    def change(model: DenseNet) -> None:
+        for i in (1, 2, 3):
+            model.get_submodule(f"features.transition{i}").pool = pool()
+
+    return change
+
+
+def change_eps(model: DenseNet) -> None:
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 1.001e-5
+
+
+def pad_asymmetrically(model: DenseNet) -> None:
+    stem = model.get_submodule("features.conv0")
+    stem.padding = (0, 0)
+    stem.register_forward_pre_hook(lambda _, x: F.pad(x[0], (2, 3, 2, 3)))
+
+
+def reverse_concatenation(model: DenseNet) -> None:
+    block = model.get_submodule("features.denseblock2")
+
+    def forward(x: Tensor) -> Tensor:
+        features = [x]
+        for layer in block.children():
+            features.append(layer(features))
+        return torch.cat(features[::-1], 1)
+
+    block.forward = forward
+
+
+def drop_relu(name: str) -> Callable[[DenseNet], None]:
+    def change(model: DenseNet) -> None:
+        model.get_submodule(LAYER).register_module(name, nn.Identity())
+
+    return change
+
+
+def drop_last_relu(model: DenseNet) -> None:
+    def forward(x: Tensor) -> Tensor:
+        return model.classifier(F.adaptive_avg_pool2d(model.features(x), 1).flatten(1))
+
+    model.forward = forward
+
+
+def use_dropout(model: DenseNet) -> None:
+    model.get_submodule(LAYER).drop_rate = 0.2
+
+
+def train_one_norm(model: DenseNet) -> None:
+    model.get_submodule(f"{LAYER}.norm2").train()
+
+
+def change_momentum(model: DenseNet) -> None:
+    model.get_submodule(f"{LAYER}.norm2").momentum = 0.2
+
+
+def nudge(model: DenseNet) -> None:
+    weight = model.get_submodule(f"{LAYER}.conv2").weight
+    with torch.no_grad():
+        weight.view(-1)[5] = torch.nextafter(weight.view(-1)[5], torch.tensor(9.0))
+
+
+NETWORK_FAULTS: dict[str, tuple[Callable[[DenseNet], None], str]] = {
+    "epsilon": (change_eps, r"features\..*norm\d?"),
+    "max for average pooling": (with_pools(lambda: nn.MaxPool2d(2)), "features.transition1.pool"),
+    "ceil_mode": (with_pools(lambda: nn.AvgPool2d(2, ceil_mode=True)), "features.transition1.pool"),
+    "asymmetric padding": (pad_asymmetrically, "features.conv0"),
+    "reversed concatenation": (reverse_concatenation, "features.transition2.norm"),
+    "a missing first ReLU": (drop_relu("relu1"), f"{LAYER}.conv1"),
+    "a missing second ReLU": (drop_relu("relu2"), f"{LAYER}.conv2"),
+    "a missing last ReLU": (drop_last_relu, "classifier"),
+    "a norm left in training": (train_one_norm, f"{LAYER}.norm2"),
+    "another momentum": (change_momentum, f"{LAYER}.norm2.running_mean"),
+    "dropout": (use_dropout, "the output"),
+    "an element moved by one ulp": (nudge, f"{LAYER}.conv2.weight"),
+}
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS)
+def test_a_fault_of_the_network_is_found_where_it_first_shows(fault: str) -> None:
+    inject, where = NETWORK_FAULTS[fault]
+    checkpoint = checkpoint_of(state_dict_of())
+    separate = checkpoint_of({name: tensor.clone() for name, tensor in checkpoint.tensors.items()})
+    loaded = loaded_from(checkpoint)
+    inject(loaded.model)
+    if fault == "an element moved by one ulp":
+        loaded = replace(loaded, renamed=replace(loaded.renamed, checkpoint=separate))
+    error = refused(loaded, separate)
+    # Which norm first shows another epsilon is a matter of rounding.
+    assert re.fullmatch(where, error.where)
+
+
+def test_a_missing_layer_is_found() -> None:
+    checkpoint = checkpoint_of(state_dict_of())
+    loaded = loaded_from(checkpoint)
+    loaded.model.get_submodule("features.transition2").pool = nn.Identity()
+    error = refused(loaded, checkpoint)
+    assert error.where == "features.denseblock3.denselayer1.norm1"
+    assert "it runs norm, expected average pooling" in str(error)
+
+
+def test_a_trail_that_names_another_source_is_found_by_the_bytes() -> None:
+    checkpoint = checkpoint_of(state_dict_of())
+    loaded = loaded_from(checkpoint)
+    name = "features.norm0.weight"
+    trail = tuple(Trace(name, "features.norm0.bias") if t.name == name else t for t in loaded.renamed.trail)
+    error = refused(replace(loaded, renamed=replace(loaded.renamed, trail=trail)), checkpoint)
+    assert error.where == name
+
+
+def test_a_network_that_overflows_proves_nothing() -> None:
+    state = state_dict_of()
+    state["classifier.weight"].fill_(3e38)
+    with pytest.raises(ValueRangeError, match="output is not finite on eval 1x3x224x224"):
+        proven(state)
+
+
+def test_a_message_names_the_source_the_input_and_the_largest_difference() -> None:
+    checkpoint = checkpoint_of(in_2017_names(state_dict_of(), counted=True))
+    layout = swapped(f"{LAYER}.norm2.weight", f"{LAYER}.norm2.bias")
+    message = str(refused(loaded_from(checkpoint, layout), checkpoint, TORCHVISION_DOTTED))
+    assert f"{LAYER}.norm2 (from {LAYER}.norm.2." in message
+    assert "on eval 1x3x224x224: the largest difference is" in message
+    assert "expected 0" in message
