@@ -44,6 +44,7 @@ def open_folder(folder: Path) -> Written:
     path = folder / receipt.FILE_NAME
     try:
         content = receipt.unseal(path.read_bytes().decode())
+        _require_fields(content)
         problems = _disagreements(folder, content)
     except FileNotFoundError as error:
         raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
@@ -74,7 +75,7 @@ def recover_checkpoint(written: Written) -> Checkpoint:
             for entry in written.receipt["tensors"]
             if entry["source_name"] is not None
         },
-        **{key: source[key] for key in ("sha256", "size", "format", "origin", "seed")},
+        **{key: source[key] for key in receipt.SOURCE_FIELDS},
     )
 
 
@@ -95,6 +96,17 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, file.get_tensor(name)
     except SafetensorError as error:
         raise FolderError(f"{path} is no sound safetensors file: {error}.") from error
+
+
+def _require_fields(content: dict[str, Any]) -> None:
+    """Raises KeyError or TypeError where a receipt has not the form of one."""
+    for field in ("config", "converter", "dropped", "files", "verification"):
+        content[field]
+    for field in (*receipt.SOURCE_FIELDS, "layout"):
+        content["source"][field]
+    for entry in content["tensors"]:
+        for field in ("name", "source_name", "shape", "dtype", "sha256"):
+            entry[field]
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:

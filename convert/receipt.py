@@ -23,6 +23,7 @@ from .tensors import dtype_name, tensor_sha256
 SCHEMA_VERSION = 1
 FILE_NAME = "conversion.json"
 SEAL = "self_sha256"
+SOURCE_FIELDS = ("sha256", "size", "format", "origin", "seed")
 
 
 def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def unseal(text: str) -> dict[str, Any]:
         receipt = json.loads(text)
         claimed = receipt.pop(SEAL)
         known = receipt["schema_version"] <= SCHEMA_VERSION
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FolderError(f"{FILE_NAME} is no receipt of this converter. {advice}") from error
     if not known:
         raise FolderError(

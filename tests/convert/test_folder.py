@@ -1,0 +1,184 @@
+"""A folder is opened, and its proof repeated, only while every byte agrees with the receipt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from safetensors.torch import load_file, save_file
+
+import densenet_convert
+from densenet_convert import receipt
+from densenet_convert.errors import FolderError
+from densenet_convert.folder import file_sha256, open_folder, recover_checkpoint
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    parent = tmp_path_factory.mktemp("converted")
+    source = save(in_2017_names(state_dict_of()), parent / "source.pth")
+    return densenet_convert.convert(source, parent / "out", device="cpu").folder
+
+
+@pytest.fixture
+def folder(converted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(converted, tmp_path / "out"))
+
+
+def edit_receipt(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a receipt as someone would who knows how it is sealed."""
+    path = folder / "conversion.json"
+    content = receipt.unseal(path.read_text())
+    edit(content)
+    path.write_text(receipt.seal(content))
+
+
+def test_the_proof_is_repeated_without_the_source(folder: Path) -> None:
+    verified = densenet_convert.verify(folder, device="cpu")
+    assert verified.loaded.config == SMALL
+    assert verified.loaded.renamed.layout.name == "torchvision-dotted"
+    assert set(verified.proof.largest.values()) == {0.0}
+
+
+def test_the_proof_is_repeated_against_the_source(folder: Path, converted: Path) -> None:
+    assert densenet_convert.verify(folder, source=converted.parent / "source.pth", device="cpu")
+
+
+def test_the_sources_tensors_are_rebuilt_under_its_names(folder: Path) -> None:
+    rebuilt = recover_checkpoint(open_folder(folder)).tensors
+    source = in_2017_names(state_dict_of())
+    assert set(rebuilt) == set(source)
+    assert all(torch.equal(rebuilt[name], source[name]) for name in source)
+
+
+def test_another_source_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = save(in_2017_names(state_dict_of(seed=1)), tmp_path / "other.pth")
+    with pytest.raises(FolderError, match=r"other\.pth is not the source of"):
+        densenet_convert.verify(folder, source=other, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "conversion.json"])
+@pytest.mark.parametrize("where", [0.0, 0.3, 0.5, 0.9999])
+def test_a_changed_byte_is_refused_by_name(folder: Path, name: str, where: float) -> None:
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FolderError, match=name):
+        densenet_convert.verify(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "conversion.json"])
+def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(FolderError, match=f"{name} is missing"):
+        densenet_convert.verify(folder, device="cpu")
+
+
+def test_an_added_file_is_refused_by_name(folder: Path) -> None:
+    (folder / "pytorch_model.bin").touch()
+    with pytest.raises(FolderError, match=r"pytorch_model\.bin was added"):
+        densenet_convert.verify(folder, device="cpu")
+
+
+def test_what_the_hub_adds_is_no_added_file(folder: Path) -> None:
+    (folder / ".gitattributes").touch()
+    (folder / ".cache").mkdir()
+    assert open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda text: text + "\n", lambda text: text.replace("  ", "   ", 1), str.upper]
+)
+def test_a_receipt_whose_text_was_touched_is_refused(folder: Path, edit: Callable[[str], str]) -> None:
+    path = folder / "conversion.json"
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(FolderError, match=r"conversion\.json"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "{", '{"self_sha256": 1}', "[" * 100_000, "\ud800"])
+def test_a_receipt_that_is_none_is_refused(folder: Path, text: str) -> None:
+    (folder / "conversion.json").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(FolderError, match=r"conversion\.json"):
+        open_folder(folder)
+
+
+def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
+    edit_receipt(folder, lambda r: r.update(schema_version=2))
+    with pytest.raises(FolderError, match=r"schema_version 2, expected 1 or less.*newer densenet-convert"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: r["tensors"][3].update(sha256="0" * 64), r"tensor \S+ has sha256"),
+        (lambda r: r["tensors"][3].update(shape=[3]), r"tensor \S+ has shape"),
+        (lambda r: r["tensors"].pop(3), r"tensor \S+ is not in the receipt"),
+        (lambda r: r["config"].update(growth_rate=5), r"config\.json has growth_rate 4, expected 5"),
+        (lambda r: r["files"].pop("config.json"), r"config\.json is missing"),
+        (lambda r: r.pop("tensors"), r"lacks a field"),
+        (lambda r: r.update(tensors=None), r"lacks a field"),
+        (lambda r: r["source"].update(layout="torchvision"), r"'source'.*'torchvision'.*torchvision-dotted"),
+        (lambda r: r["source"].pop("sha256"), r"lacks a field"),
+        (lambda r: r["dropped"].append({"source_name": "a", "because": "b"}), "'dropped'"),
+        (lambda r: r["tensors"].reverse(), "'tensors'"),
+    ],
+)
+def test_a_receipt_sealed_anew_with_other_content_is_refused(
+    folder: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_receipt(folder, edit)
+    with pytest.raises(FolderError, match=message):
+        densenet_convert.verify(folder, device="cpu")
+
+
+def swap_tensors(folder: Path) -> None:
+    """A wrong conversion whose receipt was made to fit it: only the source can tell."""
+    a, b = (f"features.denseblock2.denselayer{i}.norm2.weight" for i in (1, 2))
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors[a], tensors[b] = tensors[b], tensors[a]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+    def edit(content: dict[str, Any]) -> None:
+        entries = {entry["name"]: entry for entry in content["tensors"]}
+        entries[a]["sha256"], entries[b]["sha256"] = entries[b]["sha256"], entries[a]["sha256"]
+        content["files"]["model.safetensors"] = file_sha256(path)
+
+    edit_receipt(folder, edit)
+
+
+def test_exchanged_tensors_under_a_receipt_that_fits_them_are_refused_against_the_source(
+    folder: Path, converted: Path
+) -> None:
+    swap_tensors(folder)
+    with pytest.raises(FolderError, match=r"not what a conversion of its source gives.*norm2\.weight"):
+        densenet_convert.verify(folder, source=converted.parent / "source.pth", device="cpu")
+
+
+def test_the_receipt_ends_with_its_own_digest_and_is_canonical(folder: Path) -> None:
+    text = (folder / "conversion.json").read_text()
+    content = json.loads(text)
+    assert list(content)[-1] == "self_sha256"
+    assert list(content)[:-1] == sorted(list(content)[:-1])
+    assert receipt.seal(receipt.unseal(text)) == text
+
+
+def test_the_receipt_accounts_for_every_tensor(folder: Path) -> None:
+    content = open_folder(folder).receipt
+    assert [entry["name"] for entry in content["tensors"]] == list(SMALL.tensor_shapes())
+    sources = [entry["source_name"] for entry in content["tensors"] if entry["source_name"]]
+    assert sorted(sources) == sorted(in_2017_names(state_dict_of()))
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="is no folder"):
+        densenet_convert.verify(tmp_path / "nowhere", device="cpu")

@@ -1,0 +1,196 @@
+"""A folder is written whole or not at all, is the same on every run, and replaces nothing unasked."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+import densenet_convert
+from densenet_convert import replace, write
+from densenet_convert.errors import FolderError
+from densenet_convert.folder import open_folder
+
+FILES = {"model.safetensors", "config.json", "conversion.json"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return save(in_2017_names(state_dict_of()), tmp_path / "source.pth")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_weights_are_the_sources_under_todays_names_with_one_metadata_key(
+    source: Path, tmp_path: Path
+) -> None:
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    # A file of 2017 has no counters; they are written as zero.
+    expected = {n: t * 0 if n.endswith("tracked") else t for n, t in state_dict_of().items()}
+    assert set(written) == set(expected)
+    assert all(torch.equal(written[name], expected[name]) for name in expected)
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_two_runs_give_the_same_files(source: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        densenet_convert.convert(source, tmp_path / name, device="cpu")
+    assert set(contents(tmp_path / "a")) == FILES
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_the_files_name_no_path_and_no_date(source: Path, tmp_path: Path) -> None:
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    for content in contents(tmp_path / "out").values():
+        for secret in (str(tmp_path), str(Path.home()), time.strftime("%Y-%m-%d")):
+            assert secret.encode() not in content
+
+
+def test_tensors_that_share_memory_or_lie_out_of_order_are_written_as_they_are(tmp_path: Path) -> None:
+    state = state_dict_of()
+    whole = torch.stack([state["features.norm0.weight"], state["features.norm0.bias"]])
+    state["features.norm0.weight"], state["features.norm0.bias"] = whole[0], whole[1]
+    state["features.conv0.weight"] = state["features.conv0.weight"].transpose(2, 3)
+    state["features.norm0.running_mean"] = state["features.norm0.bias"]
+    expected = {name: tensor.clone() for name, tensor in state.items()}
+    densenet_convert.convert(save(state, tmp_path / "tied.pth", legacy=False), tmp_path / "out", device="cpu")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(written[name], expected[name]) for name in expected)
+
+
+def test_parents_are_made_and_modes_are_those_of_other_new_files(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    densenet_convert.convert(source, folder, device="cpu")
+    (tmp_path / "new").touch()
+    mode = stat.S_IMODE((tmp_path / "new").stat().st_mode)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {mode}
+
+
+def test_an_existing_folder_is_left_alone_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FolderError, match=r"out exists and is left alone.*--force"):
+        densenet_convert.convert(tmp_path / "nowhere.pth", tmp_path / "out", device="cpu")
+
+
+def test_force_replaces_a_folder_of_ours(source: Path, tmp_path: Path) -> None:
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    other = save(state_dict_of(seed=1), tmp_path / "other.pth")
+    densenet_convert.convert(other, tmp_path / "out", device="cpu", force=True)
+    assert open_folder(tmp_path / "out").receipt["source"]["layout"] == "torchvision"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "other.pth", "source.pth"}
+
+
+def test_force_never_deletes_what_the_converter_did_not_write(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FolderError, match=r"did not write, and --force would delete it: thesis\.tex"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_force_does_not_replace_a_file(source: Path) -> None:
+    with pytest.raises(FolderError, match="is no folder"):
+        densenet_convert.convert(source, source, device="cpu", force=True)
+
+
+def test_a_link_to_a_folder_stays_a_link(source: Path, tmp_path: Path) -> None:
+    densenet_convert.convert(source, tmp_path / "real", device="cpu")
+    (tmp_path / "link").symlink_to("real")
+    densenet_convert.convert(source, tmp_path / "link", device="cpu", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert open_folder(tmp_path / "real")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_read_back_and_differs_is_not_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    if force:
+        densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    before = contents(tmp_path / "out") if force else None
+    sound = write._apart
+
+    def damaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        name = "features.norm5.bias"
+        return {**sound(tensors), name: torch.nextafter(tensors[name], torch.tensor(9.0))}
+
+    monkeypatch.setattr(write, "_apart", damaged)
+    with pytest.raises(FolderError, match=r"read back and differs.*features\.norm5\.bias"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
+    assert (contents(tmp_path / "out") if force else None) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"source.pth", *(["out"] if force else [])}
+
+
+def test_a_folder_that_cant_be_written_is_named(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"file/out can't be written: .*unchanged"):
+        densenet_convert.convert(source, tmp_path / "file" / "out", device="cpu")
+
+
+def test_where_folders_cant_be_exchanged_the_receipt_is_replaced_last(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    (tmp_path / "out" / "README.md").write_text("an old card")
+    expected = densenet_convert.convert(source, tmp_path / "expected", device="cpu")
+    order: list[str] = []
+    rename = Path.replace
+
+    def recording(self: Path, target: Path) -> Path:
+        order.append(target.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(replace, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "replace", recording)
+    densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
+    assert order == ["config.json", "model.safetensors", "conversion.json"]
+    assert contents(tmp_path / "out") == contents(expected.folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
+def test_two_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "was").write_text(name)
+    assert replace._exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "was").read_text() == "b"
+    assert (tmp_path / "b" / "was").read_text() == "a"
+
+
+def test_a_killed_run_leaves_the_old_folder_or_the_new_one(source: Path, tmp_path: Path) -> None:
+    """One process replaces a folder again and again, and is killed at some moment."""
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    code = (
+        "import sys; import densenet_convert as dc; from densenet_convert import pipeline\n"
+        "write = pipeline.write_folder\n"
+        "def forever(verified, folder, force):\n"
+        "    print('ready', flush=True)\n"
+        "    while True: write(verified, folder, force=True)\n"
+        "pipeline.write_folder = forever\n"
+        "dc.convert(sys.argv[1], sys.argv[2], device='cpu', force=True)"
+    )
+    for delay in (0.05, 0.11, 0.23):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(source), str(tmp_path / "out")], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert open_folder(tmp_path / "out").receipt["config"]["growth_rate"] == SMALL.growth_rate
