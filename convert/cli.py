@@ -38,7 +38,7 @@ def shared_options(command: Command) -> Command:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="densenet-convert")
+@click.version_option(package_name="densenet-convert", prog_name="densenet-convert")
 def main() -> None:
     """Turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
 

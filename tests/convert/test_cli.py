@@ -1,0 +1,241 @@
+"""The command, as a user runs it: what it prints where, what it writes, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from checkpoints import in_2017_names, save, state_dict_of
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from densenet_convert.cli import main
+from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
+from densenet_convert.proof import verification
+from densenet_convert.random_weights import random_checkpoint
+
+ARCHS = ["121", "161", "169", "201"]
+RANDOM_121 = ["torchvision", "--arch", "121", "--weights", "random", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def collecting_garbage() -> Iterator[None]:
+    """The command turns the collector off, for the process is its own."""
+    import gc
+
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+def wrong_architecture(path: Path) -> Path:
+    return save(in_2017_names(state_dict_of()), path)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_random_weights_go_all_the_way(arch: str, tmp_path: Path) -> None:
+    result = run("torchvision", "--arch", arch, "--weights", "random", "--device", "cpu", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    name = f"densenet{arch}"
+    assert document["status"] == "converted"
+    assert document["folder"] == name
+    assert document["source"]["origin"] == "random"
+    assert document["source"]["seed"] == 0
+    assert document["source"]["layout"] == "torchvision-dotted"
+    proof = document["verification"]
+    assert proof["reference"].startswith("torchvision's own loader")
+    assert set(proof["largest_difference"].values()) == {0.0}
+    assert proof["coverage"]["parameters"]["share"] > 0.98
+    assert proof["coverage"]["running_statistics"]["share"] > 0.98
+    weights = load_file(tmp_path / name / "model.safetensors")
+    torchvision.models.get_model(name).load_state_dict(weights, strict=True)
+    DenseNet(ARCHITECTURES[name]).load_state_dict(weights, strict=True)
+    assert "imagenet" not in (tmp_path / name / "conversion.json").read_text().lower()
+
+
+def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -> None:
+    result = run(*RANDOM_121)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for said in (
+        "densenet121: converted",
+        "random weights, seed 0",
+        "727: 580 renamed, 26 under their own names, 121 num_batches_tracked absent",
+        "on cpu in float32 against torchvision's own loader",
+        "eval 1x3x224x224, eval 3x3x75x107, train 2x3x64x96",
+        "difference  0\n",
+        "of the parameters (least: features.",
+    ):
+        assert said in result.stdout
+
+
+def test_quiet_prints_nothing_and_verbose_says_what_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    path.write_bytes(random_checkpoint("densenet121", 3))
+    arguments = ["torchvision", "--arch", "121", "--checkpoint", str(path), "--device", "cpu", "--force"]
+    assert run(*arguments, "-q").output == ""
+    loud = subprocess.run(
+        [sys.executable, "-c", "from densenet_convert.cli import main; main()", *arguments, "-v"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "densenet121: converted" in loud.stdout
+    assert "verifying on cpu against torchvision's own loader" in loud.stderr
+
+
+def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verified(tmp_path: Path) -> None:
+    config = DenseNetConfig(num_classes=14)
+    path = save(in_2017_names(state_dict_of(config), counted=True), tmp_path / "chexnet.pth")
+    arguments = ["--arch", "121", "--checkpoint", str(path), "--output", "chexnet", "--device", "cpu"]
+    result = run("torchvision", *arguments)
+    assert result.exit_code == 0
+    assert "a file: torch-legacy, layout torchvision-dotted" in result.stdout
+    assert "torchvision's modules in a tree" in result.stdout
+    again = run("verify", "chexnet", "--source", str(path), "--device", "cpu")
+    assert again.exit_code == 0
+    assert "chexnet: verified" in again.stdout
+
+
+def test_several_architectures_make_one_document_and_a_folder_each(tmp_path: Path) -> None:
+    (tmp_path / "all" / "densenet169").mkdir(parents=True)
+    result = run(*RANDOM_121, "--arch", "169", "--output", "all", "--seed", "5", "--json")
+    assert result.exit_code == 1
+    first, second = json.loads(result.stdout)["conversions"]
+    assert (first["folder"], first["status"]) == ("all/densenet121", "converted")
+    assert first["source"]["seed"] == 5
+    assert (second["folder"], second["status"]) == ("all/densenet169", "error")
+    assert second["error"]["type"] == "FolderError"
+    assert "exists and is left alone" in result.stderr
+
+
+def test_a_network_that_is_another_function_exits_with_3_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = verification.compare_bytes
+
+    def with_a_fault(renamed: Any, model: DenseNet, tally: Any) -> None:
+        sound(renamed, model, tally)
+        model.get_submodule("features.denseblock2.denselayer3.norm2").eps = 1e-3
+
+    monkeypatch.setattr(verification, "compare_bytes", with_a_fault)
+    result = run(*RANDOM_121, "--json")
+    assert result.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+    error = json.loads(result.stdout)["error"]
+    assert error["type"] == "ParityError"
+    assert error["exit_code"] == 3
+    assert (
+        "at features.denseblock2.denselayer3.norm2 (from features.denseblock2.denselayer3.norm.2."
+        in (error["message"])
+    )
+    assert result.stderr == f"error: {error['message']}\n"
+
+
+def test_weights_that_cant_be_had_are_an_error_that_names_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from densenet_convert.proof import references
+
+    monkeypatch.setattr(references, "published_url", lambda _: "http://127.0.0.1:9/densenet121-a639ec97.pth")
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    try:
+        result = run("torchvision", "--arch", "121", "--device", "cpu")
+    finally:
+        torch.hub.set_dir(before)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "can't be downloaded" in result.stderr
+    assert "--checkpoint" in result.stderr
+    assert "--weights random" in result.stderr
+    assert not (tmp_path / "densenet121").exists()
+
+
+def test_a_corrupt_file_in_the_cache_is_refused(tmp_path: Path) -> None:
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "checkpoints" / "densenet121-a639ec97.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(random_checkpoint("densenet121", 0))
+    try:
+        result = run("torchvision", "--arch", "121", "--device", "cpu")
+    finally:
+        torch.hub.set_dir(before)
+    assert result.exit_code == 1
+    assert "is corrupt: its SHA-256 should begin with a639ec97" in result.stderr
+    assert not (tmp_path / "densenet121").exists()
+
+
+def test_another_architecture_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = wrong_architecture(tmp_path / "small.pth")
+    result = run("torchvision", "--arch", "121", "--checkpoint", str(path), "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: This is a DenseNet with blocks (2, 3, 1, 2)")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "nonsense"])
+def test_a_device_that_is_not_there_is_an_error_and_never_replaced(device: str, tmp_path: Path) -> None:
+    result = run("torchvision", "--arch", "121", "--weights", "random", "--device", device)
+    assert result.exit_code == 1
+    assert device in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["torchvision"],
+        ["torchvision", "--arch", "122"],
+        ["torchvision", "--arch", "121", "--weights", "IMAGENET1K_V2"],
+        ["torchvision", "--arch", "121", "--seed", "1"],
+        ["torchvision", "--arch", "121", "--weights", "random", "--seed", "-1"],
+        ["torchvision", "--arch", "121", "--weights", "random", "--checkpoint", "a.pth"],
+        ["torchvision", "--arch", "all", "--checkpoint", "a.pth"],
+        ["verify"],
+        ["convert"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_verify_refuses_a_changed_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    result = run("verify", "folder", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["type"] == "FolderError"
+    assert "conversion.json is missing" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["torchvision", "--help"]])
+def test_help_and_version_import_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from densenet_convert.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert "densenet-convert" in done.stdout or "Usage" in done.stdout
