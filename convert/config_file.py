@@ -46,7 +46,7 @@ def config_file(config: DenseNetConfig) -> dict[str, Any]:
 
 def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:
     return {
-        "tag": "torchvision",
+        "tag": "densenet-convert",
         "custom_load": False,
         "input_size": [config.in_channels, 224, 224],
         "fixed_input_size": False,

@@ -25,6 +25,7 @@ def as_text(receipt: Mapping[str, Any]) -> str:
         "coverage": f"{_percent(covered['parameters']['share'])} of the parameters "
         f"(least: {least['name']}, {_percent(least['share'])}), "
         f"{_percent(covered['running_statistics']['share'])} of the running statistics",
+        "files": ", ".join([*receipt["files"], "conversion.json"]),
     }
     return "\n".join(f"  {label:<12}{row}" for label, row in rows.items())
 
