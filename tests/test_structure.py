@@ -25,7 +25,7 @@ ALLOWED = {
     "timm": {"proof"},
     "monai": {"proof"},
     "keras": {"proof"},
-    "safetensors": {"write", "folder"},
+    "safetensors": {"write"},
     "huggingface_hub": set(),
 }
 

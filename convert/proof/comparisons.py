@@ -6,10 +6,13 @@ can't hide behind names that it made itself.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +32,8 @@ LAYERS: dict[str, type[nn.Module]] = {
 }
 
 Observer = Callable[[nn.Module, Tensor], None]
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass
@@ -131,26 +136,35 @@ def compare_eval(
         ParityError: a layer differs, or the networks run other layers.
     """
     on = describe(x, "eval")
-    recorded: deque[tuple[nn.Module, Tensor]] = deque()  # emptied as it is compared
-    with torch.no_grad(), watching(theirs, lambda module, y: recorded.append((module, y.clone()))):
-        expected = theirs(x)
-
     names = {module: name for name, module in ours.named_modules()}
     pairs: list[Pair] = []
+    waiting: SimpleQueue[tuple[nn.Module | None, Tensor]] = SimpleQueue()
 
     def compare(module: nn.Module, output: Tensor) -> None:
         name = names[module]
-        their_module, their_output = recorded.popleft() if recorded else (None, None)
-        if their_module is None or their_output is None or kind_of(module) != kind_of(their_module):
+        their_module, their_output = waiting.get()
+        if their_module is None or kind_of(module) != kind_of(their_module):
             raise _other_layers(name, module, their_module)
         tally.compare("activations", name, output, their_output, on)
         pairs.append(Pair(name, module, their_module))
         observe(module, output)
 
-    with watching(ours, compare):
-        logits: Tensor = ours(x)
-    if recorded:
-        raise _other_layers("the end", None, recorded[0][0])
+    def run_theirs() -> Tensor:
+        try:
+            with torch.no_grad(), watching(theirs, lambda module, y: waiting.put((module, y.clone()))):
+                return cast(Tensor, theirs(x))
+        finally:
+            waiting.put((None, x))  # however it ended, no more is to be waited for
+
+    def run_ours() -> Tensor:
+        with watching(ours, compare):
+            logits = ours(x)
+        left, _ = waiting.get()
+        if left is not None:
+            raise _other_layers("the end", None, left)
+        return cast(Tensor, logits)
+
+    expected, logits = side_by_side(run_theirs, run_ours)
     tally.compare("logits", "the output", logits, expected, on)
     return pairs, logits
 
@@ -163,11 +177,11 @@ def compare_training_step(
     Both networks are left as they were.
     """
     on = describe(x, "a training step")
+    our_parameters = [ours for pair in pairs for _, ours, _ in pair.parameters()]
+    their_parameters = [theirs for pair in pairs for _, _, theirs in pair.parameters()]
     with _training(ours), _training(theirs):
-        logits, gradients = _step(ours, [ours for p in pairs for _, ours, _ in p.parameters()], x)
-        expected, their_gradients = _step(
-            theirs, [theirs for p in pairs for _, _, theirs in p.parameters()], x
-        )
+        expected, their_gradients = _step(theirs, their_parameters, x)
+        logits, gradients = _step(ours, our_parameters, x)
         tally.compare("logits", "the output", logits, expected, on)
         names = [name for pair in pairs for name, _, _ in pair.parameters()]
         for name, gradient, their_gradient in zip(names, gradients, their_gradients, strict=True):
@@ -210,11 +224,34 @@ def watching(network: nn.Module, observe: Observer) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def half_the_threads() -> Iterator[None]:
+    """Leaves each of two networks that run at once its share of the cores.
+
+    One small layer does not fill them all, and two full sets of threads would wait for
+    each other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
+    """Runs both at once.  What ``theirs`` raises comes before what ``ours`` makes of it."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(theirs)
+        try:
+            result = ours()
+        finally:
+            expected = future.result()
+    return expected, result
+
+
 def _step(network: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(0)  # both networks drop out the same elements
-        logits: Tensor = network(x)
+    logits: Tensor = network(x)
     return logits, torch.autograd.grad(logits, parameters, cotangent(logits))
 
 

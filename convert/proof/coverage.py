@@ -10,6 +10,8 @@ which is where some y differs from the bias.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,9 +41,21 @@ class Sight:
 
     def backward(self, logits: Tensor) -> None:
         """Takes the gradient of ``logits``, ``[N, classes]``, and frees their graph."""
-        gradients = torch.autograd.grad(logits, list(self._parameters.values()), cotangent(logits))
-        for name, gradient in zip(self._parameters, gradients, strict=True):
-            self._add(self._seen, name, (gradient != 0) & gradient.isfinite())
+        handles = [
+            parameter.register_post_accumulate_grad_hook(partial(self._see, name))  # type: ignore[no-untyped-call]
+            for name, parameter in self._parameters.items()
+        ]
+        try:
+            torch.autograd.backward(logits, cotangent(logits))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _see(self, name: str, parameter: Tensor) -> None:
+        """Takes a gradient as soon as it is there, and lets go of it."""
+        gradient, parameter.grad = parameter.grad, None
+        assert gradient is not None  # it was just accumulated
+        self._add(self._seen, name, (gradient != 0) & gradient.isfinite())
 
     def parameters(self) -> Coverage:
         """Coverage of the parameters, on all inputs so far."""

@@ -9,7 +9,14 @@ import torch
 from ..errors import ValueRangeError
 from ..records import Loaded, Proof, Reference, Verified
 from ..tensors import dtype_name
-from .comparisons import Tally, compare_bytes, compare_eval, compare_training_step, describe
+from .comparisons import (
+    Tally,
+    compare_bytes,
+    compare_eval,
+    compare_training_step,
+    describe,
+    half_the_threads,
+)
 from .coverage import Sight
 from .determinism import deterministic, device_name, environment
 from .inputs import draw, input_shapes
@@ -38,7 +45,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> 
     theirs = reference.network.to(device)
     sight = Sight(ours)
     shapes = input_shapes(loaded.config.in_channels)
-    with deterministic():
+    with deterministic(), half_the_threads():
         for seed, (mode, shape) in enumerate(shapes):
             x = draw(shape, seed=seed).to(device, dtype)
             if mode == "eval":

@@ -25,17 +25,22 @@ from densenet_convert.densenet import DenseNet, DenseNetConfig
 
 CONFIG = DenseNetConfig(growth_rate=8, block_config=(1, 2), num_init_features=8, bn_size=2, num_classes=10)
 
-# Both sum as many float32 terms, in another order.  The largest error over a few inputs is a
-# random draw: 3.3 times the eager one was the most in 96 runs with three instruction sets.
+# Both factors are four times and more the worst of 24 runs: 12 networks, with AVX-512 and without
+# vector instructions.  Both sides sum as many float32 terms, in another order: 1.8 times (ONNX 1.5).
+# An epsilon of 1.1e-5 for 1e-5 is beyond it.
 FORWARD_FACTOR = 8.0
-# Eager batch norm on the CPU accumulates its sums in float64, a compiled one in float32, so
-# its gradients and running statistics err more: 29 times was the most there.  A wrong
-# operation, in contrast, errs a thousand times and more.
+# Eager batch norm on the CPU accumulates its sums in float64, a compiled one in float32, so its
+# gradients and running statistics err more: 8.1 times.
 TRAINING_FACTOR = 32.0
 # A ReLU whose input rounds to the other side of 0 switches a whole gradient on or off, and so
-# does a maximum that moves.  Inputs that come so close to it in float64 are passed over.
+# does a maximum that moves.  An input that comes so near to that in float64 is passed over.
 KINK = 2e-6
 INPUTS = 4
+
+# torch 2.9 to 2.11 warn of a use of their own while they compile and export.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+)
 
 COMPILER = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 needs_compiler = pytest.mark.skipif(
@@ -79,8 +84,7 @@ def largest_errors(
 
 def assert_within(factor: float, errors: dict[str, float], eager: dict[str, float]) -> None:
     assert list(errors) == list(eager)
-    # not <=: a NaN fails
-    beyond = {n: (e, eager[n]) for n, e in errors.items() if not e <= factor * eager[n]}
+    beyond = {n: (e, eager[n]) for n, e in errors.items() if not e <= factor * eager[n]}  # a NaN fails
     assert not beyond, "(error, error of the eager network)"
 
 
@@ -225,8 +229,10 @@ def distance_to_a_kink(network: DenseNet, x: Tensor) -> float:
         distances.append((first - second)[first > 0].min())
 
     handles = [m.register_forward_pre_hook(at_relu) for m in network.modules() if isinstance(m, nn.ReLU)]
-    handles.append(network.features.pool0.register_forward_pre_hook(at_pool))
-    handles.append(network.features.norm5.register_forward_hook(lambda _m, _i, y: at_relu(_m, (y,))))
+    handles.append(network.get_submodule("features.pool0").register_forward_pre_hook(at_pool))
+    handles.append(
+        network.get_submodule("features.norm5").register_forward_hook(lambda _m, _i, y: at_relu(_m, (y,)))
+    )
     with torch.no_grad():
         network(x)
     for handle in handles:
