@@ -1,7 +1,9 @@
-"""Which device a proof runs on."""
+"""Which device a proof runs on, and a torch without the caller's modes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from .errors import DeviceError
@@ -27,7 +29,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"{name!r} is no device, expected auto, cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
         raise DeviceError(f"A proof can't run on {name!r}, expected auto, cpu, cuda or cuda:N.")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -38,3 +40,22 @@ def choose_device(name: str) -> torch.device:
                 "torch and a driver that see the GPU."
             )
     return device
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Gradients on, no autocast, float32 on the CPU, whatever the caller's code has turned on or off."""
+    import torch
+
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        # Entered only where it changes something, for it slows every operation down.
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield

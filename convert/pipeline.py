@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import ARCHITECTURES
 
-from .devices import choose_device
+from .devices import choose_device, plain_torch
 from .download import download
 from .errors import ArchitectureError, FolderError, WeightsUnavailableError
 from .folder import open_folder, recover_checkpoint
@@ -77,7 +77,7 @@ def convert_torchvision(
         arch: 121, 161, 169 or 201, with or without ``"densenet"`` before it.
         weights: ``"IMAGENET1K_V1"``, from torch's hub cache or by a download into it, or
             ``"random"``.
-        seed: what random weights are drawn from, 0 or more.
+        seed: what random weights are drawn from.
         checkpoint: a file at hand, in torchvision's names of today or of 2017; then
             ``weights`` is not looked at.
         output: is created; ``densenet169`` and so on in the working folder by default.
@@ -118,28 +118,30 @@ def verify(
         ParityError: the network is not the reference's function.
     """
     chosen = choose_device(device)
-    written = open_folder(Path(folder))
-    log.info("%s: every byte agrees with the receipt", folder)
-    checkpoint = recover_checkpoint(written) if source is None else _read_source(Path(source), written)
-    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
-    config = choose_config(renamed)
-    _check_receipt(renamed, config, written)
-    return _verify(renamed, config, chosen)
+    with plain_torch():
+        written = open_folder(Path(folder))
+        log.info("%s: every byte agrees with the receipt", folder)
+        checkpoint = recover_checkpoint(written) if source is None else _read_source(Path(source), written)
+        renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
+        config = choose_config(renamed)
+        _check_receipt(renamed, config, written)
+        return _verify(renamed, config, chosen)
 
 
 def _convert(
     read: Callable[[], Checkpoint], folder: Path, architecture: str | None, device: str, force: bool
 ) -> Written:
     chosen = choose_device(device)
-    checkpoint = read()
-    log.info("read %d tensors, %s, sha256 %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
-    layout = identify_layout(checkpoint.tensors, LAYOUTS)
-    renamed = rename_tensors(checkpoint, layout)
-    config = choose_config(renamed, architecture)
-    log.info("layout %s, %s", layout.name, config)
-    written = write_folder(_verify(renamed, config, chosen), folder, force=force)
-    log.info("wrote %s", folder)
-    return written
+    with plain_torch():
+        checkpoint = read()
+        log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
+        layout = identify_layout(checkpoint.tensors, LAYOUTS)
+        renamed = rename_tensors(checkpoint, layout)
+        config = choose_config(renamed, architecture)
+        log.info("layout %s, %s", layout.name, config)
+        written = write_folder(_verify(renamed, config, chosen), folder, force=force)
+        log.info("wrote %s", folder)
+        return written
 
 
 def _verify(renamed: Renamed, config: DenseNetConfig, device: Any) -> Verified:

@@ -81,7 +81,7 @@ def _draw(name: str, parameter: Tensor, generator: Generator) -> Tensor:
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
     import torch
 
-    return torch.rand(shape, generator=generator).mul_(high - low).add_(low)
+    return torch.rand(shape, generator=generator, dtype=torch.float32).mul_(high - low).add_(low)
 
 
 def _measure_statistics(network: DenseNet, sample: Tensor) -> None:

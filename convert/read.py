@@ -50,8 +50,8 @@ def _read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ReadError(f"{path} is no regular file. Name the checkpoint file itself.")
         data = path.read_bytes()
-    except OSError as error:
-        raise ReadError(f"{path} can't be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ReadError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from error
     if not data:
         raise ReadError(f"{path} is empty. Download or copy it again.")
     if data.lstrip()[:1] == b"<":

@@ -28,15 +28,18 @@ def check_target(folder: Path, *, force: bool) -> None:
         FolderError: it exists and ``force`` is off, or it holds what this converter did
             not write.
     """
-    if not folder.exists() and not folder.is_symlink():
+    try:
+        folder.lstat()
+        if not force:
+            raise FolderError(
+                f"{folder} exists and is left alone. Name another --output, or replace it with --force."
+            )
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
+    except FileNotFoundError:
         return
-    if not force:
-        raise FolderError(
-            f"{folder} exists and is left alone. Name another --output, or replace it with --force."
-        )
-    if not folder.is_dir():
-        raise FolderError(f"{folder} is no folder, and --force replaces only folders. Name another --output.")
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise FolderError(f"{folder} can't be written: {reason}. Name another --output.") from error
     if foreign:
         raise FolderError(
             f"{folder} holds what densenet-convert did not write, and --force would delete it: "

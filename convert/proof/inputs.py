@@ -25,4 +25,4 @@ def draw(shape: Shape, *, seed: int) -> torch.Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator).mul_(4).sub_(2)
+    return torch.rand(shape, generator=generator, dtype=torch.float32).mul_(4).sub_(2)

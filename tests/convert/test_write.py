@@ -103,7 +103,7 @@ def test_force_never_deletes_what_the_converter_did_not_write(source: Path, tmp_
 
 
 def test_force_does_not_replace_a_file(source: Path) -> None:
-    with pytest.raises(FolderError, match="is no folder"):
+    with pytest.raises(FolderError, match="can't be written: Not a directory"):
         densenet_convert.convert(source, source, device="cpu", force=True)
 
 
@@ -137,7 +137,7 @@ def test_what_is_read_back_and_differs_is_not_put_in_place(
 
 def test_a_folder_that_cant_be_written_is_named(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match=r"file/out can't be written: .*unchanged"):
+    with pytest.raises(FolderError, match=r"file/out can't be written: Not a directory"):
         densenet_convert.convert(source, tmp_path / "file" / "out", device="cpu")
 
 

@@ -25,7 +25,7 @@ from densenet_convert.densenet import DenseNet, DenseNetConfig
 
 CONFIG = DenseNetConfig(growth_rate=8, block_config=(1, 2), num_init_features=8, bn_size=2, num_classes=10)
 
-# Both factors are four times and more the worst of 24 runs: 12 networks, with AVX-512 and without
+# Both factors are about four times the worst of 24 runs: 12 networks, with AVX-512 and without
 # vector instructions.  Both sides sum as many float32 terms, in another order: 1.8 times (ONNX 1.5).
 # An epsilon of 1.1e-5 for 1e-5 is beyond it.
 FORWARD_FACTOR = 8.0
@@ -33,8 +33,9 @@ FORWARD_FACTOR = 8.0
 # gradients and running statistics err more: 8.1 times.
 TRAINING_FACTOR = 32.0
 # A ReLU whose input rounds to the other side of 0 switches a whole gradient on or off, and so
-# does a maximum that moves.  An input that comes so near to that in float64 is passed over.
-KINK = 2e-6
+# does a maximum that moves.  An input that comes so near to that in float64 is passed over; float32
+# was seen to err by 9e-6 there.
+KINK = 2e-5
 INPUTS = 4
 
 # torch 2.9 to 2.11 warn of a use of their own while they compile and export.
