@@ -162,9 +162,11 @@ def test_an_onnx_export_is_as_close_to_float64_as_the_network_at_any_batch_size(
 
 @pytest.fixture
 def _compiler_state() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+    # The compiler's cache on disk takes code for one ATEN_CPU_CAPABILITY as good for another.
+    with torch.compiler.config.patch(cache_key_tag=torch.backends.cpu.get_cpu_capability()):
+        torch._dynamo.reset()
+        yield
+        torch._dynamo.reset()
 
 
 @needs_compiler
