@@ -6,7 +6,7 @@ Needs no torch: a checkpoint can be described without building a network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ _FIRST_CONV = "features.conv0.weight"
 _FIRST_BOTTLENECK = "features.denseblock1.denselayer1.conv1.weight"
 _FIRST_GROWTH = "features.denseblock1.denselayer1.conv2.weight"
 _CLASSIFIER = "classifier.weight"
-_DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d*)\.denselayer([1-9]\d*)\..+")
+_DENSE_LAYER = re.compile(r"features\.denseblock([1-9][0-9]{0,8})\.denselayer([1-9][0-9]{0,8})\..+")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
     stem = _shape_of(shapes, _FIRST_CONV, 4)
     bottleneck = _shape_of(shapes, _FIRST_BOTTLENECK, 4)[0]
     growth_rate = _shape_of(shapes, _FIRST_GROWTH, 4)[0]
-    if not growth_rate or bottleneck % growth_rate:
+    if bottleneck % growth_rate:
         raise ValueError(
             f"{_FIRST_BOTTLENECK} has {bottleneck} channels, which is no multiple of the "
             f"growth rate {growth_rate} of {_FIRST_GROWTH}"
@@ -187,18 +187,24 @@ def _shape_of(shapes: Mapping[str, Shape], name: str, rank: int) -> Shape:
     shape = shapes[name]
     if len(shape) != rank:
         raise ValueError(f"{name} has shape {shape}, expected {rank} dimensions")
+    if 0 in shape:
+        raise ValueError(f"{name} has shape {shape}, expected at least 1 in every dimension")
     return shape
 
 
 def _block_config(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
-    layers = {(int(m[1]), int(m[2])) for m in map(_DENSE_LAYER.fullmatch, shapes) if m}
-    blocks = {block for block, _ in layers}
+    blocks: dict[int, set[int]] = {}
+    for match in filter(None, map(_DENSE_LAYER.fullmatch, shapes)):
+        blocks.setdefault(int(match[1]), set()).add(int(match[2]))
     # A block or layer number that jumps would make a network of any size out of one name.
-    if max(blocks) != len(blocks):
-        raise ValueError(f"dense blocks {sorted(blocks)} are present, expected 1 to {len(blocks)}")
-    for block in sorted(blocks):
-        numbers = sorted(layer for b, layer in layers if b == block)
-        if numbers[-1] != len(numbers):
-            missing = sorted(set(range(1, len(numbers) + 1)) - set(numbers))
-            raise ValueError(f"features.denseblock{block}.denselayer{missing[0]} is missing")
-    return tuple(sum(b == block for b, _ in layers) for block in sorted(blocks))
+    if (block := _first_gap(blocks)) is not None:
+        raise ValueError(f"features.denseblock{block} is missing")
+    for block, layers in sorted(blocks.items()):
+        if (layer := _first_gap(layers)) is not None:
+            raise ValueError(f"features.denseblock{block}.denselayer{layer} is missing")
+    return tuple(len(blocks[block]) for block in sorted(blocks))
+
+
+def _first_gap(numbers: Collection[int]) -> int | None:
+    """The first number from 1 up that is missing below the highest; None where none is."""
+    return next((n for n in range(1, len(numbers) + 1) if n not in numbers), None)

@@ -196,10 +196,10 @@ def test_a_gap_in_the_layers_of_a_block_is_named(config: DenseNetConfig, data: s
         infer_config(shapes)
 
 
-def test_a_gap_in_the_blocks_is_refused_with_the_blocks_that_are_there() -> None:
+def test_a_gap_in_the_blocks_is_named() -> None:
     config = dataclasses.replace(SMALL, block_config=(1, 1, 1))
     shapes = {name: s for name, s in config.tensor_shapes().items() if "denseblock2" not in name}
-    with pytest.raises(ValueError, match=r"^dense blocks \[1, 3\] are present, expected 1 to 2$"):
+    with pytest.raises(ValueError, match=r"^features\.denseblock2 is missing$"):
         infer_config(shapes)
 
 
@@ -208,15 +208,27 @@ def test_a_gap_in_the_blocks_is_refused_with_the_blocks_that_are_there() -> None
     [
         "features.denseblock999999999.denselayer1.conv1.weight",
         "features.denseblock1.denselayer999999999.conv1.weight",
-        f"features.denseblock{'9' * 4000}.denselayer1.conv1.weight",
     ],
-    ids=("block", "layer", "digits"),
+    ids=("block", "layer"),
 )
 def test_a_huge_number_in_a_name_is_refused_at_once(name: str) -> None:
     started = time.perf_counter()
-    with pytest.raises(ValueError, match=r"denseblock1\.denselayer3 is missing|dense blocks .* are present"):
+    with pytest.raises(ValueError, match=r"denseblock(1\.denselayer)?3 is missing"):
         infer_config({**SMALL.tensor_shapes(), name: (8, 8, 1, 1)})
     assert time.perf_counter() - started < 1
+
+
+def test_many_blocks_take_no_more_than_linear_time() -> None:
+    names = (f"features.denseblock{block}.denselayer1.conv1.weight" for block in range(3, 20_000))
+    shapes = {**SMALL.tensor_shapes(), **dict.fromkeys(names, (8, 8, 1, 1))}
+    started = time.perf_counter()
+    assert len(infer_config(shapes).block_config) == 19_999
+    assert time.perf_counter() - started < 2
+
+
+def test_a_number_of_thousands_of_digits_is_left_to_the_comparison_with_the_inferred_shapes() -> None:
+    name = f"features.denseblock{'9' * 5000}.denselayer1.conv1.weight"
+    assert infer_config({**SMALL.tensor_shapes(), name: (8, 8, 1, 1)}) == SMALL
 
 
 CONV0 = "features.conv0.weight"
@@ -237,26 +249,20 @@ def test_a_deciding_tensor_that_is_missing_is_named(name: str) -> None:
     [
         (CONV0, ()),
         (CONV0, (8, 3, 7)),
+        (CONV0, (0, 3, 7, 7)),
+        (CONV0, (8, 0, 7, 7)),
+        (CONV1, (0, 8, 1, 1)),
         (CONV1, (8,)),
         (CONV1, (9, 8, 1, 1)),
         (CONV2, (0, 8, 3, 3)),
         (CONV2, (4, 8, 3, 3, 3)),
         ("classifier.weight", (10,)),
+        ("classifier.weight", (0, 20)),
     ],
     ids=str,
 )
 def test_a_shape_that_no_densenet_has_is_refused_with_the_tensor_s_name(name: str, shape: Shape) -> None:
     with pytest.raises(ValueError, match=name):
-        infer_config({**SMALL.tensor_shapes(), name: shape})
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [(CONV0, (0, 3, 7, 7)), (CONV0, (8, 0, 7, 7)), (CONV1, (0, 8, 1, 1))],
-    ids=str,
-)
-def test_a_tensor_without_elements_is_refused(name: str, shape: Shape) -> None:
-    with pytest.raises(ValueError, match="expected at least 1"):
         infer_config({**SMALL.tensor_shapes(), name: shape})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.compiler.config
 import torch.nn.functional as F
 from torch import Tensor, nn
 
