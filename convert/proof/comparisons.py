@@ -1,113 +1,26 @@
-"""Runs two networks side by side and compares them to the bit; the first difference raises.
-
-Layers are paired in the order in which they run, not by their names: a map that is wrong
-can't hide behind names that it made itself.
-"""
+"""Runs two networks side by side and compares them to the bit; the first difference raises."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from ..errors import ParityError
 from ..records import Renamed
-from ..tensors import same_bits
+from .layers import Observer, Pair, kind_of, watching
+from .tally import Tally
 
-LAYERS: dict[str, type[nn.Module]] = {
-    "convolution": _ConvNd,
-    "norm": _BatchNorm,
-    "linear": nn.Linear,
-    "average pooling": nn.AvgPool2d,
-    "max pooling": nn.MaxPool2d,
-}
+# Each layer as it ran, with its output; None stands for the end.
+Recorded = SimpleQueue[tuple[nn.Module | None, Tensor]]
 
-Observer = Callable[[nn.Module, Tensor], None]
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-@dataclass
-class Tally:
-    """Counts what was compared, and keeps the largest difference of each kind.
-
-    Attributes:
-        source_names: the source's name of each canonical one, for messages.
-        compared: number of comparisons of each kind.
-        largest: largest absolute difference of each kind.
-    """
-
-    source_names: Mapping[str, str | None]
-    compared: Counter[str] = field(default_factory=Counter)
-    largest: dict[str, float] = field(default_factory=dict)
-
-    def compare(self, kind: str, where: str, ours: Tensor, theirs: Tensor, on: str) -> None:
-        """Compares one value of each network.
-
-        Args:
-            kind: ``"activations"``, ``"logits"``, ``"gradients"``, ``"running statistics"`` or ``"tensors"``.
-            where: canonical name of the layer or tensor.
-            on: what both networks ran on, for the message.
-
-        Raises:
-            ParityError: they differ in dtype, shape or any bit.
-        """
-        self.compared[kind] += 1
-        if same_bits(ours, theirs):
-            self.largest.setdefault(kind, 0.0)
-            return
-        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-            largest = float("inf")
-            found = f"{ours.dtype} {list(ours.shape)}, expected {theirs.dtype} {list(theirs.shape)}"
-        else:
-            largest = (ours.detach().double() - theirs.detach().double()).abs().max().item()
-            found = f"the largest difference is {largest:.3g}, expected 0"
-        self.largest[kind] = largest
-        raise ParityError(
-            f"The converted network is not the reference's function. The first of its {kind} that differs, "
-            f"after {sum(self.compared.values()) - 1:,} comparisons without a difference, is at "
-            f"{where}{self._source(where)} on {on}: {found}. Nothing was written.",
-            where=where,
-            largest=largest,
-        )
-
-    def _source(self, where: str) -> str:
-        names = [
-            source or "zero"
-            for name, source in self.source_names.items()
-            if name == where or name.rpartition(".")[0] == where
-        ]
-        return f" (from {names[0]})" if names else ""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two layers that did the same work."""
-
-    name: str
-    ours: nn.Module
-    theirs: nn.Module
-
-    def parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Canonical name and both parameters, for each that the layer has."""
-        theirs = dict(self.theirs.named_parameters())
-        for field_name, parameter in self.ours.named_parameters():
-            yield f"{self.name}.{field_name}", parameter, theirs[field_name]
-
-    def buffers(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Canonical name and both buffers, for each that the layer has."""
-        theirs = dict(self.theirs.named_buffers())
-        for field_name, buffer in self.ours.named_buffers():
-            yield f"{self.name}.{field_name}", buffer, theirs[field_name]
 
 
 def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
@@ -138,7 +51,7 @@ def compare_eval(
     on = describe(x, "eval")
     names = {module: name for name, module in ours.named_modules()}
     pairs: list[Pair] = []
-    waiting: SimpleQueue[tuple[nn.Module | None, Tensor]] = SimpleQueue()
+    waiting: Recorded = SimpleQueue()
 
     def compare(module: nn.Module, output: Tensor) -> None:
         name = names[module]
@@ -149,13 +62,6 @@ def compare_eval(
         pairs.append(Pair(name, module, their_module))
         observe(module, output)
 
-    def run_theirs() -> Tensor:
-        try:
-            with torch.no_grad(), watching(theirs, lambda module, y: waiting.put((module, y.clone()))):
-                return cast(Tensor, theirs(x))
-        finally:
-            waiting.put((None, x))  # however it ended, no more is to be waited for
-
     def run_ours() -> Tensor:
         with watching(ours, compare):
             logits = ours(x)
@@ -164,7 +70,7 @@ def compare_eval(
             raise _other_layers("the end", None, left)
         return cast(Tensor, logits)
 
-    expected, logits = side_by_side(run_theirs, run_ours)
+    expected, logits = side_by_side(lambda: _record(theirs, x, waiting), run_ours)
     tally.compare("logits", "the output", logits, expected, on)
     return pairs, logits
 
@@ -201,29 +107,6 @@ def describe(x: Tensor, mode: str) -> str:
     return f"{mode} {'x'.join(map(str, x.shape))}"
 
 
-def kind_of(module: nn.Module | None) -> str | None:
-    """What a layer is called in a message; None for modules that are not compared."""
-    return next((kind for kind, layer in LAYERS.items() if isinstance(module, layer)), None)
-
-
-@contextmanager
-def watching(network: nn.Module, observe: Observer) -> Iterator[None]:
-    """Calls ``observe`` with each layer and its output.
-
-    The output must be looked at, or copied, at once: the ReLU behind it works in place.
-    """
-
-    def hook(module: nn.Module, _: object, output: Tensor) -> None:
-        observe(module, output)
-
-    handles = [module.register_forward_hook(hook) for module in network.modules() if kind_of(module)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @contextmanager
 def half_the_threads() -> Iterator[None]:
     """Leaves each of two networks that run at once its share of the cores.
@@ -248,6 +131,14 @@ def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
         finally:
             expected = future.result()
     return expected, result
+
+
+def _record(network: nn.Module, x: Tensor, recorded: Recorded) -> Tensor:
+    try:
+        with torch.no_grad(), watching(network, lambda module, y: recorded.put((module, y.clone()))):
+            return cast(Tensor, network(x))
+    finally:
+        recorded.put((None, x))  # however it ended, no more is to be waited for
 
 
 def _step(network: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

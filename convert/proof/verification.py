@@ -9,17 +9,11 @@ import torch
 from ..errors import ValueRangeError
 from ..records import Loaded, Proof, Reference, Verified
 from ..tensors import dtype_name
-from .comparisons import (
-    Tally,
-    compare_bytes,
-    compare_eval,
-    compare_training_step,
-    describe,
-    half_the_threads,
-)
+from .comparisons import compare_bytes, compare_eval, compare_training_step, describe, half_the_threads
 from .coverage import Sight
 from .determinism import deterministic, device_name, environment
 from .inputs import draw, input_shapes
+from .tally import Tally
 
 
 def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> Verified:

@@ -8,8 +8,8 @@ from checkpoints import SMALL, state_dict_of
 from densenet_convert.densenet import DenseNet
 from densenet_convert.layouts import TORCHVISION
 from densenet_convert.load import load_model
-from densenet_convert.proof.comparisons import watching
 from densenet_convert.proof.coverage import Sight
+from densenet_convert.proof.layers import watching
 from densenet_convert.proof.references import load_reference
 from densenet_convert.proof.verification import verify_model
 from densenet_convert.records import Checkpoint, Proof

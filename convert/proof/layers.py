@@ -1,0 +1,69 @@
+"""The layers whose outputs are compared, and how to watch a network run through them.
+
+Layers of two networks are paired in the order in which they run, not by their names: a
+map that is wrong can't hide behind names that it made itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+LAYERS: dict[str, type[nn.Module]] = {
+    "convolution": _ConvNd,
+    "norm": _BatchNorm,
+    "linear": nn.Linear,
+    "average pooling": nn.AvgPool2d,
+    "max pooling": nn.MaxPool2d,
+}
+
+Observer = Callable[[nn.Module, Tensor], None]
+
+
+def kind_of(module: nn.Module | None) -> str | None:
+    """What a layer is called in a message; None for modules that are not compared."""
+    return next((kind for kind, layer in LAYERS.items() if isinstance(module, layer)), None)
+
+
+@contextmanager
+def watching(network: nn.Module, observe: Observer) -> Iterator[None]:
+    """Calls ``observe`` with each layer and its output.
+
+    The output must be looked at, or copied, at once: the ReLU behind it works in place.
+    """
+
+    def hook(module: nn.Module, _: object, output: Tensor) -> None:
+        observe(module, output)
+
+    handles = [module.register_forward_hook(hook) for module in network.modules() if kind_of(module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two layers that did the same work."""
+
+    name: str
+    ours: nn.Module
+    theirs: nn.Module
+
+    def parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Canonical name and both parameters, for each that the layer has."""
+        theirs = dict(self.theirs.named_parameters())
+        for field_name, parameter in self.ours.named_parameters():
+            yield f"{self.name}.{field_name}", parameter, theirs[field_name]
+
+    def buffers(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Canonical name and both buffers, for each that the layer has."""
+        theirs = dict(self.theirs.named_buffers())
+        for field_name, buffer in self.ours.named_buffers():
+            yield f"{self.name}.{field_name}", buffer, theirs[field_name]
