@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import click
 ARCHS = ("121", "161", "169", "201")
 PUBLISHED = "IMAGENET1K_V1"
 
+Receipt = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -104,7 +106,7 @@ def torchvision(
         raise click.UsageError("--seed goes with --weights random.")
     folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
 
-    def convert(arch: str) -> Any:
+    def convert(arch: str) -> Receipt:
         from densenet_convert.pipeline import convert_torchvision
 
         written = convert_torchvision(
@@ -119,7 +121,7 @@ def torchvision(
         )
         return written.receipt
 
-    jobs = [(str(folders[arch]), convert, arch) for arch in chosen]
+    jobs = [(folder, partial(convert, arch)) for arch, folder in folders.items()]
     context.exit(_run(jobs, "converted", as_json=as_json, quiet=quiet, verbose=verbose))
 
 
@@ -145,7 +147,7 @@ def verify(
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
     """
 
-    def repeat(_: str) -> Any:
+    def repeat() -> Receipt:
         from densenet_convert import receipt
         from densenet_convert.pipeline import verify
 
@@ -153,8 +155,7 @@ def verify(
         written = receipt.unseal((folder / receipt.FILE_NAME).read_text())
         return {**written, "verification": receipt.describe_proof(verified.proof)}
 
-    job = (str(folder), repeat, str(folder))
-    context.exit(_run([job], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
+    context.exit(_run([(folder, repeat)], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
 
 
 def run() -> None:
@@ -183,7 +184,7 @@ def _folder(arch: str, output: Path | None, *, several: bool) -> Path:
 
 
 def _run(
-    jobs: Sequence[tuple[str, Callable[[str], Any], str]],
+    jobs: Sequence[tuple[Path, Callable[[], Receipt]]],
     status: str,
     *,
     as_json: bool,
@@ -194,33 +195,23 @@ def _run(
     from densenet_convert import summary
     from densenet_convert.errors import ConvertError
 
+    logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
     # A process that ends soon: collecting its cycles costs more than it frees.
     gc.disable()
     documents: list[dict[str, Any]] = []
     code = 0
-    for folder, job, argument in _progress(jobs, quiet=quiet, verbose=verbose):
+    for folder, job in jobs:
         try:
-            receipt = job(argument)
+            receipt = job()
         except ConvertError as error:
             code = max(code, error.exit_code)
-            documents.append(summary.error_as_json(error, folder=folder))
+            documents.append(summary.error_as_json(error, folder=str(folder)))
             click.echo(f"error: {error}", err=True)
         else:
-            documents.append(summary.as_json(receipt, status=status, folder=folder))
+            documents.append(summary.as_json(receipt, status=status, folder=str(folder)))
             if not as_json and not quiet:
                 click.echo(f"{folder}: {status}\n{summary.as_text(receipt)}")
     if as_json:
         many = {"schema_version": summary.SCHEMA_VERSION, "conversions": documents}
         click.echo(json.dumps(documents[0] if len(jobs) == 1 else many, indent=2))
     return code
-
-
-def _progress(jobs: Sequence[Any], *, quiet: bool, verbose: bool) -> Iterable[Any]:
-    """The jobs, with a bar on a terminal and the log's lines on stderr where they were asked for."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
-    if quiet or verbose or len(jobs) == 1 or not sys.stderr.isatty():
-        return jobs
-    from tqdm import tqdm
-
-    bar: Iterable[Any] = tqdm(jobs, unit="network", leave=False)
-    return bar
