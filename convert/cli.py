@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,8 +15,14 @@ from typing import Any, TypeVar
 
 import click
 
-ARCHS = ("121", "161", "169", "201")
-PUBLISHED = "IMAGENET1K_V1"
+from densenet_convert.densenet import ARCHITECTURES
+
+from .records import PUBLISHED, RANDOM
+
+ARCHS = tuple(name.removeprefix("densenet") for name in ARCHITECTURES)
+
+# What can't be read gets our message, and exit code.
+ANY_PATH = click.Path(path_type=Path, readable=False)
 
 Receipt = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,18 +67,20 @@ def main() -> None:
 )
 @click.option(
     "--weights",
-    type=click.Choice([PUBLISHED, "random"]),
+    type=click.Choice([PUBLISHED, RANDOM]),
     help=f"torchvision's own (the default, {PUBLISHED}), or random ones to try the tool with.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="What random weights are drawn from.  [default: 0]")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="What random weights are drawn from.  [default: 0]"
+)
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=ANY_PATH,
     help="A file at hand instead: torchvision's names of today or of 2017, any number of classes.",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=ANY_PATH,
     help="Folder to write, or with several architectures their parent.  [default: densenet169 and so on]",
 )
 @click.option("--force", is_flag=True, help="Replace a folder that exists.")
@@ -102,7 +111,7 @@ def torchvision(
     chosen = [arch for arch in ARCHS if arch in archs or "all" in archs]
     if checkpoint and (weights or len(chosen) > 1):
         raise click.UsageError("--checkpoint goes with one --arch and without --weights.")
-    if seed is not None and weights != "random":
+    if seed is not None and weights != RANDOM:
         raise click.UsageError("--seed goes with --weights random.")
     folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
 
@@ -126,8 +135,8 @@ def torchvision(
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint that was converted.")
+@click.argument("folder", type=ANY_PATH)
+@click.option("--source", type=ANY_PATH, help="The checkpoint that was converted.")
 @shared_options
 @click.pass_context
 def verify(
@@ -152,7 +161,7 @@ def verify(
         from densenet_convert.pipeline import verify
 
         verified = verify(folder, source=source, device=device)
-        written = receipt.unseal((folder / receipt.FILE_NAME).read_text())
+        written = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
         return {**written, "verification": receipt.describe_proof(verified.proof)}
 
     context.exit(_run([(folder, repeat)], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
@@ -164,16 +173,22 @@ def run() -> None:
     Taking torch's objects and libraries apart takes half a second, and frees what the
     system frees anyway.
     """
+    # Temporary folders go when the process is asked to end, as they do on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    code: object = 1
     try:
         main()
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError:  # what was printed did not arrive
-            code = code or 1
-        os._exit(code)
+        code = ended.code
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (click may be what failed)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:  # what was printed did not arrive
+        code = code or 1
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _folder(arch: str, output: Path | None, *, several: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -23,23 +24,20 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"{name!r} is no device, expected auto, cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
-        raise DeviceError(f"A proof can't run on {name!r}, expected auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise DeviceError(
-                f"{name!r} was asked for, and torch {torch.__version__} finds "
-                f"{count or 'no'} CUDA device{'s' * (count != 1)} here. Ask for --device cpu, or install a "
-                "torch and a driver that see the GPU."
-            )
-    return device
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,4}))?", name, re.ASCII)
+    if match is None:
+        raise DeviceError(f"{name!r} is no device for a proof, expected auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not count):
+        return torch.device("cpu")
+    # torch itself takes cuda:256 for cuda:0.
+    if int(match[1] or 0) >= count:
+        raise DeviceError(
+            f"{name!r} was asked for, and torch {torch.__version__} finds {count or 'no'} CUDA "
+            f"device{'s' * (count != 1)} here. Ask for --device cpu, or install a torch and a driver that "
+            "see the GPU."
+        )
+    return torch.device("cuda" if name == "auto" else name)
 
 
 @contextmanager

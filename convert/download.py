@@ -29,14 +29,14 @@ def download(url: str, digits: str, *, progress: bool) -> Path:
     import torch
 
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-    if path.exists():
-        return path
     instead = (
         f"If the file is at hand, name it with --checkpoint, or put it at {path}; "
         "to try the tool without it, use --weights random."
     )
     timeout = socket.getdefaulttimeout()
     try:
+        if path.exists():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         socket.setdefaulttimeout(TIMEOUT)
         torch.hub.download_url_to_file(url, str(path), digits, progress=progress)

@@ -56,7 +56,7 @@ class ParityError(ConvertError):
     """The converted network and the reference differ.
 
     Attributes:
-        where: canonical name of the first tensor or layer that differs.
+        where: canonical name of the first tensor or layer that differs, or ``"the output"``.
         largest: largest absolute difference there.
     """
 
@@ -69,6 +69,14 @@ class ParityError(ConvertError):
 
 
 def some(names: Collection[str], limit: int = 3) -> str:
-    """The first few names, and how many more there are: ``"a, b, c and 4 more"``."""
-    shown = ", ".join(list(names)[:limit])
+    """The first few names, and how many more there are: ``"a, b, c and 4 more"``.
+
+    A stranger's names go to a terminal: what can't be printed is escaped, what is long is cut.
+    """
+    shown = ", ".join(_printable(name) for name in list(names)[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
+
+
+def _printable(text: str, longest: int = 200) -> str:
+    text = text if len(text) <= longest else f"{text[:longest]}..."
+    return text if text.isprintable() else ascii(text)[1:-1]

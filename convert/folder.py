@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import config_file, receipt
 from .errors import FolderError
 from .formats.safetensors import read_data, read_header
-from .records import Checkpoint, Written
+from .records import FILE, PUBLISHED, RANDOM, Checkpoint, Written
 from .tensors import dtype_name, tensor_sha256
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ def open_folder(folder: Path) -> Written:
     Raises:
         FolderError: a file is missing, was added or was changed, or the receipt was.
     """
-    if not folder.is_dir():
-        raise FolderError(f"{folder} is no folder. Name one that densenet-convert wrote.")
     path = folder / receipt.FILE_NAME
     try:
+        if not folder.is_dir():
+            raise FolderError("this is no folder. Name one that densenet-convert wrote.")
+        _require_regular_files(folder)
         content = receipt.unseal(path.read_bytes().decode())
         _require_fields(content)
         problems = _disagreements(folder, content)
@@ -53,7 +54,7 @@ def open_folder(folder: Path) -> Written:
         raise FolderError(f"{path} can't be read: {error}.") from error
     except FolderError as error:
         raise FolderError(f"{folder}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}.") from error
     if problems:
         raise FolderError(
@@ -70,13 +71,11 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     """
     tensors = dict(read_tensors(written.folder))
     source = written.receipt["source"]
+    entries = [entry for entry in written.receipt["tensors"] if entry["source_name"] is not None]
     return Checkpoint(
-        tensors={
-            entry["source_name"]: tensors[entry["name"]]
-            for entry in written.receipt["tensors"]
-            if entry["source_name"] is not None
-        },
-        **{key: source[key] for key in receipt.SOURCE_FIELDS},
+        tensors={entry["source_name"]: tensors[entry["name"]] for entry in entries},
+        digests={entry["source_name"]: entry["sha256"] for entry in entries},
+        **{key: source[key] for key in ("sha256", "size", "format", "origin", "seed")},
     )
 
 
@@ -102,22 +101,46 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
         raise FolderError(f"{path} is no sound safetensors file: {error}.") from error
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether the folder holds a receipt of this converter, whatever became of the other files."""
+    try:
+        converter = json.loads((folder / receipt.FILE_NAME).read_bytes())["converter"]["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return bool(converter == receipt.CONVERTER)
+
+
+def _require_regular_files(folder: Path) -> None:
+    """A pipe of one of these names would be waited for without end."""
+    for name in (*FILES, receipt.FILE_NAME):
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise FolderError(f"{name} is no regular file. Get the folder from where it came from.")
+
+
 def _require_fields(content: dict[str, Any]) -> None:
-    """Raises KeyError or TypeError where a receipt has not the form of one."""
-    for field in ("config", "converter", "dropped", "files", "verification"):
+    """Raises KeyError, TypeError or ValueError where a receipt has not the form of one."""
+    for field in ("config", "converter", "dropped", "verification"):
         content[field]
-    for field in (*receipt.SOURCE_FIELDS, "layout"):
-        content["source"][field]
+    if set(content["files"]) != set(FILES):
+        raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
+    source = content["source"]
+    for field in ("sha256", "format", "layout"):
+        if not isinstance(source[field], str):
+            raise TypeError(f"{field} of the source is {source[field]!r}")
+    if type(source["size"]) is not int or source["origin"] not in (PUBLISHED, RANDOM, FILE):
+        raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
+    if (source["origin"] == RANDOM) != (type(source["seed"]) is int):
+        raise ValueError(f"origin and seed are {source['origin']!r} and {source['seed']!r}")
     for entry in content["tensors"]:
-        for field in ("name", "source_name", "shape", "dtype", "sha256"):
-            entry[field]
+        if not isinstance(entry["name"], str) or not isinstance(entry["source_name"], str | None):
+            raise TypeError(f"the names of a tensor are {entry['name']!r} and {entry['source_name']!r}")
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
     present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, *ADDED_BY_HUB}
     expected = content["files"]
-    problems = [f"{name} is missing" for name in FILES if name not in expected]
-    problems += [f"{name} is missing" for name in expected if name not in present]
+    problems = [f"{name} is missing" for name in expected if name not in present]
     problems += [f"{name} was added" for name in sorted(present) if name not in expected]
     problems += [
         f"{name} was changed (SHA-256 {found}, expected {digest})"
@@ -149,8 +172,9 @@ def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[
 
 def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
     found = json.loads((folder / config_file.FILE_NAME).read_bytes())
+    expected = config_file.config_file(receipt.config_from(content["config"]))
     return [
-        f"{config_file.FILE_NAME} has {name} {found.get(name)}, expected {content['config'][name]}"
-        for name in ("num_classes", *config_file.OWN_FIELDS)
-        if found.get(name) != content["config"][name]
+        f"{config_file.FILE_NAME} has {name} {found.get(name)}, expected {expected.get(name)}"
+        for name in sorted({*found, *expected})
+        if found.get(name) != json.loads(json.dumps(expected.get(name)))
     ]

@@ -38,7 +38,7 @@ def choose_config(renamed: Renamed, architecture: str | None = None) -> DenseNet
     if architecture is not None and (found is None or architecture_of(found) != architecture):
         if found is not None and found.tensor_shapes() == shapes:
             raise ArchitectureError(_another_network(found, architecture))
-        classes = shapes.get("classifier.weight", (0,))[0]
+        classes = (shapes.get("classifier.weight") or (0,))[0]
         found = replace(ARCHITECTURES[architecture], num_classes=classes)
     assert found is not None  # either branch above has set it
     _check_shapes(shapes, found, renamed.source_names)

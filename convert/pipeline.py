@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import ARCHITECTURES
 
 from .devices import choose_device, plain_torch
 from .download import download
-from .errors import ArchitectureError, FolderError, WeightsUnavailableError
+from .errors import ArchitectureError, FolderError, WeightsUnavailableError, some
 from .folder import open_folder, recover_checkpoint
 from .identify import identify_layout
 from .layouts import LAYOUTS
@@ -21,17 +20,15 @@ from .load import choose_config, load_model
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
 from .receipt import describe_conversion
-from .records import Checkpoint, Renamed, Verified, Written
+from .records import PUBLISHED, RANDOM, Checkpoint, Renamed, Verified, Written
 from .rename import rename_tensors
+from .scratch import scratch_folder
 from .write import check_target, write_folder
 
 if TYPE_CHECKING:
     import os
 
     from densenet_convert.densenet import DenseNetConfig
-
-PUBLISHED = "IMAGENET1K_V1"
-RANDOM = "random"
 
 log = logging.getLogger("densenet_convert")
 
@@ -77,7 +74,7 @@ def convert_torchvision(
         arch: 121, 161, 169 or 201, with or without ``"densenet"`` before it.
         weights: ``"IMAGENET1K_V1"``, from torch's hub cache or by a download into it, or
             ``"random"``.
-        seed: what random weights are drawn from.
+        seed: what random weights are drawn from, 0 to 2**63 - 1.
         checkpoint: a file at hand, in torchvision's names of today or of 2017; then
             ``weights`` is not looked at.
         output: is created; ``densenet169`` and so on in the working folder by default.
@@ -156,11 +153,14 @@ def _verify(renamed: Renamed, config: DenseNetConfig, device: Any) -> Verified:
 
 def _read_file(path: Path) -> Checkpoint:
     """A file at hand; it is torchvision's own where its digest says so."""
+    checkpoint = read_checkpoint(path)
+    return replace(checkpoint, origin=PUBLISHED) if _is_published(checkpoint) else checkpoint
+
+
+def _is_published(checkpoint: Checkpoint) -> bool:
     from .proof.references import published_digits
 
-    checkpoint = read_checkpoint(path)
-    published = any(checkpoint.sha256.startswith(published_digits(name)) for name in ARCHITECTURES)
-    return replace(checkpoint, origin=PUBLISHED) if published else checkpoint
+    return any(checkpoint.sha256.startswith(published_digits(name)) for name in ARCHITECTURES)
 
 
 def _read_published(architecture: str, weights: str, progress: bool) -> Checkpoint:
@@ -177,8 +177,10 @@ def _read_published(architecture: str, weights: str, progress: bool) -> Checkpoi
 
 def _read_random(architecture: str, seed: int) -> Checkpoint:
     """Random weights go through a file and the reader, as a download does."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder, f"{architecture}-random-{seed}.pth")
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise WeightsUnavailableError(f"The seed is {seed!r}, expected a whole number from 0 to 2**63 - 1.")
+    with scratch_folder() as folder:
+        path = folder / f"{architecture}-random-{seed}.pth"
         path.write_bytes(random_checkpoint(architecture, seed))
         return replace(read_checkpoint(path), origin=RANDOM, seed=seed)
 
@@ -204,5 +206,10 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written) -
                 found, expected = next((a, b) for a, b in zip(found, expected, strict=True) if a != b)
             raise FolderError(
                 f"{written.folder} is not what a conversion of its source gives. Its receipt has under "
-                f"{field!r} {found}, expected {expected}."
+                f"{field!r} {some([str(found)])}, expected {some([str(expected)])}."
             )
+    if (written.receipt["source"]["origin"] == PUBLISHED) != _is_published(renamed.checkpoint):
+        raise FolderError(
+            f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
+            "of its source says otherwise. Get the folder again from where it came from."
+        )

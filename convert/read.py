@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ReadError, some
 from .records import Checkpoint
+from .tensors import tensor_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +39,11 @@ def read_checkpoint(path: Path, *, digits: str | None = None) -> Checkpoint:
             f"{path} is corrupt: its SHA-256 should begin with {digits} and is {sha256}. "
             "Delete it and run again to download it anew."
         )
+    tensors = _state_dict(_unpickle(data, path), path, len(data))
     return Checkpoint(
-        tensors=_state_dict(_unpickle(data, path), path),
+        tensors=tensors,
+        # Taken at once: what is written in the end is held against these.
+        digests={name: tensor_sha256(tensor) for name, tensor in tensors.items()},
         sha256=sha256,
         size=len(data),
         format="torch-zip" if data.startswith(ZIP_MAGIC) else "torch-legacy",
@@ -67,7 +72,9 @@ def _unpickle(data: bytes, path: Path) -> Any:
 
     file = BytesIO(data)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our message is the one to read
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its parsers meet in the bytes
         raise ReadError(
             f"{path} is not a state dict that torch.save wrote: it is truncated, is of another format, or "
@@ -83,7 +90,7 @@ def _unpickle(data: bytes, path: Path) -> Any:
     return content
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict(content: Any, path: Path, size: int) -> dict[str, Tensor]:
     import torch
 
     if not isinstance(content, Mapping) or not content:
@@ -100,4 +107,8 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             kind = "quantised" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
             raise ReadError(f"{path}: {name} is {kind}, expected a dense tensor with its elements.")
-    return {name: tensor.detach() for name, tensor in content.items()}
+        if tensor.numel() * tensor.element_size() > size:
+            raise ReadError(f"{path}: {name} claims to be larger than the file. It is damaged, or an attack.")
+    # In one order of elements: torchvision's loader copies into that, too, and kernels
+    # sum in the order in which elements lie.
+    return {name: tensor.detach().contiguous() for name, tensor in content.items()}

@@ -22,8 +22,8 @@ from .tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 1
 FILE_NAME = "conversion.json"
+CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
-SOURCE_FIELDS = ("sha256", "size", "format", "origin", "seed")
 
 
 def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
     source_names = renamed.source_names
     return {
         "schema_version": SCHEMA_VERSION,
-        "converter": {"name": "densenet-convert", "version": version("densenet-convert")},
+        "converter": {"name": CONVERTER, "version": version(CONVERTER)},
         "source": {
             "sha256": source.sha256,
             "size": source.size,
@@ -50,13 +50,19 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
                 "source_name": source_names[name],
                 "shape": list(renamed.tensors[name].shape),
                 "dtype": dtype_name(renamed.tensors[name]),
-                "sha256": tensor_sha256(renamed.tensors[name]),
+                "sha256": _digest(renamed, source_names[name], name),
                 "transform": None,
             }
             for name in config.tensor_shapes()
         ],
         "dropped": [{"source_name": name, "because": why} for name, why in renamed.dropped.items()],
     }
+
+
+def _digest(renamed: Renamed, source_name: str | None, name: str) -> str:
+    if source_name is None:
+        return tensor_sha256(renamed.tensors[name])
+    return renamed.checkpoint.digests[source_name]
 
 
 def describe_proof(proof: Proof) -> dict[str, Any]:
@@ -86,6 +92,11 @@ def config_fields(config: DenseNetConfig) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
 
 
+def config_from(fields: Mapping[str, Any]) -> DenseNetConfig:
+    """The inverse of ``config_fields``."""
+    return DenseNetConfig(**fields)
+
+
 def canonical_json(content: Mapping[str, Any]) -> str:
     """Equal contents give equal text."""
     return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -108,7 +119,8 @@ def unseal(text: str) -> dict[str, Any]:
     try:
         receipt = json.loads(text)
         claimed = receipt.pop(SEAL)
-        known = receipt["schema_version"] <= SCHEMA_VERSION
+        version_read = receipt["schema_version"]
+        known = type(version_read) is int and 1 <= version_read <= SCHEMA_VERSION
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FolderError(f"{FILE_NAME} is no receipt of this converter. {advice}") from error
     if not known:

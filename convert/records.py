@@ -18,24 +18,31 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 
+PUBLISHED = "IMAGENET1K_V1"
+RANDOM = "random"
+FILE = "file"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Named tensors, as the source holds them.
 
     Attributes:
-        tensors: tensors on the CPU under the source's own names, in its order.
+        tensors: contiguous tensors on the CPU under the source's own names, in its order.
+        digests: SHA-256 of each tensor's bytes, as they were when it was read.
         sha256: digest of the whole file, hexadecimal.
         size: length of the file in bytes.
         format: how the bytes were turned into tensors, such as ``"torch-legacy"``.
-        origin: ``"IMAGENET1K_V1"``, ``"random"`` or ``"file"``.
+        origin: ``PUBLISHED``, ``RANDOM`` or ``FILE``.
         seed: what random weights were drawn from; None for others.
     """
 
     tensors: Mapping[str, Tensor]
+    digests: Mapping[str, str]
     sha256: str
     size: int
     format: str
-    origin: str = "file"
+    origin: str = FILE
     seed: int | None = None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-from .errors import ConvertError
+from .errors import ConvertError, ParityError
 
 SCHEMA_VERSION = 1
 
@@ -44,12 +45,16 @@ def as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str
 
 def error_as_json(error: ConvertError, *, folder: str) -> dict[str, Any]:
     """What went wrong."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": "error",
-        "folder": folder,
-        "error": {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code},
+    details: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "exit_code": error.exit_code,
     }
+    if isinstance(error, ParityError):
+        details["where"] = error.where
+        # JSON has no infinity, which stands for another shape or another layer, and no NaN.
+        details["largest_difference"] = error.largest if isfinite(error.largest) else None
+    return {"schema_version": SCHEMA_VERSION, "status": "error", "folder": folder, "error": details}
 
 
 def _source(source: Mapping[str, Any]) -> str:

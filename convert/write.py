@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +11,14 @@ from uuid import uuid4
 
 from . import config_file, receipt
 from .errors import FolderError, some
-from .folder import ADDED_BY_HUB, FILES, METADATA, WEIGHTS, file_sha256, read_tensors
+from .folder import ADDED_BY_HUB, FILES, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
 from .records import Renamed, Verified, Written
 from .replace import put_in_place, sync
-from .tensors import same_bits
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OURS = (*FILES, receipt.FILE_NAME, "README.md", *ADDED_BY_HUB)
+OURS = (*FILES, receipt.FILE_NAME, *ADDED_BY_HUB)
 
 
 def check_target(folder: Path, *, force: bool) -> None:
@@ -34,7 +34,8 @@ def check_target(folder: Path, *, force: bool) -> None:
             raise FolderError(
                 f"{folder} exists and is left alone. Name another --output, or replace it with --force."
             )
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
+        present = sorted(path.name for path in folder.iterdir())
+        foreign = [name for name in present if name not in OURS or not is_ours(folder)]
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -68,10 +69,16 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         content = _write_files(verified, staging)
-        put_in_place(staging, target, last=receipt.FILE_NAME)
+        _read_back(staging)
+        if force:
+            check_target(target, force=True)  # someone may have put something there meanwhile
+            put_in_place(staging, target, last=receipt.FILE_NAME)
+        else:
+            staging.rename(target)  # fails where there is something by now
+            sync(target.parent)
     except OSError as error:
         raise FolderError(
-            f"{folder} can't be written: {error.strerror or error}. What was there before is unchanged."
+            f"{folder} can't be written: {error.strerror or error}. Free space, or name another --output."
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -85,16 +92,30 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
     _write_weights(renamed, folder / WEIGHTS)
     # safetensors makes its file private to the user; the folder's files share one mode.
     shutil.copymode(folder / config_file.FILE_NAME, folder / WEIGHTS)
-    _read_back(renamed, folder)
     content = {
         **receipt.describe_conversion(renamed, config),
-        "files": {name: file_sha256(folder / name) for name in FILES},
+        # Of the weights, every tensor is held against the source when they are read back.
+        "files": {
+            WEIGHTS: file_sha256(folder / WEIGHTS),
+            config_file.FILE_NAME: hashlib.sha256(text.encode()).hexdigest(),
+        },
         "verification": receipt.describe_proof(verified.proof),
     }
     (folder / receipt.FILE_NAME).write_bytes(receipt.seal(content).encode())
     for path in (*folder.iterdir(), folder):
         sync(path)
     return content
+
+
+def _read_back(folder: Path) -> None:
+    """Holds the files against the receipt, whose digests of tensors were taken when the source was read."""
+    try:
+        open_folder(folder)
+    except FolderError as error:
+        raise FolderError(
+            f"What was written was read back and differs from what was to be written: {error} "
+            "The memory, the disk or its file system is at fault; nothing was replaced."
+        ) from error
 
 
 def _write_weights(renamed: Renamed, path: Path) -> None:
@@ -121,21 +142,3 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen.add(storage.data_ptr())
         apart[name] = tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
     return apart
-
-
-def _read_back(renamed: Renamed, folder: Path) -> None:
-    """Compares the file with the source's own tensors, through the trail."""
-    import torch
-
-    waiting = dict(renamed.source_names)
-    changed: list[str] = []
-    for name, tensor in read_tensors(folder):
-        source_name = waiting.pop(name, None)
-        source = renamed.checkpoint.tensors[source_name] if source_name else torch.zeros_like(tensor)
-        if not same_bits(tensor, source):
-            changed.append(name)
-    if changed or waiting:
-        raise FolderError(
-            f"{WEIGHTS} was read back and differs from what was written: {some([*changed, *waiting])}. "
-            "The disk or its file system is at fault; nothing was replaced."
-        )

@@ -18,7 +18,6 @@ from typing import BinaryIO
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 STORAGE_CLASS = {"float32": b"FloatStorage", "int64": b"LongStorage"}
-ITEM_SIZE = {"float32": 4, "int64": 8}
 
 
 @dataclass(frozen=True)

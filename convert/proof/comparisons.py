@@ -33,22 +33,29 @@ def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
         tally.compare("tensors", trace.name, tensor, expected, "the CPU")
 
 
-def compare_eval(
-    ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally, observe: Observer
-) -> tuple[list[Pair], Tensor]:
-    """Compares the output of every layer, in eval mode.
+def compare_outputs(
+    ours: nn.Module,
+    theirs: nn.Module,
+    x: Tensor,
+    tally: Tally,
+    mode: str,
+    observe: Observer = lambda *_: None,
+) -> tuple[list[Pair], Tensor, Tensor]:
+    """Compares the output of every layer, and the logits.
 
     Args:
         x: input of both, ``[N, C, H, W]``.
+        mode: ``"eval"`` or ``"train"``, in which both networks are.
         observe: is called with each layer of ours and its output, once that was compared.
 
     Returns:
-        The pairs of layers, and our logits ``[N, classes]``, of which the graph is kept.
+        The pairs of layers, and the logits of both, ``[N, classes]``; ours keep their
+        graph, theirs in training only.
 
     Raises:
         ParityError: a layer differs, or the networks run other layers.
     """
-    on = describe(x, "eval")
+    on = describe(x, mode)
     names = {module: name for name, module in ours.named_modules()}
     pairs: list[Pair] = []
     waiting: Recorded = SimpleQueue()
@@ -70,28 +77,36 @@ def compare_eval(
             raise _other_layers("the end", None, left)
         return cast(Tensor, logits)
 
-    expected, logits = side_by_side(lambda: _record(theirs, x, waiting), run_ours)
+    expected, logits = side_by_side(lambda: _record(theirs, x, waiting, mode == "train"), run_ours)
     tally.compare("logits", "the output", logits, expected, on)
-    return pairs, logits
+    return pairs, logits, expected
 
 
-def compare_training_step(
-    ours: nn.Module, theirs: nn.Module, pairs: list[Pair], x: Tensor, tally: Tally
-) -> None:
-    """Compares logits, the gradient of every parameter and the running statistics after one step in training.
+def compare_placement(pairs: list[Pair], tally: Tally) -> None:
+    """Compares the parameters and buffers that two layers hold which do the same work.
+
+    What a layer computes can't show this where nothing passes through it.
+    """
+    for pair in pairs:
+        for name, tensor, their_tensor in (*pair.parameters(), *pair.buffers()):
+            tally.compare("placements", name, tensor, their_tensor, "no input, as it was loaded")
+
+
+def compare_training_step(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> None:
+    """Compares outputs, the gradient of every parameter and the running statistics after one training step.
 
     Both networks are left as they were.
     """
-    on = describe(x, "a training step")
-    our_parameters = [ours for pair in pairs for _, ours, _ in pair.parameters()]
-    their_parameters = [theirs for pair in pairs for _, _, theirs in pair.parameters()]
+    on = describe(x, "train")
     with _training(ours), _training(theirs):
-        expected, their_gradients = _step(theirs, their_parameters, x)
-        logits, gradients = _step(ours, our_parameters, x)
-        tally.compare("logits", "the output", logits, expected, on)
-        names = [name for pair in pairs for name, _, _ in pair.parameters()]
-        for name, gradient, their_gradient in zip(names, gradients, their_gradients, strict=True):
-            tally.compare("gradients", name, gradient, their_gradient, on)
+        pairs, logits, expected = compare_outputs(ours, theirs, x, tally, "train")
+        parameters = [trio for pair in pairs for trio in pair.parameters()]
+        gradients = _gradients(logits, [ours for _, ours, _ in parameters])
+        their_gradients = _gradients(expected, [theirs for _, _, theirs in parameters])
+        # From the last layer to the first, as gradients flow: the first that differs is
+        # the nearest to the fault.
+        for i in reversed(range(len(parameters))):
+            tally.compare("gradients", parameters[i][0], gradients[i], their_gradients[i], on)
         for pair in pairs:
             for name, buffer, their_buffer in pair.buffers():
                 tally.compare("running statistics", name, buffer, their_buffer, on)
@@ -133,17 +148,19 @@ def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
     return expected, result
 
 
-def _record(network: nn.Module, x: Tensor, recorded: Recorded) -> Tensor:
+def _record(network: nn.Module, x: Tensor, recorded: Recorded, graph: bool) -> Tensor:
+    def put(module: nn.Module, output: Tensor) -> None:
+        recorded.put((module, output.detach().clone()))
+
     try:
-        with torch.no_grad(), watching(network, lambda module, y: recorded.put((module, y.clone()))):
+        with torch.set_grad_enabled(graph), watching(network, put):
             return cast(Tensor, network(x))
     finally:
         recorded.put((None, x))  # however it ended, no more is to be waited for
 
 
-def _step(network: nn.Module, parameters: list[Tensor], x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    logits: Tensor = network(x)
-    return logits, torch.autograd.grad(logits, parameters, cotangent(logits))
+def _gradients(logits: Tensor, parameters: list[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(logits, parameters, cotangent(logits))
 
 
 @contextmanager
@@ -166,7 +183,7 @@ def _training(network: nn.Module) -> Iterator[None]:
 def _other_layers(name: str, ours: nn.Module | None, theirs: nn.Module | None) -> ParityError:
     return ParityError(
         f"The converted network is not the reference's function: at {name} it runs "
-        f"{kind_of(ours) or 'nothing'}, expected {kind_of(theirs) or 'nothing'}. Nothing was written.",
+        f"{kind_of(ours) or 'nothing'}, expected {kind_of(theirs) or 'nothing'}.",
         where=name,
         largest=float("inf"),
     )

@@ -7,6 +7,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -18,27 +19,73 @@ CUBLAS_WORKSPACE = ":4096:8"
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
-    """Deterministic algorithms, no TF32, no autotuning; the caller's flags are restored afterwards."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Deterministic algorithms, no reduced precision, no autotuning; the caller's flags are restored.
+
+    To be entered before anything is moved to a GPU: cuBLAS reads its setting as it starts.
+    """
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision = torch.get_float32_matmul_precision()
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        warnings.catch_warnings(),
-    ):
+    with _settings(), _cublas_workspace(device), warnings.catch_warnings():
         # An operation without a deterministic kernel is no reason to stop: what it
         # computes is compared to the bit.
-        warnings.filterwarnings("ignore", message=".*deterministic", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic", category=UserWarning)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.set_float32_matmul_precision("highest")
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+def _wanted() -> dict[str, Any]:
+    """Value of each attribute below torch.backends."""
+    # torch 2.9 replaced allow_tf32, and refuses a mixture of both.
+    if hasattr(torch.backends.cudnn, "conv"):
+        operations = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")
+        precision: dict[str, Any] = {f"{operation}.fp32_precision": "ieee" for operation in operations}
+    else:
+        precision = {"cuda.matmul.allow_tf32": False, "cudnn.allow_tf32": False}
+    return {"cudnn.deterministic": True, "cudnn.benchmark": False, **precision}
+
+
+def _get(path: str) -> Any:
+    return attrgetter(path)(torch.backends)
+
+
+def _set(path: str, value: object) -> None:
+    head, _, name = path.rpartition(".")
+    setattr(_get(head), name, value)
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    kept = {path: _get(path) for path in _wanted()}
+    # Before torch 2.9 this alone governs oneDNN, and is in no attribute.
+    precision = None if hasattr(torch.backends.cudnn, "conv") else torch.get_float32_matmul_precision()
+    try:
+        if precision:
+            torch.set_float32_matmul_precision("highest")
+        for path, value in _wanted().items():
+            _set(path, value)
+        yield
+    finally:
+        if precision:
             torch.set_float32_matmul_precision(precision)
+        for path, value in kept.items():
+            _set(path, value)
+
+
+@contextmanager
+def _cublas_workspace(device: torch.device) -> Iterator[None]:
+    key = "CUBLAS_WORKSPACE_CONFIG"
+    ours = device.type == "cuda" and key not in os.environ
+    if ours:
+        os.environ[key] = CUBLAS_WORKSPACE
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ[key]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -55,9 +102,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": versions,
         "flags": {
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-            "cudnn_deterministic": torch.backends.cudnn.deterministic,
-            "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            **{path: _get(path) for path in _wanted()},
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
         },

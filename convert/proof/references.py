@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,10 +18,15 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of
 from ..blank import NothingDrawn
 from ..errors import ParityError
 from ..layout import Layout
-from ..records import Checkpoint, Reference
+from ..records import PUBLISHED, Checkpoint, Reference
+from ..scratch import scratch_folder
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+# The first forces torch.load to be safe, the second not to be; torch refuses both at once.
+WEIGHTS_ONLY = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
 
 
 def published_url(architecture: str) -> str:
@@ -47,18 +51,10 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
     Raises:
         ParityError: the network does not take the tensors, strictly.
     """
-    try:
-        if _own_loader_takes(checkpoint, config):
-            network, how = _through_own_loader(checkpoint, config), "torchvision's own loader"
-        else:
-            network, how = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
-    except RuntimeError as error:  # of load_state_dict
-        raise ParityError(
-            f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
-            f"without an objection: {' '.join(str(error).split())}",
-            where=layout.name,
-            largest=float("inf"),
-        ) from error
+    if _own_loader_takes(checkpoint, config):
+        network, how = _through_own_loader(checkpoint, layout, config), "torchvision's own loader"
+    else:
+        network, how = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
     return Reference(network.eval(), f"{how}, torchvision {torchvision.__version__}")
@@ -80,44 +76,65 @@ def _own_loader_takes(checkpoint: Checkpoint, config: DenseNetConfig) -> bool:
     )
 
 
-def _through_own_loader(checkpoint: Checkpoint, config: DenseNetConfig) -> nn.Module:
+def _through_own_loader(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> nn.Module:
     """Puts the tensors where torchvision looks for its download, and asks it for the network.
 
     The loader runs code from some files, so it gets one that was saved here: in the zip
     format, for it takes what looks like a zip of one member for something to unpack.
     """
     architecture = architecture_of(config) or ""
-    with TemporaryDirectory() as hub:
-        file = Path(hub, "checkpoints", published_url(architecture).rpartition("/")[2])
+    with scratch_folder() as hub:
+        file = hub / "checkpoints" / published_url(architecture).rpartition("/")[2]
         file.parent.mkdir()
-        # Under the plain dict there is no _metadata, as in torchvision's files.
-        torch.save(dict(checkpoint.tensors), file)
-        with _hub_folder(hub), NothingDrawn():
+        _save(checkpoint, file)
+        with _hub_folder(hub), NothingDrawn(), _strictly(layout):
             return cast(
                 "nn.Module",
-                torchvision.models.get_model(architecture, weights="IMAGENET1K_V1", progress=False),
+                torchvision.models.get_model(architecture, weights=PUBLISHED, progress=False),
             )
+
+
+def _save(checkpoint: Checkpoint, file: Path) -> None:
+    try:
+        # A plain dict has no _metadata, as torchvision's files have none.
+        torch.save(dict(checkpoint.tensors), file)
+    except RuntimeError as error:  # of torch's writer, on a full disk
+        raise OSError(str(error)) from error
 
 
 def _through_tree(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> nn.Module:
     module, _, function = layout.reference.partition(":")
     network: nn.Module = getattr(import_module(module), function)(config)
-    network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
+    with _strictly(layout):
+        network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
     return network
 
 
 @contextmanager
-def _hub_folder(folder: str) -> Iterator[None]:
+def _strictly(layout: Layout) -> Iterator[None]:
+    """What load_state_dict objects to is a fault of the renaming, which objected to nothing."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ParityError(
+            f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
+            f"without an objection: {' '.join(str(error).split())}",
+            where=layout.name,
+            largest=float("inf"),
+        ) from error
+
+
+@contextmanager
+def _hub_folder(folder: Path) -> Iterator[None]:
     """Points torchvision's loader at ``folder``, and forbids it to unpickle more than tensors."""
-    key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    hub, forced = torch.hub.get_dir(), os.environ.get(key)
+    kept = {key: os.environ.pop(key) for key in WEIGHTS_ONLY if key in os.environ}
+    # set_dir alone could not restore a folder that follows TORCH_HOME.
+    hub = torch.hub._hub_dir
     torch.hub.set_dir(folder)
-    os.environ[key] = "1"
+    os.environ[WEIGHTS_ONLY[0]] = "1"
     try:
         yield
     finally:
-        torch.hub.set_dir(hub)
-        if forced is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = forced
+        torch.hub._hub_dir = hub
+        del os.environ[WEIGHTS_ONLY[0]]
+        os.environ.update(kept)

@@ -47,11 +47,13 @@ class Tally:
         else:
             largest = (ours.detach().double() - theirs.detach().double()).abs().max().item()
             found = f"the largest difference is {largest:.3g}, expected 0"
+            if not largest > 0:  # a signed zero, or a NaN
+                found += ", and some bits differ"
         self.largest[kind] = largest
         raise ParityError(
             f"The converted network is not the reference's function. The first of its {kind} that differs, "
             f"after {sum(self.compared.values()) - 1:,} comparisons without a difference, is at "
-            f"{where}{self._source(where)} on {on}: {found}. Nothing was written.",
+            f"{where}{self._source(where)} on {on}: {found}.",
             where=where,
             largest=largest,
         )

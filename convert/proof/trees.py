@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -59,9 +60,12 @@ class _LayerOf2017(nn.Module):
         self.norm = nn.ModuleDict({"1": norm1, "2": norm2})
         self.relu = nn.ModuleDict({"1": relu1, "2": relu2})
         self.conv = nn.ModuleDict({"1": conv1, "2": conv2})
+        self.drop_rate = cast(float, layer.drop_rate)
 
     def forward(self, features: list[Tensor] | Tensor) -> Tensor:
         x = torch.cat([features] if isinstance(features, Tensor) else features, 1)
         for step in ("1", "2"):
             x = self.conv[step](self.relu[step](self.norm[step](x)))
+        if self.drop_rate > 0:
+            x = F.dropout(x, p=self.drop_rate, training=self.training)
         return x

@@ -6,14 +6,24 @@ from copy import deepcopy
 
 import torch
 
-from ..errors import ValueRangeError
+from ..errors import ArchitectureError, ValueRangeError
 from ..records import Loaded, Proof, Reference, Verified
 from ..tensors import dtype_name
-from .comparisons import compare_bytes, compare_eval, compare_training_step, describe, half_the_threads
+from .comparisons import (
+    compare_bytes,
+    compare_outputs,
+    compare_placement,
+    compare_training_step,
+    describe,
+    half_the_threads,
+)
 from .coverage import Sight
 from .determinism import deterministic, device_name, environment
 from .inputs import draw, input_shapes
 from .tally import Tally
+
+# The shorter side of the smallest input, 64, is halved by the stem twice and by each transition.
+MOST_BLOCKS = 5
 
 
 def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> Verified:
@@ -29,32 +39,39 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> 
     Raises:
         ParityError: a tensor, an activation, a gradient or a running statistic differs.
         ValueRangeError: the network's output overflows.
+        ArchitectureError: it has too many blocks for the inputs.
     """
+    blocks = len(loaded.config.block_config)
+    if blocks > MOST_BLOCKS:
+        raise ArchitectureError(
+            f"This network has {blocks} dense blocks, and the proof's inputs are large enough for "
+            f"{MOST_BLOCKS}."
+        )
     tally = Tally(loaded.renamed.source_names)
     compare_bytes(loaded.renamed, loaded.model, tally)
     dtype = next(reference.network.parameters()).dtype
-    ours = loaded.model
-    if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
-        ours = deepcopy(ours).to(device, dtype)
-    theirs = reference.network.to(device)
-    sight = Sight(ours)
-    shapes = input_shapes(loaded.config.in_channels)
-    with deterministic(), half_the_threads():
-        for seed, (mode, shape) in enumerate(shapes):
+    *evals, train = [shape for _, shape in input_shapes(loaded.config.in_channels)]
+    with deterministic(device), half_the_threads():
+        ours = loaded.model
+        if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
+            ours = deepcopy(ours).to(device, dtype)
+        theirs = reference.network.to(device)
+        sight = Sight(ours)
+        for seed, shape in enumerate(evals):
             x = draw(shape, seed=seed).to(device, dtype)
-            if mode == "eval":
-                pairs, logits = compare_eval(ours, theirs, x, tally, sight.observe)
-                if not logits.isfinite().all():
-                    raise ValueRangeError(f"The network's output is not finite on {describe(x, mode)}.")
-                sight.backward(logits)
-                del logits  # and with it the graph
-            else:
-                compare_training_step(ours, theirs, pairs, x, tally)
+            pairs, logits, _ = compare_outputs(ours, theirs, x, tally, "eval", sight.observe)
+            if not logits.isfinite().all():
+                raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")
+            sight.backward(logits)
+            del logits  # and with it the graph
+        compare_placement(pairs, tally)
+        x = draw(train, seed=len(evals)).to(device, dtype)
+        compare_training_step(ours, theirs, x, tally)
         proof = Proof(
             device=device_name(device),
             dtype=dtype_name(x),
             reference=reference.description,
-            inputs=shapes,
+            inputs=input_shapes(loaded.config.in_channels),
             compared=dict(tally.compared),
             largest=dict(tally.largest),
             parameters=sight.parameters(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -123,11 +124,19 @@ def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
         (lambda r: r["tensors"][3].update(shape=[3]), r"tensor \S+ has shape"),
         (lambda r: r["tensors"].pop(3), r"tensor \S+ is not in the receipt"),
         (lambda r: r["config"].update(growth_rate=5), r"config\.json has growth_rate 4, expected 5"),
-        (lambda r: r["files"].pop("config.json"), r"config\.json is missing"),
+        (lambda r: r["files"].pop("config.json"), r"files are"),
         (lambda r: r.pop("tensors"), r"lacks a field"),
         (lambda r: r.update(tensors=None), r"lacks a field"),
         (lambda r: r["source"].update(layout="torchvision"), r"'source'.*'torchvision'.*torchvision-dotted"),
         (lambda r: r["source"].pop("sha256"), r"lacks a field"),
+        (lambda r: r["source"].update(origin="IMAGENET1K_V1"), "claims the origin IMAGENET1K_V1"),
+        (lambda r: r["source"].update(origin="\x1b[31m"), "lacks a field"),
+        (lambda r: r["source"].update(size="big"), "lacks a field"),
+        (lambda r: r["source"].update(seed=3), "lacks a field"),
+        (lambda r: r["tensors"][3].update(source_name=5), "lacks a field"),
+        (lambda r: r.update(schema_version=True), "schema_version True"),
+        (lambda r: r.update(schema_version=0), "schema_version 0"),
+        (lambda r: r["files"].update(other="0"), "files are"),
         (lambda r: r["dropped"].append({"source_name": "a", "because": "b"}), "'dropped'"),
         (lambda r: r["tensors"].reverse(), "'tensors'"),
     ],
@@ -164,6 +173,31 @@ def test_exchanged_tensors_under_a_receipt_that_fits_them_are_refused_against_th
         densenet_convert.verify(folder, source=converted.parent / "source.pth", device="cpu")
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"architecture": "densenet169"},
+        {"num_features": 7},
+        {"model_type": "densenet"},
+        {"pretrained_cfg": {}},
+    ],
+)
+def test_a_config_file_that_says_anything_else_is_refused(folder: Path, edit: dict[str, object]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edit}))
+    edit_receipt(folder, lambda r: r["files"].update({"config.json": file_sha256(path)}))
+    with pytest.raises(FolderError, match=rf"config\.json has {next(iter(edit))}"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "conversion.json", "model.safetensors"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(FolderError, match=f"{name} is no regular file"):
+        open_folder(folder)
+
+
 def test_the_receipt_ends_with_its_own_digest_and_is_canonical(folder: Path) -> None:
     text = (folder / "conversion.json").read_text()
     content = json.loads(text)
@@ -180,5 +214,5 @@ def test_the_receipt_accounts_for_every_tensor(folder: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match="is no folder"):
+    with pytest.raises(FolderError, match="this is no folder"):
         densenet_convert.verify(tmp_path / "nowhere", device="cpu")

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
+from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_dict_of
 
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ArchitectureError, ValueRangeError
 from densenet_convert.identify import identify_layout
 from densenet_convert.layouts import LAYOUTS
 from densenet_convert.load import choose_config, load_model
-from densenet_convert.records import Checkpoint, Renamed
+from densenet_convert.records import Renamed
 from densenet_convert.rename import rename_tensors
 
 LAYER = "features.denseblock2.denselayer1"
 
 
 def renamed_from(tensors: StateDict) -> Renamed:
-    checkpoint = Checkpoint(tensors, sha256="", size=0, format="made")
+    checkpoint = checkpoint_of(tensors)
     return rename_tensors(checkpoint, identify_layout(tensors, LAYOUTS))
 
 

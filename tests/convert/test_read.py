@@ -56,6 +56,17 @@ def test_parameters_are_read_as_plain_tensors(tmp_path: Path) -> None:
     assert not read_checkpoint(path).tensors["a"].requires_grad
 
 
+def test_elements_are_read_in_one_order_whatever_theirs_was(tmp_path: Path) -> None:
+    """torchvision's loader copies into that order, and kernels sum in the order of the elements."""
+    kernel = torch.rand(2, 3, 4, 5)
+    state = {"a": kernel.to(memory_format=torch.channels_last), "b": kernel.transpose(0, 3)}
+    checkpoint = read_checkpoint(save(state, tmp_path / "c.pth", legacy=False))
+    for name, tensor in state.items():
+        assert checkpoint.tensors[name].is_contiguous()
+        assert torch.equal(checkpoint.tensors[name], tensor)
+        assert checkpoint.digests[name] == hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
 def test_a_digest_that_is_known_is_checked_before_anything_is_parsed(tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
     path.write_bytes(b"not a pickle")
@@ -96,6 +107,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "a number": ({"epoch": 3, "a": torch.ones(1)}, "no tensors, expected a dict of tensors: epoch"),
         "a container": ({"state_dict": state_dict_of()}, "state_dict.*save that one alone"),
         "a number as name": ({3: torch.ones(1)}, "under 3, expected names that are text"),
+        "a stride of 0": ({"a": torch.ones(1).expand(1 << 40)}, "a claims to be larger than the file"),
         "sparse": ({"a": torch.ones(2, 2).to_sparse()}, "a is torch.sparse_coo"),
         "a module": (torch.nn.Linear(1, 1), "is not a state dict"),
     }
@@ -128,6 +140,7 @@ KINDS = [
     "a number",
     "a container",
     "a number as name",
+    "a stride of 0",
     "sparse",
     "a module",
     "a fifo",

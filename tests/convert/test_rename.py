@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
+from checkpoints import SMALL, checkpoint_of, in_2017_names, state_dict_of
 
 from densenet_convert.errors import LayoutError
 from densenet_convert.layouts import TORCHVISION, TORCHVISION_DOTTED
-from densenet_convert.records import Checkpoint
 from densenet_convert.rename import rename_tensors
-
-
-def checkpoint_of(tensors: StateDict) -> Checkpoint:
-    return Checkpoint(tensors, sha256="", size=0, format="made")
 
 
 def test_the_very_tensors_of_the_source_arrive_under_canonical_names() -> None:

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import densenet_convert
-from densenet_convert import replace, write
+from densenet_convert import pipeline, replace, write
 from densenet_convert.errors import FolderError
 from densenet_convert.folder import open_folder
+from densenet_convert.records import Renamed, Verified
 
 FILES = {"model.safetensors", "config.json", "conversion.json"}
 
@@ -102,6 +103,42 @@ def test_force_never_deletes_what_the_converter_did_not_write(source: Path, tmp_
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
+def test_force_never_replaces_files_of_our_names_that_others_wrote(source: Path, tmp_path: Path) -> None:
+    """A folder from the Hub has a config.json and a model.safetensors, too."""
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(FolderError, match=r"did not write, and --force would delete it: config\.json"):
+        densenet_convert.convert(source, tmp_path / "bert", device="cpu", force=True)
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    (tmp_path / "out" / "README.md").write_text("the owner's words")
+    with pytest.raises(FolderError, match=r"would delete it: README\.md"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
+
+
+def test_force_takes_an_empty_folder(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
+    assert open_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_someone_puts_there_meanwhile_is_left_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    read_back = write._read_back
+
+    def slowly(folder: Path) -> None:
+        read_back(folder)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.tex").write_text("years of work")
+
+    monkeypatch.setattr(write, "_read_back", slowly)
+    with pytest.raises(FolderError, match="can't be written|would delete it"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "source.pth"}
+
+
 def test_force_does_not_replace_a_file(source: Path) -> None:
     with pytest.raises(FolderError, match="can't be written: Not a directory"):
         densenet_convert.convert(source, source, device="cpu", force=True)
@@ -129,10 +166,45 @@ def test_what_is_read_back_and_differs_is_not_put_in_place(
         return {**sound(tensors), name: torch.nextafter(tensors[name], torch.tensor(9.0))}
 
     monkeypatch.setattr(write, "_apart", damaged)
-    with pytest.raises(FolderError, match=r"read back and differs.*features\.norm5\.bias"):
+    with pytest.raises(FolderError, match=r"read back and differs.*tensor features\.norm5\.bias has sha256"):
         densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
     assert (contents(tmp_path / "out") if force else None) == before
     assert {path.name for path in tmp_path.iterdir()} == {"source.pth", *(["out"] if force else [])}
+
+
+def test_a_bit_that_flips_in_memory_after_reading_is_not_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network, reference and file share the memory, so only a digest from before can tell."""
+    verify = pipeline._verify
+
+    def flipping(renamed: Renamed, config: object, device: object) -> Verified:
+        verified = verify(renamed, config, device)  # type: ignore[arg-type]
+        renamed.tensors["features.norm0.weight"].view(torch.int32)[3] ^= 1
+        return verified
+
+    monkeypatch.setattr(pipeline, "_verify", flipping)
+    with pytest.raises(FolderError, match=r"tensor features\.norm0\.weight has sha256"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_file_that_the_disk_damaged_is_not_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_files = write._write_files
+
+    def damaging(verified: Verified, folder: Path) -> dict[str, object]:
+        content = write_files(verified, folder)
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:-1])
+        return content
+
+    monkeypatch.setattr(write, "_write_files", damaging)
+    with pytest.raises(FolderError, match="read back and differs"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cant_be_written_is_named(source: Path, tmp_path: Path) -> None:
@@ -145,7 +217,7 @@ def test_where_folders_cant_be_exchanged_the_receipt_is_replaced_last(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     densenet_convert.convert(source, tmp_path / "out", device="cpu")
-    (tmp_path / "out" / "README.md").write_text("an old card")
+    (tmp_path / "out" / ".gitattributes").write_text("from the Hub")
     expected = densenet_convert.convert(source, tmp_path / "expected", device="cpu")
     order: list[str] = []
     rename = Path.replace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from checkpoints import SMALL, state_dict_of
+from checkpoints import SMALL, checkpoint_of, state_dict_of
 
 from densenet_convert.densenet import DenseNet
 from densenet_convert.layouts import TORCHVISION
@@ -12,14 +12,14 @@ from densenet_convert.proof.coverage import Sight
 from densenet_convert.proof.layers import watching
 from densenet_convert.proof.references import load_reference
 from densenet_convert.proof.verification import verify_model
-from densenet_convert.records import Checkpoint, Proof
+from densenet_convert.records import Proof
 from densenet_convert.rename import rename_tensors
 
 NORM = "features.denseblock2.denselayer2.norm2"
 
 
 def proof_of(state: dict[str, torch.Tensor]) -> Proof:
-    checkpoint = Checkpoint(state, sha256="", size=0, format="made")
+    checkpoint = checkpoint_of(state)
     loaded = load_model(rename_tensors(checkpoint, TORCHVISION), SMALL)
     return verify_model(loaded, load_reference(checkpoint, TORCHVISION, SMALL), torch.device("cpu")).proof
 

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from checkpoints import SMALL, StateDict, in_2017_names, state_dict_of
+from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_dict_of
 from torch import Tensor, nn
 
 from densenet_convert.densenet import ARCHITECTURES
@@ -33,7 +33,7 @@ DIGITS = {
 @pytest.fixture(scope="module")
 def published() -> Checkpoint:
     """A checkpoint of DenseNet-121 as torchvision publishes them, but for the values."""
-    return Checkpoint(in_2017_names(state_dict_of(D121)), sha256="", size=0, format="made")
+    return checkpoint_of(in_2017_names(state_dict_of(D121)))
 
 
 def without_public_loader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_torchvisions_loader_is_asked_where_it_takes_the_file(
 ) -> None:
     config = type(D121)(num_classes=classes)
     state = {n: torch.zeros(s) for n, s in config.tensor_shapes().items()}
-    checkpoint = Checkpoint(in_2017_names(state, counted=counted), sha256="", size=0, format="made")
+    checkpoint = checkpoint_of(in_2017_names(state, counted=counted))
     assert expected in load_reference(checkpoint, TORCHVISION_DOTTED, config).description
 
 
@@ -106,13 +106,15 @@ def test_the_digits_of_the_published_files_are_known(architecture: str) -> None:
 
 @pytest.fixture
 def hub_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
-    before = torch.hub.get_dir()
-    files = set(Path(before).rglob("*"))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    before, state = torch.hub._hub_dir, torch.get_rng_state()
+    files = set(Path(torch.hub.get_dir()).rglob("*"))
     yield
-    assert torch.hub.get_dir() == before
-    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "0"
-    assert set(Path(before).rglob("*")) == files
+    assert torch.hub._hub_dir == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
+    assert set(Path(torch.hub.get_dir()).rglob("*")) == files
 
 
 @pytest.mark.usefixtures("hub_as_it_was")
@@ -125,14 +127,14 @@ def test_they_are_left_alone_when_the_loader_fails() -> None:
     state = {n: torch.zeros(s) for n, s in D121.tensor_shapes().items()}
     del state["classifier.bias"]
     with pytest.raises(ParityError, match="Missing key"):
-        load_reference(Checkpoint(state, sha256="", size=0, format="made"), TORCHVISION, D121)
+        load_reference(checkpoint_of(state), TORCHVISION, D121)
 
 
 def test_a_source_that_the_tree_does_not_take_is_no_parity() -> None:
     state = in_2017_names(state_dict_of())
     del state["features.norm5.weight"]
     with pytest.raises(ParityError, match=r"does not take the source's tensors.*features\.norm5\.weight"):
-        load_reference(Checkpoint(state, sha256="", size=0, format="made"), TORCHVISION_DOTTED, SMALL)
+        load_reference(checkpoint_of(state), TORCHVISION_DOTTED, SMALL)
 
 
 def test_tensors_whose_bytes_are_a_zip_that_runs_a_command_run_nothing(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_tensors_whose_bytes_are_a_zip_that_runs_a_command_run_nothing(tmp_path:
     # The end of the archive is the end of the file.
     bias = torch.frombuffer(bytearray(payload.rjust(4000, b"\0")), dtype=torch.float32)
     state["classifier.bias"] = bias
-    checkpoint = Checkpoint(in_2017_names(state), sha256="", size=0, format="made")
+    checkpoint = checkpoint_of(in_2017_names(state))
     reference = load_reference(checkpoint, TORCHVISION_DOTTED, D121)
     held = reference.network.state_dict()["classifier.bias"]
     assert held.numpy().tobytes() == bias.numpy().tobytes()
