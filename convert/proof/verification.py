@@ -5,9 +5,10 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import ArchitectureError, ValueRangeError
-from ..records import Loaded, Proof, Reference, Verified
+from ..records import Coverage, Loaded, Proof, Reference, Verified
 from ..tensors import dtype_name
 from .comparisons import (
     compare_bytes,
@@ -50,32 +51,39 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> 
     tally = Tally(loaded.renamed.source_names)
     compare_bytes(loaded.renamed, loaded.model, tally)
     dtype = next(reference.network.parameters()).dtype
-    *evals, train = [shape for _, shape in input_shapes(loaded.config.in_channels)]
+    shapes = input_shapes(loaded.config.in_channels)
     with deterministic(device), half_the_threads():
-        ours = loaded.model
+        inputs = [draw(shape, seed=seed).to(device, dtype) for seed, (_, shape) in enumerate(shapes)]
+        ours: nn.Module = loaded.model
         if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
             ours = deepcopy(ours).to(device, dtype)
         theirs = reference.network.to(device)
-        sight = Sight(ours)
-        for seed, shape in enumerate(evals):
-            x = draw(shape, seed=seed).to(device, dtype)
-            pairs, logits, _ = compare_outputs(ours, theirs, x, tally, "eval", sight.observe)
-            if not logits.isfinite().all():
-                raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")
-            sight.backward(logits)
-            del logits  # and with it the graph
-        compare_placement(pairs, tally)
-        x = draw(train, seed=len(evals)).to(device, dtype)
-        compare_training_step(ours, theirs, x, tally)
+        parameters, statistics = _compare_in_eval(ours, theirs, inputs[:-1], tally)
+        compare_training_step(ours, theirs, inputs[-1], tally)
         proof = Proof(
             device=device_name(device),
-            dtype=dtype_name(x),
+            dtype=dtype_name(inputs[-1]),
             reference=reference.description,
-            inputs=input_shapes(loaded.config.in_channels),
+            inputs=shapes,
             compared=dict(tally.compared),
             largest=dict(tally.largest),
-            parameters=sight.parameters(),
-            statistics=sight.statistics(),
+            parameters=parameters,
+            statistics=statistics,
             environment=environment(device),
         )
     return Verified(loaded, proof)
+
+
+def _compare_in_eval(
+    ours: nn.Module, theirs: nn.Module, inputs: list[Tensor], tally: Tally
+) -> tuple[Coverage, Coverage]:
+    """Compares outputs and placements; returns the coverage of parameters and of running statistics."""
+    sight = Sight(ours)
+    for x in inputs:
+        pairs, logits, _ = compare_outputs(ours, theirs, x, tally, "eval", sight.observe)
+        if not logits.isfinite().all():
+            raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")
+        sight.backward(logits)
+        del logits  # and with it the graph
+    compare_placement(pairs, tally)
+    return sight.parameters(), sight.statistics()
