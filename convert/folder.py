@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import config_file, receipt
-from .errors import FolderError
+from .errors import FolderError, some
 from .formats.safetensors import read_data, read_header
 from .records import FILE, PUBLISHED, RANDOM, Checkpoint, Written
 from .tensors import dtype_name, tensor_sha256
@@ -58,7 +58,7 @@ def open_folder(folder: Path) -> Written:
         raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}.") from error
     if problems:
         raise FolderError(
-            f"{folder} disagrees with its {receipt.FILE_NAME}: {'; '.join(problems[:3])}. "
+            f"{folder} disagrees with its {receipt.FILE_NAME}: {some(problems)}. "
             "Convert again, or get the folder again from where it came from."
         )
     return Written(folder, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,3 +240,27 @@ def test_help_and_version_import_no_torch(arguments: list[str]) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )
     assert "densenet-convert" in done.stdout or "Usage" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor as a POSIX shell does")
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["verify", "nowhere"], 1), (["no"], 2)])
+def test_the_console_script_passes_the_exit_code_on_without_a_stdout(arguments: list[str], code: int) -> None:
+    command = [sys.executable, "-c", "from densenet_convert.cli import run; run()", *arguments]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from densenet_convert import cli, write\n"
+        "write._read_back = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.run()"
+    )
+    path = save(in_2017_names(state_dict_of(DenseNetConfig(num_classes=2))), tmp_path / "source.pth")
+    arguments = ["torchvision", "--arch", "121", "--checkpoint", str(path), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
