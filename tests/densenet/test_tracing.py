@@ -39,10 +39,11 @@ TRAINING_FACTOR = 32.0
 KINK = 2e-5
 INPUTS = 4
 
-# torch 2.9 to 2.11 warn of a use of their own while they compile and export.
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
-)
+# torch 2.9 to 2.11 warn of uses of their own while they compile and export.
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(r"ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
 
 COMPILER = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 needs_compiler = pytest.mark.skipif(
