@@ -54,6 +54,6 @@ def plain_torch() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         # Entered only where it changes something, for it slows every operation down.
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield

@@ -39,9 +39,10 @@ TRAINING_FACTOR = 32.0
 KINK = 2e-5
 INPUTS = 4
 
-# torch 2.9 to 2.11 warn of uses of their own while they compile and export.
+# torch 2.6 to 2.11 warn of uses of their own while they compile and export.
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Skipping serialization of:UserWarning"),
     pytest.mark.filterwarnings(r"ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
 ]
 
