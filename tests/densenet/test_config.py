@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -300,3 +301,11 @@ def test_reading_a_config_imports_neither_torch_nor_numpy(imported: tuple[set[st
 def test_running_a_network_imports_no_library_but_torch(imported: tuple[set[str], set[str]]) -> None:
     assert "torch" in imported[1]
     assert not imported[1] & {"torchvision", "timm", "safetensors", "huggingface_hub", "click"}
+
+
+@pytest.mark.parametrize(("architecture", "pairs"), [("densenet121", 31_257), ("densenet169", 60_721)])
+def test_so_many_pairs_of_tensors_could_be_exchanged_and_still_load_strictly(
+    architecture: str, pairs: int
+) -> None:
+    counts = Counter(shape for shape in ARCHITECTURES[architecture].tensor_shapes().values() if shape)
+    assert sum(n * (n - 1) // 2 for n in counts.values()) == pairs
