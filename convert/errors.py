@@ -63,7 +63,10 @@ class ParityError(ConvertError):
     exit_code = 3
 
     def __init__(self, message: str, *, where: str, largest: float) -> None:
-        super().__init__(message)
+        super().__init__(
+            f"{message} The converter or this torch is at fault, not the checkpoint: "
+            "report it with this message."
+        )
         self.where = where
         self.largest = largest
 

@@ -22,7 +22,7 @@ def identify_layout(names: Collection[str], layouts: Sequence[Layout]) -> Layout
     if fitting:
         raise LayoutError(
             f"More than one layout explains all {len(names):,} names: "
-            f"{', '.join(layout.name for layout in fitting)}."
+            f"{', '.join(layout.name for layout in fitting)}. Is this the whole of a DenseNet?"
         )
     nearest = min(layouts, key=lambda layout: len(problems[layout.name]))
     unexplained = problems[nearest.name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ AT_FDCWD = -100
 
 
 def put_in_place(new: Path, folder: Path, *, last: str) -> None:
-    """Moves the folder ``new`` to ``folder``, whose old content goes.
+    """Moves the content of the folder ``new`` to ``folder``; what is at ``new`` then can be deleted.
 
     Where the system can't exchange two folders in one step, files are replaced one by
     one, ``last`` as the last of them: until then the folder disagrees with its receipt
@@ -29,7 +28,6 @@ def put_in_place(new: Path, folder: Path, *, last: str) -> None:
     elif not _exchange(new, folder):
         _replace_files(new, folder, last)
     sync(folder.parent)
-    shutil.rmtree(new, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -30,7 +30,8 @@ class Tally:
         """Compares one value of each network.
 
         Args:
-            kind: ``"activations"``, ``"logits"``, ``"gradients"``, ``"running statistics"`` or ``"tensors"``.
+            kind: ``"tensors"``, ``"activations"``, ``"logits"``, ``"placements"``, ``"gradients"`` or
+                ``"running statistics"``.
             where: canonical name of the layer or tensor.
             on: what both networks ran on, for the message.
 
