@@ -14,20 +14,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
+    from .inspection import Inspection, inspect
     from .pipeline import convert, convert_torchvision, verify
     from .records import Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
+    "Inspection": "inspection",
     "ParityError": "errors",
     "Verified": "records",
     "Written": "records",
     "convert": "pipeline",
     "convert_torchvision": "pipeline",
+    "inspect": "inspection",
     "verify": "pipeline",
 }
 
-__all__ = ["ConvertError", "ParityError", "Verified", "Written", "convert", "convert_torchvision", "verify"]
+__all__ = [
+    "ConvertError",
+    "Inspection",
+    "ParityError",
+    "Verified",
+    "Written",
+    "convert",
+    "convert_torchvision",
+    "inspect",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

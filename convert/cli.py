@@ -167,6 +167,37 @@ def verify(
     context.exit(_run([(folder, repeat)], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
 
 
+@main.command()
+@click.argument("file", type=ANY_PATH)
+@click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
+@click.pass_context
+def inspect(context: click.Context, file: Path, hashes: bool, as_json: bool, verbose: bool) -> None:
+    """Say what a checkpoint FILE holds; nothing in it is executed, and no torch is needed.
+
+    \b
+    Examples:
+      densenet-convert inspect densenet169-b2777c0a.pth
+      densenet-convert inspect model.ckpt --hashes --json
+    """
+    from densenet_convert import summary
+    from densenet_convert.errors import ConvertError
+    from densenet_convert.inspection import inspect
+
+    try:
+        found = inspect(file, hashes=hashes)
+    except ConvertError as error:
+        click.echo(f"error: {error}", err=True)
+        if as_json:
+            click.echo(json.dumps(summary.error_as_json(error, path=str(file)), indent=2))
+        context.exit(error.exit_code)
+    if as_json:
+        click.echo(json.dumps(summary.inspection_as_json(found), indent=2))
+    else:
+        click.echo(f"{file}\n{summary.inspection_as_text(found, verbose=verbose)}")
+
+
 def run() -> None:
     """The console script: ``main``, and then the end of the process at once.
 

@@ -75,7 +75,7 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     return Checkpoint(
         tensors={entry["source_name"]: tensors[entry["name"]] for entry in entries},
         digests={entry["source_name"]: entry["sha256"] for entry in entries},
-        **{key: source[key] for key in ("sha256", "size", "format", "origin", "seed")},
+        **{key: source[key] for key in ("sha256", "size", "format", "container", "origin", "seed")},
     )
 
 
@@ -98,7 +98,7 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
                 yield entry.name, flat.reshape(entry.shape)
     except ValueError as error:
-        raise FolderError(f"{path} is no sound safetensors file: {error}.") from error
+        raise FolderError(f"{path} is no sound safetensors file: {error}") from error
 
 
 def is_ours(folder: Path) -> bool:

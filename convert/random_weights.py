@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import ARCHITECTURES
 
-from .formats.torch_legacy import RawTensor, write_legacy
+from .formats.torch_legacy_writer import Elements, write_legacy
 from .tensors import tensor_bytes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def random_checkpoint(architecture: str, seed: int) -> bytes:
     file = BytesIO()
     write_legacy(
         {
-            _name_of_2017(name): RawTensor("float32", tuple(tensor.shape), tensor_bytes(tensor))
+            _name_of_2017(name): Elements("float32", tuple(tensor.shape), tensor_bytes(tensor))
             for name, tensor in network.state_dict().items()
             if not name.endswith("num_batches_tracked")
         },

@@ -37,7 +37,7 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
             "sha256": source.sha256,
             "size": source.size,
             "format": source.format,
-            "container": None,
+            "container": source.container,
             "prefix": "",
             "layout": renamed.layout.name,
             "origin": source.origin,

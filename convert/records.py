@@ -33,6 +33,7 @@ class Checkpoint:
         sha256: digest of the whole file, hexadecimal.
         size: length of the file in bytes.
         format: how the bytes were turned into tensors, such as ``"torch-legacy"``.
+        container: the keys that led to the state dict, joined by dots; None for the file's own object.
         origin: ``PUBLISHED``, ``RANDOM`` or ``FILE``.
         seed: what random weights were drawn from; None for others.
     """
@@ -42,6 +43,7 @@ class Checkpoint:
     sha256: str
     size: int
     format: str
+    container: str | None = None
     origin: str = FILE
     seed: int | None = None
 

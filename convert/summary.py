@@ -1,12 +1,16 @@
-"""What a person, or a program, is told of a receipt."""
+"""What a person, or a program, is told of a receipt or an inspection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import ConvertError, ParityError
+from .errors import ConvertError, ParityError, some
+
+if TYPE_CHECKING:
+    from .inspection import Inspection
 
 SCHEMA_VERSION = 1
 
@@ -43,8 +47,51 @@ def as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str
     }
 
 
-def error_as_json(error: ConvertError, *, folder: str) -> dict[str, Any]:
-    """What went wrong."""
+def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
+    """A few lines for the terminal, and with ``verbose`` or hashes one for each tensor."""
+    container = f", under {found.container}" if found.container else ""
+    dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
+    rows = {
+        "format": f"{found.format}{container}",
+        "layout": found.layout or "unknown",
+        "network": _network(found),
+        "tensors": f"{len(found.tensors):,}: {dtypes}",
+        "size": f"{found.size:,} bytes",
+        "sha256": found.sha256,
+        "metadata": ", ".join(some([f"{key}={value}"]) for key, value in found.metadata.items()),
+        "names": some(found.names, limit=8),
+        "problem": found.problem,
+    }
+    lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
+    if verbose or any(tensor.sha256 for tensor in found.tensors):
+        lines += [
+            f"  {some([tensor.name])} {tensor.dtype} {list(tensor.shape)} {tensor.sha256 or ''}".rstrip()
+            for tensor in found.tensors
+        ]
+    return "\n".join(lines)
+
+
+def inspection_as_json(found: Inspection) -> dict[str, Any]:
+    """All of it; a number that JSON can't hold is text."""
+    metadata = {
+        key: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for key, value in found.metadata.items()
+    }
+    return {"schema_version": SCHEMA_VERSION, **asdict(found), "path": str(found.path), "metadata": metadata}
+
+
+def _network(found: Inspection) -> str:
+    if found.config is None:
+        return "not recognised"
+    config = found.config
+    shape = (
+        f"blocks {config.block_config}, growth rate {config.growth_rate}, {config.num_init_features} channels"
+    )
+    return f"{found.architecture or f'a DenseNet with {shape} in the stem'}, {config.num_classes} classes"
+
+
+def error_as_json(error: ConvertError, **where: str) -> dict[str, Any]:
+    """What went wrong, and the ``folder`` or ``path`` it went wrong with."""
     details: dict[str, Any] = {
         "type": type(error).__name__,
         "message": str(error),
@@ -54,7 +101,7 @@ def error_as_json(error: ConvertError, *, folder: str) -> dict[str, Any]:
         details["where"] = error.where
         # JSON has no infinity, which stands for another shape or another layer, and no NaN.
         details["largest_difference"] = error.largest if isfinite(error.largest) else None
-    return {"schema_version": SCHEMA_VERSION, "status": "error", "folder": folder, "error": details}
+    return {"schema_version": SCHEMA_VERSION, "status": "error", **where, "error": details}
 
 
 def _source(source: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densenet_convert.formats.torch_legacy import RawTensor, write_legacy
+from densenet_convert.formats.torch_legacy_writer import Elements, write_legacy
 from densenet_convert.tensors import dtype_name, tensor_bytes
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -17,7 +17,7 @@ DTYPES = st.sampled_from([torch.float32, torch.int64])
 
 def written(tensors: dict[str, torch.Tensor]) -> bytes:
     file = BytesIO()
-    raw = {n: RawTensor(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}
+    raw = {n: Elements(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}
     write_legacy(raw, file)
     return file.getvalue()
 

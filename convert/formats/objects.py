@@ -1,0 +1,246 @@
+"""What the calls in a checkpoint's pickles stand for: tensors, arrays, dicts, without the libraries.
+
+Every other call stays a ``Stub``.
+
+Sources: ``torch/_utils.py`` and ``torch/_tensor.py`` (the functions named ``_rebuild_*``),
+``torch/storage.py``; ``numpy/_core/src/multiarray/methods.c`` and ``descriptor.c``
+(``array_reduce``, ``arraydescr_reduce``); ``Lib/copyreg.py`` of CPython.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import Any
+
+from .raw import DTYPES, Buffer, FormatError, RawTensor, Storage, row_major_strides
+from .unpickle import Dict, Global, Stub, Undecoded
+
+# The classes of torch's storages, by the dtype of their elements.
+STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": None,
+    # Their elements mean something only with the scales of a quantised tensor.
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
+}
+# numpy's letters, each with the size of an element.
+NUMPY = {
+    "f8": "float64",
+    "f4": "float32",
+    "f2": "float16",
+    "c16": "complex128",
+    "c8": "complex64",
+    "i8": "int64",
+    "i4": "int32",
+    "i2": "int16",
+    "i1": "int8",
+    "u8": "uint64",
+    "u4": "uint32",
+    "u2": "uint16",
+    "u1": "uint8",
+    "b1": "bool",
+}
+# Names of Python 2, and modules that moved.
+MOVED = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "numpy.core.multiarray": "numpy",
+    "numpy._core.multiarray": "numpy",
+    "numpy.core.numeric": "numpy",
+    "numpy._core.numeric": "numpy",
+    "torch.tensor": "torch._tensor",
+    "torch.nn.parameter": "torch.nn",
+    "torch.autograd.variable": "torch.autograd",
+}
+CHUNK = 1 << 20
+
+
+class NumpyDtype:
+    """A dtype: made from its letters, and then told its byte order."""
+
+    __slots__ = ("big_endian", "name")
+
+    def __init__(self, letters: Any) -> None:
+        self.name = NUMPY.get(letters) if isinstance(letters, str) else None
+        self.big_endian = False
+
+    def build(self, state: Any) -> None:
+        """State as numpy's: (version, byte order, ...)."""
+        self.big_endian = state[1] == ">"
+
+
+class NumpyArray:
+    """An array: made empty, and then given its elements; ``tensor`` stays None where they are objects."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self) -> None:
+        self.tensor: RawTensor | None = None
+
+    def build(self, state: Any) -> None:
+        """State as numpy's: (version, shape, dtype, whether Fortran's order, elements)."""
+        shape, dtype, fortran, data = state[-4:]
+        self.fill(shape, dtype, fortran, data)
+
+    def fill(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
+        """Takes the elements, where they are numbers.  Raises FormatError where they don't fill the shape."""
+        if self.tensor is not None:
+            raise FormatError("an array is filled twice")
+        if not isinstance(dtype, NumpyDtype) or dtype.name is None or not isinstance(shape, tuple):
+            return
+        octets = _octets(data)
+        storage = Storage("of an array", dtype.name, len(octets), octets, dtype.big_endian)
+        strides = row_major_strides(shape[::-1])[::-1] if fortran else row_major_strides(shape)
+        tensor = RawTensor(dtype.name, shape, strides, storage)
+        if tensor.nbytes != len(octets):
+            raise FormatError(
+                f"an array of shape {list(shape)[:8]} has {len(octets)} bytes, not {tensor.nbytes}"
+            )
+        self.tensor = tensor
+
+
+def storage_dtype(storage_class: Any) -> str | None:
+    """The dtype of a storage's elements; None where only its tensors know.
+
+    Raises:
+        FormatError: there is no such class.
+    """
+    if not isinstance(storage_class, Global) or storage_class.name not in STORAGES:
+        raise FormatError(f"a storage is of class {str(storage_class)[:99]}, which torch does not have")
+    return STORAGES[storage_class.name]
+
+
+def call(callee: Any, args: Any) -> Any:
+    """What calling ``callee`` with ``args`` would give, as records.
+
+    Raises:
+        FormatError: it is a function that is known here, with arguments that it does not take.
+    """
+    if not isinstance(callee, Global | Stub) or not isinstance(args, tuple):
+        raise FormatError(f"its pickle calls a {type(callee).__name__}")
+    if isinstance(callee, Stub):
+        return Stub(callee, args)
+    name = f"{MOVED.get(callee.module, callee.module)}.{callee.name}"
+    build = BUILDERS.get(name)
+    return Stub(callee, args) if build is None else build(*args)
+
+
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, *_: Any, dtype: str | None = None
+) -> RawTensor:
+    if not isinstance(storage, Storage):
+        raise FormatError("a tensor is made of something that is no storage")
+    if not isinstance(shape, tuple | list) or not isinstance(strides, tuple | list):
+        raise FormatError("a tensor's shape or strides are no sequence")
+    return RawTensor(dtype or storage.dtype or "uint8", tuple(shape), tuple(strides), storage, offset)
+
+
+def _tensor_v2(*args: Any) -> RawTensor | Stub:
+    """(storage, offset, shape, strides, requires_grad, hooks, metadata)."""
+    metadata = args[6] if len(args) > 6 else None
+    if isinstance(metadata, Dict) and any(bit for _, bit in metadata.pairs):
+        return Stub(Global("torch", "a tensor that is negated or conjugated when it is used"))
+    return _tensor(*args)
+
+
+def _tensor_v3(*args: Any) -> RawTensor:
+    """(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata)."""
+    dtype = args[6]
+    if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES:
+        raise FormatError(f"a tensor is of dtype {str(dtype)[:99]}, which is not known here")
+    return _tensor(*args[:4], dtype=dtype.name)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    """What wraps a tensor, and changes none of its elements."""
+    return value
+
+
+def _of_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
+    """torch._tensor._rebuild_from_type_v2(function, type, args, state)."""
+    return call(function, args)
+
+
+def _ordered(pairs: Any = ()) -> Dict:
+    ordered = Dict()
+    for key, value in pairs:
+        ordered.add(key, value)
+    return ordered
+
+
+def _new(callee: Any, *args: Any) -> Any:
+    """copyreg.__newobj__ and copyreg._reconstructor."""
+    return call(callee, args)
+
+
+def _encoded(text: Any, *_: Any) -> bytearray:
+    """_codecs.encode(text, "latin1"), as protocols below 3 keep bytes."""
+    if isinstance(text, str):
+        return bytearray(text.encode("latin-1"))
+    if not isinstance(text, Undecoded):  # a tuple of the file's own could name a codec to import
+        raise FormatError(f"its pickle encodes a {type(text).__name__}")
+    octets, encoding = text
+    decoder = codecs.getincrementaldecoder(encoding)()
+    encoded = bytearray()
+    for start in range(0, len(octets), CHUNK):
+        encoded += decoder.decode(bytes(octets[start : start + CHUNK])).encode("latin-1")
+    return encoded
+
+
+def _octets(data: Any) -> Buffer:
+    """The elements of an array: bytes, or Python 2's str, which was taken for text."""
+    if isinstance(data, Undecoded):
+        data = data.octets
+    return data.encode() if isinstance(data, str) else memoryview(data)
+
+
+def _scalar(dtype: Any, data: Any = b"") -> Any:
+    """numpy.core.multiarray.scalar(dtype, bytes)."""
+    array = NumpyArray()
+    array.fill((), dtype, False, data)
+    return array
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NumpyArray:
+    """numpy.core.numeric._frombuffer(buffer, dtype, shape, order)."""
+    array = NumpyArray()
+    array.fill(shape, dtype, order == "F", data)
+    return array
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor_v2,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
+    "torch.nn.Parameter": _first,
+    "torch.nn.Buffer": _first,
+    "torch.autograd.Variable": _first,
+    "torch.Size": lambda sizes: tuple(sizes),
+    "collections.OrderedDict": _ordered,
+    "collections.defaultdict": lambda *_: Dict(),
+    "builtins.dict": _ordered,
+    "builtins.bytearray": lambda data=b"", *encoding: _encoded(data) if encoding else _octets(data),
+    "copyreg.__newobj__": _new,
+    "copyreg._reconstructor": _new,
+    "_codecs.encode": _encoded,
+    "numpy.dtype": lambda letters, *_: NumpyDtype(letters),
+    "numpy._reconstruct": lambda *_: NumpyArray(),
+    "numpy.scalar": _scalar,
+    "numpy._frombuffer": _from_buffer,
+}

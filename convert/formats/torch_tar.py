@@ -1,0 +1,139 @@
+"""Reads torch's format of 2016: a tar of ``storages``, ``tensors`` and ``pickle``.
+
+``storages`` holds a count, for each a pickled (key, location, class), an int64 count of
+elements and the elements, and then a pickled list of views.  ``tensors`` holds a count,
+and for each a pickled (key, storage, class), the number of dimensions in eight bytes,
+the sizes, the strides and the offset, each an int64.  ``pickle`` is the object, which
+refers to both by their keys.
+
+Sources of the layout: ``legacy_load`` in ``torch/serialization.py``; of tar's:
+https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .objects import storage_dtype
+from .old_streams import Stream, Views
+from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole
+from .unpickle import Names
+
+MAGIC, MAGIC_AT = b"ustar", 257
+BLOCK = 512
+MEMBERS = ("storages", "tensors", "pickle")
+# The kinds of a member: a file, as tar wrote it before POSIX and since, and a header about the next member.
+FILES, EXTENDED = (b"0", b"\0"), b"x"
+
+Objects = dict[str, Any]
+
+
+def read_tar(data: Whole, budget: Budget, names: Names) -> Any:
+    """The object, whose tensors are views of ``data``.
+
+    Raises:
+        FormatError: a member is missing, left over or damaged, or disagrees with another.
+    """
+    members: dict[str, Stream] = {}
+    for name, start, end in _members(data):
+        if name in members or name not in MEMBERS:
+            raise FormatError(
+                f"it is a tar that holds {name[:99]!r}, expected each of {', '.join(MEMBERS)} once"
+            )
+        members[name] = Stream(data, start, end, budget, names)
+    if len(members) != len(MEMBERS):
+        raise FormatError(f"it is a tar of {', '.join(members) or 'nothing'}, expected {', '.join(MEMBERS)}")
+    storages = _read_storages(members["storages"])
+    objects = storages | _read_tensors(members["tensors"], storages)
+    root = members["pickle"].load(lambda identifier: _referred(identifier, objects))
+    for member in members.values():
+        member.finish()
+    return root
+
+
+def _members(data: Whole) -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of every file, up to the blocks of zeros that end a tar."""
+    position = 0
+    while any(header := bytes(data[position : position + BLOCK])):
+        start = position + BLOCK
+        end = start + _size(header)
+        if end > len(data):
+            raise FormatError(f"it is a tar that ends at byte {len(data)}, within a member: it is cut off")
+        kind = header[156:157]
+        if kind in FILES:
+            yield header[:100].rstrip(b"\0").decode("ascii", "replace"), start, end
+        elif kind != EXTENDED or any(
+            word in bytes(data[start:end]) for word in (b" path=", b" size=", b" GNU.")
+        ):
+            raise FormatError(f"it is a tar with a member of kind {kind!r}, expected files")
+        position = -(-end // BLOCK) * BLOCK
+    if len(data) - position > 1 << 16 or any(data[position:]):
+        raise FormatError("it is a tar, and goes on after its end")
+
+
+def _size(header: bytes) -> int:
+    """A member's length, once its header's own sum agrees."""
+    try:
+        size, claimed = int(header[124:136].rstrip(b"\0 "), 8), int(header[148:156].rstrip(b"\0 "), 8)
+    except ValueError as error:
+        raise FormatError("it is a tar with a header that holds no numbers") from error
+    if len(header) != BLOCK or size < 0 or sum(header[:148]) + 8 * ord(" ") + sum(header[156:]) != claimed:
+        raise FormatError("it is a tar with a damaged header")
+    return size
+
+
+def _read_storages(stream: Stream) -> Objects:
+    storages: Objects = {}
+    (number,) = _sizes(stream.load())
+    for _ in range(number):
+        key, _, storage_class = stream.load()
+        storage = Storage(str(key)[:99], storage_dtype(storage_class), 0)
+        (count,) = _sizes(*stream.numbers("q"))
+        storage.size = count * storage.item_size
+        storage.data = stream.take(storage.size)
+        _add(storages, key, storage)
+    views = Views()
+    for key, root, offset, count in stream.load():
+        _add(storages, key, views.add(_get(storages, root), key, offset, count))
+    views.fill()
+    return storages
+
+
+def _read_tensors(stream: Stream, storages: Objects) -> Objects:
+    tensors: Objects = {}
+    (number,) = _sizes(stream.load())
+    for _ in range(number):
+        key, storage_key, _ = stream.load()
+        # The upper half of these eight bytes is not always zero.
+        dimensions, _ = stream.numbers("ii")
+        if not 0 <= dimensions <= MOST_DIMENSIONS:
+            raise FormatError(f"a tensor is said to have {dimensions} dimensions")
+        shape, strides = stream.numbers(f"{dimensions}q"), stream.numbers(f"{dimensions}q")
+        (offset,) = stream.numbers("q")
+        storage = _get(storages, storage_key)
+        _add(tensors, key, RawTensor(storage.dtype or "uint8", shape, strides, storage, offset))
+    return tensors
+
+
+def _referred(identifier: Any, objects: Objects) -> Any:
+    """What a persistent id stands for: a class, beside its source code, or a storage or tensor."""
+    return identifier[0] if isinstance(identifier, tuple) else _get(objects, identifier)
+
+
+def _sizes(*numbers: Any) -> tuple[Any, ...]:
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise FormatError("it is a tar of which a part is said to have a size below 0")
+    return numbers
+
+
+def _add(objects: Objects, key: Any, value: Any) -> None:
+    if str(key) in objects:
+        raise FormatError(f"it holds the object {str(key)[:99]} twice")
+    objects[str(key)] = value
+
+
+def _get(objects: Objects, key: Any) -> Any:
+    if str(key) not in objects:
+        raise FormatError(f"it refers to an object {str(key)[:99]} that it does not hold")
+    return objects[str(key)]

@@ -1,0 +1,89 @@
+"""Reads torch's format since 1.6: a zip of ``data.pkl`` and a record for each storage.
+
+All lie in one folder of any name: ``data.pkl``, ``data/KEY`` for the elements of the
+storage KEY, ``byteorder`` (little where it is absent), ``version`` and others.
+
+Source of the layout: ``_load`` in ``torch/serialization.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .archive import Archive
+from .objects import call, storage_dtype
+from .raw import Budget, FormatError, Storage, Whole, declare
+from .unpickle import Names, Unpickler
+
+ORDERS = {b"little": False, b"big": True}
+
+
+def read_zip(data: Whole, budget: Budget, names: Names) -> Any:
+    """The object, whose storages are views of ``data`` where they are stored as they are.
+
+    Raises:
+        FormatError: a record is missing, left over or damaged, or disagrees with another.
+    """
+    archive = Archive(data, budget)
+    folder = _folder(archive)
+    storages: dict[str, Storage] = {}
+
+    def load(identifier: Any) -> Storage:
+        kind, storage_class, key, _, count = identifier
+        if kind != "storage":
+            raise FormatError(f"it refers to a {str(kind)[:99]}, expected a storage")
+        return declare(storages, key, storage_dtype(storage_class), count)
+
+    pickled, start, end = archive.locate(f"{folder}/data.pkl")
+    unpickler = Unpickler(pickled, start, end, budget, call, load, names)
+    root = unpickler.load()
+    if unpickler.position != end:
+        raise FormatError(f"its pickle goes on for {end - unpickler.position:,} bytes after its end")
+    _fill(storages, archive, folder)
+    return root
+
+
+def _folder(archive: Archive) -> str:
+    folders = {name.partition("/")[0] for name in archive.records}
+    folder = next(iter(folders), "")
+    if len(folders) != 1 or f"{folder}/data.pkl" not in archive.records:
+        raise FormatError(
+            "it is a zip, but not one that torch.save wrote: it hasn't one folder with a data.pkl",
+            "Unpack it: the checkpoint may be within.",
+        )
+    if f"{folder}/constants.pkl" in archive.records:
+        raise FormatError(
+            "it is a TorchScript archive, a program and not a checkpoint",
+            "Save the state_dict() of the module that it was made from.",
+        )
+    return folder
+
+
+def _fill(storages: dict[str, Storage], archive: Archive, folder: str) -> None:
+    """Gives every storage its record, and checks the sums of all others."""
+    prefix = f"{folder}/data/"
+    found = {name.removeprefix(prefix) for name in archive.records if name.startswith(prefix)}
+    if found != set(storages):
+        odd = sorted(found ^ set(storages))
+        raise FormatError(f"storage {odd[0][:99]!r} is {'not referred to' if odd[0] in found else 'missing'}")
+    order = _byte_order(archive, folder)
+    for name in archive.records:
+        if name == f"{folder}/data.pkl":
+            continue
+        content = archive.read(name)
+        if name.startswith(prefix):
+            storage = storages[name.removeprefix(prefix)]
+            if len(content) != storage.size:
+                raise FormatError(
+                    f"storage {storage.label} holds {len(content)} bytes, and {storage.size} are declared"
+                )
+            storage.data, storage.big_endian = content, order
+
+
+def _byte_order(archive: Archive, folder: str) -> bool:
+    """Whether the elements are big-endian."""
+    name = f"{folder}/byteorder"
+    order = bytes(archive.read(name)) if name in archive.records else b"little"
+    if order not in ORDERS:
+        raise FormatError(f"its byte order is {order[:20]!r}, expected one of {', '.join(map(repr, ORDERS))}")
+    return ORDERS[order]

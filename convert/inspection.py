@@ -1,0 +1,129 @@
+"""What a file holds, without torch and without a proof: nothing is copied, converted or executed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_config
+
+from .errors import LayoutError, some
+from .identify import identify_layout
+from .layouts import LAYOUTS
+from .source_file import map_whole, parse
+
+if TYPE_CHECKING:
+    import os
+
+    from .formats.raw import RawTensor
+
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor under the source's name; ``sha256`` of its row-major bytes is None unless asked for."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint's file holds.
+
+    Attributes:
+        path: the file.
+        size: its length in bytes.
+        sha256: its digest, hexadecimal.
+        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"`` or ``"safetensors"``.
+        container: the keys that lead to the state dict, joined by dots; None for the file's own object.
+        layout: what the tensors' names are called as a whole; None where no layout explains them.
+        architecture: such as ``"densenet169"``; None where it is another network.
+        config: the network's hyperparameters, as far as shapes tell them; None where it is no DenseNet.
+        problem: why ``layout`` or ``config`` is None, in a sentence.
+        dtypes: number of tensors of each dtype.
+        tensors: each of them, in the file's order.
+        metadata: what the file says beside them, in words and numbers.
+        names: what its pickles want to import; nothing of it was.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    format: str
+    container: str | None
+    layout: str | None
+    architecture: str | None
+    config: DenseNetConfig | None
+    problem: str | None
+    dtypes: Mapping[str, int]
+    tensors: tuple[TensorInfo, ...]
+    metadata: Mapping[str, Any]
+    names: tuple[str, ...]
+
+
+def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection:
+    """Says what the file at ``path`` holds; it is mapped, not read into memory.
+
+    Args:
+        path: a checkpoint in one of the known formats, of a DenseNet or another network.
+        hashes: digest every tensor as well.
+
+    Raises:
+        ReadError: the file can't be read, is not sound or holds no state dict.
+    """
+    path = Path(path)
+    data = map_whole(path)
+    with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
+        digest = executor.submit(hashlib.sha256, data)
+        content = parse(data, path)
+        layout, config, problem = _identify(content.tensors)
+    return Inspection(
+        path=path,
+        size=len(data),
+        sha256=digest.result().hexdigest(),
+        format=content.format,
+        container=content.container,
+        layout=layout,
+        architecture=architecture_of(config) if config else None,
+        config=config,
+        problem=problem,
+        dtypes=dict(Counter(raw.dtype for raw in content.tensors.values())),
+        tensors=tuple(_describe(name, raw, hashes) for name, raw in content.tensors.items()),
+        metadata=content.metadata,
+        names=content.names,
+    )
+
+
+def _identify(tensors: Mapping[str, RawTensor]) -> tuple[str | None, DenseNetConfig | None, str | None]:
+    """The layout, the config, and why one of them is None."""
+    try:
+        layout = identify_layout(tensors, LAYOUTS)
+    except LayoutError as error:
+        return None, None, str(error)
+    targets = layout.explain(tensors).targets
+    shapes = {targets[name]: tensors[name].shape for name in targets}
+    try:
+        config = infer_config(shapes)
+        for name, expected in config.tensor_shapes().items():
+            # Files of 2017 have no counters.
+            if shapes.pop(name, () if name.endswith(COUNTER) else None) != expected:
+                raise ValueError(f"{name} is missing or not of shape {list(expected)}")
+        if shapes:
+            raise ValueError(f"{some(shapes)} is not part of it")
+    except ValueError as error:
+        return layout.name, None, f"These are not the tensors of a whole DenseNet: {error}."
+    return layout.name, config, None
+
+
+def _describe(name: str, raw: RawTensor, hashes: bool) -> TensorInfo:
+    digest = hashlib.sha256(raw.row_major()).hexdigest() if hashes else None
+    return TensorInfo(name, raw.shape, raw.dtype, digest)

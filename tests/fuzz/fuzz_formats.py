@@ -1,0 +1,209 @@
+"""Coverage-guided fuzzing of one format's reader.
+
+    python tests/fuzz/fuzz_formats.py FORMAT FOLDER [options of libFuzzer]
+
+FOLDER keeps the corpus; seeds are put into it first.  An input is at fault that
+
+- raises anything but FormatError, or a message that is not one line;
+- runs, imports or opens anything, seen by an audit hook;
+- gives other tensors than torch.load(weights_only=True) or safetensors, where they take it too;
+- takes longer than -timeout or more than -rss_limit_mb.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["densenet_convert.formats"]):
+    from densenet_convert.formats.raw import FormatError
+    from densenet_convert.formats.recognise import read_content
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+FORBIDDEN = {
+    "compile",
+    "exec",
+    "import",
+    "open",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.system",
+    "socket.connect",
+    "subprocess.Popen",
+}
+reading = False
+
+
+def refuse_to_run(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: stops what a reader never does."""
+    if reading and event in FORBIDDEN:
+        raise SystemError(f"the reader caused {event} {arguments}")
+
+
+def check(data: bytes) -> None:
+    """Reads one input, and holds what was read against the libraries."""
+    global reading
+    reading = True
+    try:
+        content = read_content(bytearray(data))
+        found = {
+            name: (raw.dtype, raw.shape, bytes(raw.row_major())) for name, raw in content.tensors.items()
+        }
+    except FormatError as error:
+        reading = False
+        if "\n" in str(error) or "weights_only" in str(error):
+            raise AssertionError(str(error)) from error
+        return
+    finally:
+        reading = False
+    expected = load(data, content.format, content.container)
+    if expected is not None:
+        assert found == {name: described(tensor) for name, tensor in expected.items()}
+
+
+def load(data: bytes, format_name: str, container: str | None) -> dict[str, Tensor] | None:
+    """What the library makes of the same bytes; None where it takes them not, or not as a dict of tensors."""
+    try:
+        if format_name == "safetensors":
+            return safetensors.torch.load(data)
+        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        for key in container.split(".") if container else ():
+            content = content[key]
+    except Exception:
+        assert format_name != "safetensors"
+        return None
+    plain = isinstance(content, dict) and all(
+        type(value) in (Tensor, nn.Parameter) for value in content.values()
+    )
+    return content if plain else None
+
+
+def described(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    """Dtype, shape, and bytes in row-major order."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    octets = flat.view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), octets
+
+
+def state() -> dict[str, Tensor]:
+    """A little of everything: dtypes, strides, views, ties, nothing."""
+    flat = torch.arange(24, dtype=torch.float32)
+    return {
+        "conv.weight": flat.view(2, 3, 2, 2).to(memory_format=torch.channels_last),
+        "norm.weight": flat[3:6],
+        "tied": flat[3:6],
+        "half": torch.ones(2, 2, dtype=torch.bfloat16).t(),
+        "norm.num_batches_tracked": torch.tensor(7),
+        "empty": torch.empty(0, 3),
+    }
+
+
+def torch_files(*, legacy: bool) -> Iterator[bytes]:
+    """What torch.save makes of state dicts, containers and modules, in all protocols."""
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    contents = [
+        state(),
+        {"state_dict": state(), "epoch": 3, "args": complex(1, 2)},
+        module,
+        {"a": {1, 2}, "n": module},
+    ]
+    for content in contents:
+        for protocol in range(6) if legacy else (2, 4):
+            file = io.BytesIO()
+            torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+            yield file.getvalue()
+
+
+def pickles() -> Iterator[bytes]:
+    """State dicts of numpy arrays, and of tensors, as plain pickles."""
+    arrays = {name: tensor.float().numpy() for name, tensor in state().items()}
+    arrays["big"] = arrays["norm.weight"].astype(">f4")
+    for protocol in range(6):
+        yield pickle.dumps(arrays, protocol)
+        yield pickle.dumps({"model": {"a": torch.ones(2)}, "n": arrays["big"][0]}, protocol)
+
+
+def tars() -> Iterator[bytes]:
+    """torch's format of 2016, by the project's own corpus."""
+    import corpus
+
+    with tempfile.TemporaryDirectory() as folder:
+        for make in corpus.SOUND.values():
+            made = make(Path(folder))
+            if made.format == "torch-tar":
+                yield made.path.read_bytes()
+
+
+def safe_files() -> Iterator[bytes]:
+    """What safetensors writes."""
+    tensors = {name: tensor.clone().contiguous() for name, tensor in state().items()}
+    yield safetensors.torch.save(tensors)
+    yield safetensors.torch.save(tensors, {"format": "pt"})
+
+
+def data_pickles() -> Iterator[bytes]:
+    """The pickles within torch's zips."""
+    for data in torch_files(legacy=False):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            yield archive.read("archive/data.pkl")
+
+
+def check_data_pickle(data: bytes) -> None:
+    """Puts a pickle into a sound zip: no mutation would ever hit the sum of the records."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", data)
+        for key in RECORDS:
+            archive.writestr(f"a/data/{key}", RECORDS[key])
+    check(file.getvalue())
+
+
+def records() -> dict[str, bytes]:
+    """The storages of ``state()``."""
+    file = io.BytesIO()
+    torch.save(state(), file)
+    with zipfile.ZipFile(file) as archive:
+        return {
+            name.rpartition("/")[2]: archive.read(name) for name in archive.namelist() if "/data/" in name
+        }
+
+
+RECORDS = records()
+TARGETS: dict[str, tuple[Callable[[], Iterator[bytes]], Callable[[bytes], None]]] = {
+    "torch-zip": (lambda: torch_files(legacy=False), check),
+    "torch-zip-pickle": (data_pickles, check_data_pickle),
+    "torch-legacy": (lambda: torch_files(legacy=True), check),
+    "torch-tar": (tars, check),
+    "pickle": (pickles, check),
+    "safetensors": (safe_files, check),
+}
+
+
+def main() -> None:
+    name, folder, *options = sys.argv[1:]
+    seeds, target = TARGETS[name]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds()):
+        (Path(folder) / f"seed-{number}").write_bytes(seed)
+    warnings.simplefilter("ignore")
+    sys.addaudithook(refuse_to_run)
+    atheris.Setup([sys.argv[0], folder, *options], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
