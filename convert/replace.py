@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+from .staging import locked
 
 EXCHANGE = 2  # RENAME_EXCHANGE in linux/fs.h, RENAME_SWAP in macOS's sys/stdio.h
 AT_FDCWD = -100
 
 
-def put_in_place(new: Path, folder: Path, *, last: str) -> None:
+def put_in_place(new: Path, folder: Path, *, last: str, force: bool) -> None:
     """Moves the content of the folder ``new`` to ``folder``; what is at ``new`` then can be deleted.
 
     Where the system can't exchange two folders in one step, files are replaced one by
@@ -20,25 +25,64 @@ def put_in_place(new: Path, folder: Path, *, last: str) -> None:
 
     Args:
         new: a folder in the same parent folder, already on disk.
-        folder: exists or not.
+        folder: exists or not; its mode and owner are kept, and those of its files.
         last: name of the file that vouches for the others.
+        force: replace ``folder`` where it exists and isn't empty.
+
+    Raises:
+        OSError: ENOTEMPTY or EEXIST among others, where ``force`` is off.
     """
-    if not folder.exists():
+    if folder.is_dir():
+        _keep_modes(folder, new)
+    try:
         new.rename(folder)
-    elif not _exchange(new, folder):
-        _replace_files(new, folder, last)
+    except OSError:
+        if not force or not folder.is_dir():
+            raise
+        if not _exchange(new, folder):
+            with locked(folder, wait=True):  # one writer after the other
+                _replace_files(new, folder, last)
     sync(folder.parent)
 
 
 def sync(path: Path) -> None:
-    """Waits until a file or the entries of a folder are on disk."""
+    """Waits until a file or the entries of a folder are on disk, where the system can tell."""
     if path.is_dir() and os.name == "nt":
         return  # Windows can't open a folder
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
+            return  # one may create files in it, not list them
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it
+            raise
     finally:
         os.close(descriptor)
+
+
+def _keep_modes(old: Path, new: Path) -> None:
+    """Gives a folder and its files the modes of another's and, where permitted, owners and groups."""
+    if sys.platform == "win32":
+        return
+    for path in (*new.iterdir(), new):
+        like = old if path == new else old / path.name
+        if not like.exists():
+            continue
+        before = like.stat()
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                os.fchown(descriptor, -1, before.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            with suppress(OSError):
+                os.fchown(descriptor, before.st_uid, -1)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _exchange(a: Path, b: Path) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from . import config_file, receipt
 from .errors import FolderError, some
 from .folder import ADDED_BY_HUB, FILES, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
 from .records import Renamed, Verified, Written
 from .replace import put_in_place, sync
+from .staging import staging_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,23 +25,33 @@ OURS = (*FILES, receipt.FILE_NAME, *ADDED_BY_HUB)
 def check_target(folder: Path, *, force: bool) -> None:
     """Refuses a folder that must not be replaced.
 
+    A link to a folder stands for that folder; a link to anything else is refused.
+
     Raises:
-        FolderError: it exists and ``force`` is off, or it holds what this converter did
-            not write.
+        FolderError: it exists and ``force`` is off, or it holds links, or what this
+            converter did not write.
     """
     try:
         folder.lstat()
+        if folder.is_symlink() and not folder.is_dir():
+            raise FolderError(f"{folder} is a link to what is no folder. Name another --output.")
         if not force:
             raise FolderError(
                 f"{folder} exists and is left alone. Name another --output, or replace it with --force."
             )
-        present = sorted(path.name for path in folder.iterdir())
-        foreign = [name for name in present if name not in OURS or not is_ours(folder)]
+        present = sorted(folder.iterdir())
+        links = [path.name for path in present if path.is_symlink()]
+        foreign = [path.name for path in present if path.name not in OURS or not is_ours(folder)]
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise FolderError(f"{folder} can't be written: {reason}. Name another --output.") from error
+    if links:
+        raise FolderError(
+            f"{folder} holds links, as the Hub's cache does, and --force would replace them by files: "
+            f"{some(links)}. Name another --output."
+        )
     if foreign:
         raise FolderError(
             f"{folder} holds what densenet-convert did not write, and --force would delete it: "
@@ -54,9 +65,14 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
     The weights are the checkpoint's own tensors, not the model's.  They are written
     beside ``folder``, read back, compared to the bit and only then put in its place.
 
+    Modes are the umask's. Where ``folder`` exists they are kept: its own, and those of
+    files whose names it holds; their owners and groups as well, as far as this user may
+    give files away. Access lists and other attributes are not kept.
+
     Args:
         verified: what was proven; nothing else can be written.
-        folder: is created, with its parents.
+        folder: is created, with its parents. Where it is a link to a folder, that folder is
+            replaced and the link stays.
         force: replace ``folder`` where it exists.
 
     Raises:
@@ -64,24 +80,22 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
     """
     check_target(folder, force=force)
     target = folder.resolve()
-    staging = target.parent / f".{target.name}.{uuid4().hex}.partial"
     try:
+        made = [path for path in target.parents if not path.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        content = _write_files(verified, staging)
-        _read_back(staging)
-        if force:
-            check_target(target, force=True)  # someone may have put something there meanwhile
-            put_in_place(staging, target, last=receipt.FILE_NAME)
-        else:
-            staging.rename(target)  # fails where there is something by now
-            sync(target.parent)
+        for path in made:
+            sync(path.parent)
+        with staging_folder(target, OURS) as staging:
+            content = _write_files(verified, staging)
+            _read_back(staging)
+            check_target(target, force=force)  # someone may have put something there meanwhile
+            put_in_place(staging, target, last=receipt.FILE_NAME, force=force)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            check_target(folder, force=force)  # says so, if that is what is in the way
         raise FolderError(
             f"{folder} can't be written: {error.strerror or error}. Free space, or name another --output."
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Written(folder, content)
 
 

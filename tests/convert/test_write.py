@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
-from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from checkpoints import in_2017_names, save, state_dict_of
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,6 +20,7 @@ from densenet_convert import pipeline, replace, write
 from densenet_convert.errors import FolderError
 from densenet_convert.folder import open_folder
 from densenet_convert.records import Renamed, Verified
+from densenet_convert.staging import _system
 
 FILES = {"model.safetensors", "config.json", "conversion.json"}
 
@@ -133,7 +133,7 @@ def test_what_someone_puts_there_meanwhile_is_left_alone(
         (tmp_path / "out" / "thesis.tex").write_text("years of work")
 
     monkeypatch.setattr(write, "_read_back", slowly)
-    with pytest.raises(FolderError, match="can't be written|would delete it"):
+    with pytest.raises(FolderError, match="would delete it" if force else "exists and is left alone"):
         densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
     assert {path.name for path in tmp_path.iterdir()} == {"out", "source.pth"}
@@ -144,12 +144,137 @@ def test_force_does_not_replace_a_file(source: Path) -> None:
         densenet_convert.convert(source, source, device="cpu", force=True)
 
 
-def test_a_link_to_a_folder_stays_a_link(source: Path, tmp_path: Path) -> None:
-    densenet_convert.convert(source, tmp_path / "real", device="cpu")
-    (tmp_path / "link").symlink_to("real")
-    densenet_convert.convert(source, tmp_path / "link", device="cpu", force=True)
-    assert (tmp_path / "link").is_symlink()
-    assert open_folder(tmp_path / "real")
+def test_a_link_to_a_folder_stays_a_link_and_that_folder_is_replaced(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    densenet_convert.convert(source, tmp_path / "elsewhere" / "real", device="cpu")
+    (tmp_path / "link").symlink_to("elsewhere/real")
+    other = save(state_dict_of(), tmp_path / "other.pth")
+    densenet_convert.convert(other, tmp_path / "link", device="cpu", force=True)
+    assert (tmp_path / "link").readlink() == Path("elsewhere/real")
+    assert open_folder(tmp_path / "elsewhere" / "real").receipt["source"]["layout"] == "torchvision"
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real"]
+    with pytest.raises(FolderError, match=r"link exists and is left alone"):
+        densenet_convert.convert(source, tmp_path / "link", device="cpu")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("leads_to", ["nowhere", "link", "source.pth"])
+def test_a_link_to_anything_but_a_folder_is_refused(
+    source: Path, tmp_path: Path, leads_to: str, force: bool
+) -> None:
+    (tmp_path / "link").symlink_to(leads_to)
+    before = source.read_bytes()
+    with pytest.raises(FolderError, match="link is a link to what is no folder"):
+        densenet_convert.convert(source, tmp_path / "link", device="cpu", force=force)
+    assert (tmp_path / "link").readlink() == Path(leads_to)
+    assert source.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "source.pth"}
+
+
+def test_force_refuses_a_folder_of_links_as_the_hubs_cache_holds(source: Path, tmp_path: Path) -> None:
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    (tmp_path / "out" / "model.safetensors").rename(tmp_path / "blob")
+    (tmp_path / "out" / "model.safetensors").symlink_to(tmp_path / "blob")
+    with pytest.raises(FolderError, match=r"holds links.*would replace them by files: model\.safetensors"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
+    assert open_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_empty_folder_that_appears_at_the_last_moment_is_no_loss(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    """And one that holds something is said to exist, as if it had been there from the start."""
+    put_in_place = write.put_in_place
+
+    def late(new: Path, folder: Path, **options: bool) -> None:
+        folder.mkdir()
+        put_in_place(new, folder, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(write, "put_in_place", late)
+    densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
+    assert open_folder(tmp_path / "out")
+
+
+def test_a_folder_that_appears_at_the_last_moment_is_said_to_exist(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_place = write.put_in_place
+
+    def late(new: Path, folder: Path, **options: bool) -> None:
+        folder.mkdir()
+        (folder / "thesis.tex").write_text("years of work")
+        put_in_place(new, folder, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(write, "put_in_place", late)
+    with pytest.raises(FolderError, match="out exists and is left alone"):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    assert contents(tmp_path / "out") == {"thesis.tex": b"years of work"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "source.pth"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other modes")
+def test_force_keeps_modes(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    densenet_convert.convert(source, out, device="cpu")
+    modes = {"model.safetensors": 0o640, "config.json": 0o444, "conversion.json": 0o604}
+    for name, mode in modes.items():
+        (out / name).chmod(mode)
+    out.chmod(0o2750)
+    densenet_convert.convert(source, out, device="cpu", force=True)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == modes
+    assert stat.S_IMODE(out.stat().st_mode) == 0o2750
+
+
+def test_what_killed_runs_left_is_cleared(source: Path, tmp_path: Path) -> None:
+    """Before the exchange a part of the new folder, after it the old one, with what the Hub added."""
+    new, old = (tmp_path / f".out.{_system()}{digit * 24}.partial" for digit in "01")
+    densenet_convert.convert(source, old, device="cpu")
+    (old / ".cache" / "huggingface").mkdir(parents=True)
+    (old / ".gitattributes").touch()
+    new.mkdir()
+    for name in ("config.json", ".tmpAb3dE9"):
+        (new / name).touch()
+    densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "source.pth"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_ctrl_c_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    if force:
+        densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    before = contents(tmp_path / "out") if force else None
+    monkeypatch.setattr(write, "_read_back", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
+    assert (contents(tmp_path / "out") if force else None) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"source.pth", *(["out"] if force else [])}
+
+
+def test_all_that_is_written_is_on_disk_before_it_is_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By inode: files and folder, then the folder where it is put, and those that hold new ones."""
+    order: list[object] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def syncing(descriptor: int) -> None:
+        order.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renaming(self: Path, target: Path) -> Path:
+        order.append("renamed")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "rename", renaming)
+    densenet_convert.convert(source, tmp_path / "a" / "b" / "out", device="cpu")
+    out = tmp_path / "a" / "b" / "out"
+    first, last = order[: order.index("renamed")], order[order.index("renamed") + 1 :]
+    assert {path.stat().st_ino for path in (*out.iterdir(), out, tmp_path, tmp_path / "a")} <= set(first)
+    assert last == [out.parent.stat().st_ino]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -231,38 +356,3 @@ def test_where_folders_cant_be_exchanged_the_receipt_is_replaced_last(
     densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
     assert order == ["config.json", "model.safetensors", "conversion.json"]
     assert contents(tmp_path / "out") == contents(expected.folder)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
-def test_two_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "was").write_text(name)
-    assert replace._exchange(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a" / "was").read_text() == "b"
-    assert (tmp_path / "b" / "was").read_text() == "a"
-
-
-def test_a_killed_run_leaves_the_old_folder_or_the_new_one(source: Path, tmp_path: Path) -> None:
-    """One process replaces a folder again and again, and is killed at some moment."""
-    densenet_convert.convert(source, tmp_path / "out", device="cpu")
-    code = (
-        "import sys; import densenet_convert as dc; from densenet_convert import pipeline\n"
-        "write = pipeline.write_folder\n"
-        "def forever(verified, folder, force):\n"
-        "    print('ready', flush=True)\n"
-        "    while True: write(verified, folder, force=True)\n"
-        "pipeline.write_folder = forever\n"
-        "dc.convert(sys.argv[1], sys.argv[2], device='cpu', force=True)"
-    )
-    for delay in (0.05, 0.11, 0.23):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(source), str(tmp_path / "out")], stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert open_folder(tmp_path / "out").receipt["config"]["growth_rate"] == SMALL.growth_rate
