@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
-from .objects import NumpyArray
-from .raw import FormatError, RawTensor
+from .objects import Late
+from .raw import Broken, FormatError, RawTensor
 from .unpickle import Dict, Global, Stub
 
 # How deep a state dict may lie: {"checkpoint": {"model": {"state_dict": ...}}}.
@@ -29,17 +29,18 @@ def find_state_dict(root: Any) -> tuple[str | None, dict[str, RawTensor]]:
         FormatError: there is none, there are several that differ, or it holds what is no
             plain tensor.
     """
-    found = {path: values for path, values in _candidates(root) if any(map(_is_tensor, values))}
+    found = [(path, values) for path, values in _candidates(root) if any(map(_is_tensor, values))]
     if not found:
         raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
-    # A dict of metrics holds scalars, a container beside them other things; a network is neither.
-    whole = {path: values for path, values in found.items() if all(map(_is_tensor, values))}
-    networks = {path: values for path, values in whole.items() if any(map(_is_kernel, values))}
-    states = {path: _named(values) for path, values in (networks or whole or found).items()}
-    if len({tuple((name, tensor.key) for name, tensor in state.items()) for state in states.values()}) > 1:
-        raise FormatError(f"it holds several state dicts, which differ: {', '.join(states)}", ALONE)
-    path = next(iter(states))
-    return path or None, states[path]
+    # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
+    networks = [candidate for candidate in found if _looks_like_network(candidate[1])]
+    whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
+    states = [(path, _named(values)) for path, values in networks or whole or found]
+    if len({tuple((name, tensor.key) for name, tensor in state.items()) for _, state in states}) > 1:
+        shown = ", ".join(path or "the file's own dict" for path, _ in states)
+        raise FormatError(f"it holds several state dicts, which differ: {shown}", ALONE)
+    path, state = states[0]
+    return path or None, state
 
 
 def describe(value: Any) -> str:
@@ -148,14 +149,16 @@ def _is_tensor(pair: tuple[Any, Any]) -> bool:
     return _tensor(pair[1]) is not None
 
 
-def _is_kernel(pair: tuple[Any, Any]) -> bool:
-    tensor = _tensor(pair[1])
-    return tensor is not None and len(tensor.shape) > 1
+def _looks_like_network(values: Values) -> bool:
+    """Whether most of it are tensors, and one has two dimensions or more."""
+    tensors = [tensor for _, value in values if (tensor := _tensor(value)) is not None]
+    kernels = any(isinstance(tensor, RawTensor) and len(tensor.shape) > 1 for tensor in tensors)
+    return kernels and 2 * len(tensors) > len(values)
 
 
-def _tensor(value: Any) -> RawTensor | None:
-    value = value.tensor if isinstance(value, NumpyArray) else value
-    return value if isinstance(value, RawTensor) else None
+def _tensor(value: Any) -> RawTensor | Broken | None:
+    value = value.tensor if isinstance(value, Late) else value
+    return value if isinstance(value, RawTensor | Broken) else None
 
 
 def _named(values: Values) -> dict[str, RawTensor]:
@@ -168,6 +171,8 @@ def _named(values: Values) -> dict[str, RawTensor]:
             raise FormatError(
                 f"it holds {describe(value)} under the name {shown}, expected names that are text", ALONE
             )
+        if isinstance(tensor, Broken):
+            raise FormatError(f"{shown}: {tensor.reason}")
         if tensor is None:
             raise FormatError(f"it holds {describe(value)} as {shown}, expected a plain tensor", ALONE)
         if tensor.overlaps():

@@ -13,7 +13,7 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
-from .raw import DTYPES, Buffer, FormatError, RawTensor, Storage, row_major_strides
+from .raw import DTYPES, Broken, Buffer, FormatError, RawTensor, Storage, row_major_strides
 from .unpickle import Dict, Global, Stub, Undecoded
 
 # The classes of torch's storages, by the dtype of their elements.
@@ -66,6 +66,7 @@ MOVED = {
     "torch.autograd.variable": "torch.autograd",
 }
 CHUNK = 1 << 20
+LAZY = "a tensor is negated or conjugated only when it is used"
 
 
 class NumpyDtype:
@@ -82,13 +83,34 @@ class NumpyDtype:
         self.big_endian = state[1] == ">"
 
 
-class NumpyArray:
-    """An array: made empty, and then given its elements; ``tensor`` stays None where they are objects."""
+class Late:
+    """A tensor that is made empty, and then given its elements; ``tensor`` is None until then."""
 
     __slots__ = ("tensor",)
 
     def __init__(self) -> None:
-        self.tensor: RawTensor | None = None
+        self.tensor: RawTensor | Broken | None = None
+
+
+class OldTensor(Late):
+    """``torch.FloatTensor()`` and the like, of torch 0.1."""
+
+    def build(self, state: Any) -> None:
+        """State: (storage, offset, shape, strides)."""
+        self.tensor = _tensor(*state)
+
+
+class OldVariable(Late):
+    """``Variable()``, of torch 0.1."""
+
+    def build(self, state: Any) -> None:
+        """State: (tensor, gradient, hooks, ...)."""
+        first = state[0].tensor if isinstance(state[0], Late) else state[0]
+        self.tensor = first if isinstance(first, RawTensor | Broken) else None
+
+
+class NumpyArray(Late):
+    """An array; ``tensor`` stays None where its elements are objects."""
 
     def build(self, state: Any) -> None:
         """State as numpy's: (version, shape, dtype, whether Fortran's order, elements)."""
@@ -104,11 +126,9 @@ class NumpyArray:
         octets = _octets(data)
         storage = Storage("of an array", dtype.name, len(octets), octets, dtype.big_endian)
         strides = row_major_strides(shape[::-1])[::-1] if fortran else row_major_strides(shape)
-        tensor = RawTensor(dtype.name, shape, strides, storage)
-        if tensor.nbytes != len(octets):
-            raise FormatError(
-                f"an array of shape {list(shape)[:8]} has {len(octets)} bytes, not {tensor.nbytes}"
-            )
+        tensor = _view(dtype.name, shape, strides, storage, 0)
+        if isinstance(tensor, RawTensor) and tensor.nbytes != len(octets):
+            tensor = Broken(f"an array of shape {list(shape)} has {len(octets)} bytes, not {tensor.nbytes}")
         self.tensor = tensor
 
 
@@ -138,35 +158,59 @@ def call(callee: Any, args: Any) -> Any:
     return Stub(callee, args) if build is None else build(*args)
 
 
+def _view(dtype: str, shape: Any, strides: Any, storage: Storage, offset: Any) -> RawTensor | Broken:
+    try:
+        return RawTensor(dtype, shape, strides, storage, offset)
+    except FormatError as error:
+        return Broken(error.found)
+
+
 def _tensor(
-    storage: Any, offset: Any, shape: Any, strides: Any, *_: Any, dtype: str | None = None
-) -> RawTensor:
+    storage: Any, offset: Any, shape: Any, strides: Any, dtype: str | None = None
+) -> RawTensor | Broken:
     if not isinstance(storage, Storage):
-        raise FormatError("a tensor is made of something that is no storage")
+        return Broken("a tensor is made of something that is no storage")
     if not isinstance(shape, tuple | list) or not isinstance(strides, tuple | list):
-        raise FormatError("a tensor's shape or strides are no sequence")
-    return RawTensor(dtype or storage.dtype or "uint8", tuple(shape), tuple(strides), storage, offset)
+        return Broken("a tensor's shape or strides are no sequence")
+    return _view(dtype or storage.dtype or "uint8", tuple(shape), tuple(strides), storage, offset)
 
 
-def _tensor_v2(*args: Any) -> RawTensor | Stub:
-    """(storage, offset, shape, strides, requires_grad, hooks, metadata)."""
-    metadata = args[6] if len(args) > 6 else None
-    if isinstance(metadata, Dict) and any(bit for _, bit in metadata.pairs):
-        return Stub(Global("torch", "a tensor that is negated or conjugated when it is used"))
-    return _tensor(*args)
+def _is_lazy(metadata: Any) -> bool:
+    return isinstance(metadata, Dict) and any(bit for _, bit in metadata.pairs)
 
 
-def _tensor_v3(*args: Any) -> RawTensor:
-    """(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata)."""
-    dtype = args[6]
+def _tensor_v2(
+    storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, metadata: Any = None
+) -> RawTensor | Broken:
+    if _is_lazy(metadata):
+        return Broken(LAZY)
+    return _tensor(storage, offset, shape, strides)
+
+
+def _tensor_v3(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    _grad: Any,
+    _hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+) -> RawTensor | Broken:
     if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES:
-        raise FormatError(f"a tensor is of dtype {str(dtype)[:99]}, which is not known here")
-    return _tensor(*args[:4], dtype=dtype.name)
+        return Broken(f"a tensor is of dtype {str(dtype)[:99]}, which is not known here")
+    if _is_lazy(metadata):
+        return Broken(LAZY)
+    return _tensor(storage, offset, shape, strides, dtype.name)
 
 
 def _first(value: Any, *_: Any) -> Any:
     """What wraps a tensor, and changes none of its elements."""
     return value
+
+
+def _variable(value: Any = None, *_: Any) -> Any:
+    return OldVariable() if value is None else value
 
 
 def _of_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
@@ -228,9 +272,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
     "torch._tensor._rebuild_from_type_v2": _of_type,
-    "torch.nn.Parameter": _first,
-    "torch.nn.Buffer": _first,
-    "torch.autograd.Variable": _first,
+    "torch.nn.Parameter": _variable,
+    "torch.nn.Buffer": _variable,
+    "torch.autograd.Variable": _variable,
     "torch.Size": lambda sizes: tuple(sizes),
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda *_: Dict(),
@@ -244,3 +288,6 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "numpy.scalar": _scalar,
     "numpy._frombuffer": _from_buffer,
 }
+for _name in STORAGES:
+    for _module in ("torch", "torch.cuda"):
+        BUILDERS[f"{_module}.{_name.removesuffix('Storage')}Tensor"] = OldTensor

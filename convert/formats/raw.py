@@ -37,8 +37,15 @@ class FormatError(ValueError):
     """What is wrong with a file, without its name, and then what to do about it."""
 
     def __init__(self, found: str, advice: str = AGAIN) -> None:
+        self.found = found
         # It quotes the file, and goes to a terminal.
         super().__init__(f"{found if found.isprintable() else ascii(found)[1:-1]}. {advice}")
+
+
+class Broken(NamedTuple):
+    """What should be a tensor and can't be; it matters only where it is part of the state dict."""
+
+    reason: str
 
 
 class Dtype(NamedTuple):

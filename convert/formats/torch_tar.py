@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .objects import storage_dtype
+from .objects import STORAGES, storage_dtype
 from .old_streams import Stream, Views
 from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole
 from .unpickle import Names
@@ -23,10 +23,10 @@ from .unpickle import Names
 MAGIC, MAGIC_AT = b"ustar", 257
 BLOCK = 512
 MEMBERS = ("storages", "tensors", "pickle")
+# Facts about the system, as in the other formats.
+SYSTEM = "sys_info"
 # The kinds of a member: a file, as tar wrote it before POSIX and since, and a header about the next member.
 FILES, EXTENDED = (b"0", b"\0"), b"x"
-
-Objects = dict[str, Any]
 
 
 def read_tar(data: Whole, budget: Budget, names: Names) -> Any:
@@ -37,18 +37,21 @@ def read_tar(data: Whole, budget: Budget, names: Names) -> Any:
     """
     members: dict[str, Stream] = {}
     for name, start, end in _members(data):
-        if name in members or name not in MEMBERS:
+        if name in members or name not in (*MEMBERS, SYSTEM):
             raise FormatError(
                 f"it is a tar that holds {name[:99]!r}, expected each of {', '.join(MEMBERS)} once"
             )
         members[name] = Stream(data, start, end, budget, names)
+    members.pop(SYSTEM, None)
     if len(members) != len(MEMBERS):
         raise FormatError(f"it is a tar of {', '.join(members) or 'nothing'}, expected {', '.join(MEMBERS)}")
-    storages = _read_storages(members["storages"])
-    objects = storages | _read_tensors(members["tensors"], storages)
-    root = members["pickle"].load(lambda identifier: _referred(identifier, objects))
+    objects = _Objects()
+    objects.read_storages(members["storages"])
+    objects.read_tensors(members["tensors"])
+    root = members["pickle"].load(objects.load)
     for member in members.values():
         member.finish()
+    objects.require_use()
     return root
 
 
@@ -83,57 +86,70 @@ def _size(header: bytes) -> int:
     return size
 
 
-def _read_storages(stream: Stream) -> Objects:
-    storages: Objects = {}
-    (number,) = _sizes(stream.load())
-    for _ in range(number):
-        key, _, storage_class = stream.load()
-        storage = Storage(str(key)[:99], storage_dtype(storage_class), 0)
-        (count,) = _sizes(*stream.numbers("q"))
-        storage.size = count * storage.item_size
-        storage.data = stream.take(storage.size)
-        _add(storages, key, storage)
-    views = Views()
-    for key, root, offset, count in stream.load():
-        _add(storages, key, views.add(_get(storages, root), key, offset, count))
-    views.fill()
-    return storages
+class _Objects:
+    """Storages and tensors by their keys, and which of them were referred to."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.used: set[str] = set()
+
+    def read_storages(self, stream: Stream) -> None:
+        """All storages, and then the views of them."""
+        for _ in range(_size_of(stream.load())):
+            key, _, storage_class = stream.load()
+            storage = Storage(str(key)[:99], storage_dtype(storage_class), 0)
+            storage.size = _size_of(*stream.numbers("q")) * storage.item_size
+            storage.data = stream.take(storage.size)
+            self._add(key, storage)
+        views = Views()
+        for key, root, offset, count in stream.load():
+            self._add(key, views.add(self._storage(root), key, offset, count))
+        views.fill()
+
+    def read_tensors(self, stream: Stream) -> None:
+        """All tensors, which are views of the storages."""
+        for _ in range(_size_of(stream.load())):
+            key, storage_key, tensor_class = stream.load()
+            # The upper half of these eight bytes is not always zero.
+            dimensions, _ = stream.numbers("ii")
+            if not 0 <= dimensions <= MOST_DIMENSIONS:
+                raise FormatError(f"a tensor is said to have {dimensions} dimensions")
+            shape, strides = stream.numbers(f"{dimensions}q"), stream.numbers(f"{dimensions}q")
+            (offset,) = stream.numbers("q")
+            storage = self._storage(storage_key)
+            dtype = STORAGES.get(tensor_class.name.removesuffix("Tensor") + "Storage")
+            if dtype is None or dtype != storage.dtype:
+                raise FormatError(f"a {str(tensor_class)[:99]} is a view of a storage of {storage.dtype}")
+            self._add(key, RawTensor(dtype, shape, strides, storage, offset))
+
+    def load(self, identifier: Any) -> Any:
+        """What a persistent id stands for: a class, beside its source code, or a storage or tensor."""
+        return identifier[0] if isinstance(identifier, tuple) else self._get(identifier)
+
+    def require_use(self) -> None:
+        """Raises FormatError where something was not referred to."""
+        if unused := self.found.keys() - self.used:
+            raise FormatError(f"it holds {len(unused)} storages or tensors that nothing refers to")
+
+    def _add(self, key: Any, value: Any) -> None:
+        if str(key) in self.found:
+            raise FormatError(f"it holds the object {str(key)[:99]} twice")
+        self.found[str(key)] = value
+
+    def _get(self, key: Any) -> Any:
+        if str(key) not in self.found:
+            raise FormatError(f"it refers to an object {str(key)[:99]} that it does not hold")
+        self.used.add(str(key))
+        return self.found[str(key)]
+
+    def _storage(self, key: Any) -> Storage:
+        storage = self._get(key)
+        if not isinstance(storage, Storage):
+            raise FormatError(f"it takes the object {str(key)[:99]} for a storage, and it is none")
+        return storage
 
 
-def _read_tensors(stream: Stream, storages: Objects) -> Objects:
-    tensors: Objects = {}
-    (number,) = _sizes(stream.load())
-    for _ in range(number):
-        key, storage_key, _ = stream.load()
-        # The upper half of these eight bytes is not always zero.
-        dimensions, _ = stream.numbers("ii")
-        if not 0 <= dimensions <= MOST_DIMENSIONS:
-            raise FormatError(f"a tensor is said to have {dimensions} dimensions")
-        shape, strides = stream.numbers(f"{dimensions}q"), stream.numbers(f"{dimensions}q")
-        (offset,) = stream.numbers("q")
-        storage = _get(storages, storage_key)
-        _add(tensors, key, RawTensor(storage.dtype or "uint8", shape, strides, storage, offset))
-    return tensors
-
-
-def _referred(identifier: Any, objects: Objects) -> Any:
-    """What a persistent id stands for: a class, beside its source code, or a storage or tensor."""
-    return identifier[0] if isinstance(identifier, tuple) else _get(objects, identifier)
-
-
-def _sizes(*numbers: Any) -> tuple[Any, ...]:
-    if not all(type(number) is int and number >= 0 for number in numbers):
+def _size_of(number: Any) -> int:
+    if type(number) is not int or number < 0:
         raise FormatError("it is a tar of which a part is said to have a size below 0")
-    return numbers
-
-
-def _add(objects: Objects, key: Any, value: Any) -> None:
-    if str(key) in objects:
-        raise FormatError(f"it holds the object {str(key)[:99]} twice")
-    objects[str(key)] = value
-
-
-def _get(objects: Objects, key: Any) -> Any:
-    if str(key) not in objects:
-        raise FormatError(f"it refers to an object {str(key)[:99]} that it does not hold")
-    return objects[str(key)]
+    return number

@@ -351,6 +351,10 @@ class Unpickler:
             raise FormatError("it refers to an object outside of it, and there is none")
         self.push_record(self.persistent(identifier))
 
+    def frame(self, size: int) -> None:
+        if self.position + size > len(self.view):
+            raise FormatError(f"it ends within its pickle: a frame of {size} bytes is said to follow")
+
     def stop(self) -> None:
         self.done = True
 
@@ -388,7 +392,7 @@ OPERATIONS: dict[int, Operation] = {
     code[0]: operation
     for code, operation in {
         pickle.PROTO: Unpickler.protocol,
-        pickle.FRAME: lambda m: m.unsigned(8),
+        pickle.FRAME: lambda m: m.frame(m.unsigned(8)),
         pickle.STOP: Unpickler.stop,
         pickle.MARK: Unpickler.mark,
         pickle.POP: Unpickler.pop,
