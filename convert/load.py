@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+# A thousand batches a second, for thirty years.
+MOST_BATCHES = 10**12
+
 
 def choose_config(renamed: Renamed, architecture: str | None = None) -> DenseNetConfig:
     """The config whose tensors are exactly those of ``renamed``, by name and shape.
@@ -82,8 +85,11 @@ def check_values(renamed: Renamed) -> None:
 def _check_count(label: str, tensor: torch.Tensor) -> None:
     import torch
 
-    if tensor.dtype != torch.int64 or tensor.numel() != 1 or tensor.item() < 0:
-        raise ValueRangeError(f"{label} is {tensor}, expected a count: int64, 0 or more.")
+    if tensor.dtype != torch.int64 or tensor.numel() != 1 or not 0 <= tensor.item() <= MOST_BATCHES:
+        raise ValueRangeError(
+            f"{label} is {' '.join(str(tensor).split())[:99]}, expected a count of batches: "
+            f"int64, 0 to {MOST_BATCHES:,}. The file is damaged, or the count was made up: set it to 0."
+        )
 
 
 def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) -> None:

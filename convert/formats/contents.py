@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from .objects import Late
-from .raw import Broken, FormatError, RawTensor
-from .unpickle import Dict, Global, Stub
+from .raw import Broken, FormatError, Global, RawTensor
+from .unpickle import Dict, Stub
 
 # How deep a state dict may lie: {"checkpoint": {"model": {"state_dict": ...}}}.
 DEEPEST = 4
@@ -45,6 +45,8 @@ def find_state_dict(root: Any) -> tuple[str | None, dict[str, RawTensor]]:
 
 def describe(value: Any) -> str:
     """What a thing is, in a few words."""
+    if _tensor(value) is not None:
+        return "a tensor"
     if isinstance(value, Stub):
         return (
             f"an object of {_label(str(value.callee))[1:-1]}"
@@ -55,7 +57,7 @@ def describe(value: Any) -> str:
         shown = ", ".join(f"{_label(key)}: {_kind(inner)}" for key, inner in value.pairs[:3])
         more = f" and {len(value.pairs) - 3:,} more" if len(value.pairs) > 3 else ""
         return f"a dict ({shown}{more})" if value.pairs else "an empty dict"
-    return f"a {type(value).__name__}"
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _kind(value: Any) -> str:
@@ -126,7 +128,9 @@ def _module_values(root: Stub) -> Iterator[tuple[str, Any]]:
             path = f"{prefix}{name}."
             if child is None:
                 continue
-            if not _is_module(child) or len(path) > LONGEST_NAME:
+            if len(path) > LONGEST_NAME:
+                raise FormatError(f"its modules hold one another without end: {path[:99]}")
+            if not _is_module(child):
                 raise FormatError(
                     f"its module {path[:99]} is {describe(child)}, expected a module of torch.nn"
                 )

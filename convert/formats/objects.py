@@ -13,8 +13,8 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
-from .raw import DTYPES, Broken, Buffer, FormatError, RawTensor, Storage, row_major_strides
-from .unpickle import Dict, Global, Stub, Undecoded
+from .raw import DTYPES, Broken, Buffer, FormatError, Global, RawTensor, Storage, row_major_strides, shown
+from .unpickle import Dict, LongText, Stub
 
 # The classes of torch's storages, by the dtype of their elements.
 STORAGES = {
@@ -80,6 +80,8 @@ class NumpyDtype:
 
     def build(self, state: Any) -> None:
         """State as numpy's: (version, byte order, ...)."""
+        if state[1] not in ("<", ">", "=", "|"):
+            raise FormatError(f"an array's byte order is {shown(state[1])}, which numpy does not have")
         self.big_endian = state[1] == ">"
 
 
@@ -139,7 +141,7 @@ def storage_dtype(storage_class: Any) -> str | None:
         FormatError: there is no such class.
     """
     if not isinstance(storage_class, Global) or storage_class.name not in STORAGES:
-        raise FormatError(f"a storage is of class {str(storage_class)[:99]}, which torch does not have")
+        raise FormatError(f"a storage is of class {shown(storage_class)}, which torch does not have")
     return STORAGES[storage_class.name]
 
 
@@ -198,7 +200,7 @@ def _tensor_v3(
     metadata: Any = None,
 ) -> RawTensor | Broken:
     if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES:
-        return Broken(f"a tensor is of dtype {str(dtype)[:99]}, which is not known here")
+        return Broken(f"a tensor is of dtype {shown(dtype)}, which is not known here")
     if _is_lazy(metadata):
         return Broken(LAZY)
     return _tensor(storage, offset, shape, strides, dtype.name)
@@ -234,7 +236,7 @@ def _encoded(text: Any, *_: Any) -> bytearray:
     """_codecs.encode(text, "latin1"), as protocols below 3 keep bytes."""
     if isinstance(text, str):
         return bytearray(text.encode("latin-1"))
-    if not isinstance(text, Undecoded):  # a tuple of the file's own could name a codec to import
+    if not isinstance(text, LongText):  # a tuple of the file's own could name a codec to import
         raise FormatError(f"its pickle encodes a {type(text).__name__}")
     octets, encoding = text
     decoder = codecs.getincrementaldecoder(encoding)()
@@ -246,7 +248,7 @@ def _encoded(text: Any, *_: Any) -> bytearray:
 
 def _octets(data: Any) -> Buffer:
     """The elements of an array: bytes, or Python 2's str, which was taken for text."""
-    if isinstance(data, Undecoded):
+    if isinstance(data, LongText):
         data = data.octets
     return data.encode() if isinstance(data, str) else memoryview(data)
 

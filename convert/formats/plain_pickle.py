@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from .objects import call
-from .raw import Budget, Whole
+from .raw import Budget, Global, Whole
 from .torch_legacy import read_legacy
-from .unpickle import Global, Names, Unpickler
+from .unpickle import Names, Unpickler
 
 
 def read_first_pickle(data: Whole, budget: Budget, names: Names) -> tuple[Any, int]:

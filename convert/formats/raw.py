@@ -42,6 +42,25 @@ class FormatError(ValueError):
         super().__init__(f"{found if found.isprintable() else ascii(found)[1:-1]}. {advice}")
 
 
+class Global(NamedTuple):
+    """A name that a pickle wants to import, such as ``collections`` and ``OrderedDict``."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+def shown(value: object) -> str:
+    """A stranger's value in a message: short, escaped, and the same on every run."""
+    if isinstance(value, str | bytes):
+        return ascii(value[:80])
+    if isinstance(value, int | float | Global | None):
+        return ascii(str(value)[:80])[1:-1]
+    return f"a {type(value).__name__}"
+
+
 class Broken(NamedTuple):
     """What should be a tensor and can't be; it matters only where it is part of the state dict."""
 
@@ -252,8 +271,10 @@ def declare(storages: dict[str, Storage], key: Any, dtype: str | None, count: An
     Raises:
         FormatError: it was declared with another dtype or number of elements.
     """
-    if not isinstance(key, str) or type(count) is not int or count < 0:
-        raise FormatError(f"storage {str(key)[:99]} is said to have {str(count)[:99]} elements")
+    if not isinstance(key, str):
+        raise FormatError(f"a storage is named by {shown(key)}, expected a short text")
+    if type(count) is not int or count < 0:
+        raise FormatError(f"storage {shown(key)} is said to have {shown(count)} elements")
     fresh = Storage(key, dtype, 0)
     fresh.size = count * fresh.item_size
     storage = storages.setdefault(key, fresh)

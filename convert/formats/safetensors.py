@@ -15,7 +15,7 @@ from io import BufferedIOBase
 from math import prod
 from typing import Any
 
-from .raw import DTYPES, LARGEST, MOST_DIMENSIONS, Buffer, FormatError, Storage, in_order
+from .raw import DTYPES, LARGEST, MOST_DIMENSIONS, Buffer, FormatError, Storage, in_order, shown
 from .unpickle import Dict
 
 # A header of JSON takes up to twenty times its length in memory; one of 10,000 tensors has a megabyte.
@@ -142,9 +142,9 @@ def _span(name: str, field: Any) -> tuple[int, int, Entry]:
         shape, (start, stop) = field["shape"], field["data_offsets"]
         whole = all(type(number) is int and 0 <= number < LARGEST for number in (*shape, start, stop))
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"the entry of {name[:99]} is {str(field)[:99]}") from error
+        raise FormatError(f"the entry of {name[:99]} is {shown(field)}") from error
     if not whole or len(shape) > MOST_DIMENSIONS or set(field) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"the entry of {name[:99]} is {str(field)[:99]}")
+        raise FormatError(f"the entry of {name[:99]} is {shown(field)}")
     if prod(shape) * DTYPES[dtype].size != stop - start:
         raise FormatError(f"{name[:99]} has {stop - start} bytes, expected {dtype} of shape {shape}")
     return start, stop, Entry(name, dtype, tuple(shape), stop - start)

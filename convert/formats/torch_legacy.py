@@ -13,7 +13,7 @@ from typing import Any
 
 from .objects import storage_dtype
 from .old_streams import Stream, Views
-from .raw import Budget, FormatError, Storage, Whole, declare
+from .raw import Budget, FormatError, Storage, Whole, declare, shown
 from .torch_legacy_writer import MAGIC_NUMBER, PROTOCOL_VERSION
 from .unpickle import Names
 
@@ -48,7 +48,7 @@ class _Storages:
         if kind == "module":
             return fields[0]
         if kind != "storage":
-            raise FormatError(f"it refers to a {str(kind)[:99]}, expected a storage or a module")
+            raise FormatError(f"it refers to a {shown(kind)}, expected a storage or a module")
         storage_class, key, _, count, view = fields
         root = declare(self.roots, key, storage_dtype(storage_class), count)
         return root if view is None else self.views.add(root, *view)

@@ -17,7 +17,7 @@ from typing import Any
 
 from .objects import STORAGES, storage_dtype
 from .old_streams import Stream, Views
-from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole
+from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole, shown
 from .unpickle import Names
 
 MAGIC, MAGIC_AT = b"ustar", 257
@@ -119,7 +119,7 @@ class _Objects:
             storage = self._storage(storage_key)
             dtype = STORAGES.get(tensor_class.name.removesuffix("Tensor") + "Storage")
             if dtype is None or dtype != storage.dtype:
-                raise FormatError(f"a {str(tensor_class)[:99]} is a view of a storage of {storage.dtype}")
+                raise FormatError(f"a {shown(tensor_class)} is a view of a storage of {storage.dtype}")
             self._add(key, RawTensor(dtype, shape, strides, storage, offset))
 
     def load(self, identifier: Any) -> Any:
@@ -133,19 +133,19 @@ class _Objects:
 
     def _add(self, key: Any, value: Any) -> None:
         if str(key) in self.found:
-            raise FormatError(f"it holds the object {str(key)[:99]} twice")
+            raise FormatError(f"it holds the object {shown(key)} twice")
         self.found[str(key)] = value
 
     def _get(self, key: Any) -> Any:
         if str(key) not in self.found:
-            raise FormatError(f"it refers to an object {str(key)[:99]} that it does not hold")
+            raise FormatError(f"it refers to an object {shown(key)} that it does not hold")
         self.used.add(str(key))
         return self.found[str(key)]
 
     def _storage(self, key: Any) -> Storage:
         storage = self._get(key)
         if not isinstance(storage, Storage):
-            raise FormatError(f"it takes the object {str(key)[:99]} for a storage, and it is none")
+            raise FormatError(f"it takes the object {shown(key)} for a storage, and it is none")
         return storage
 
 

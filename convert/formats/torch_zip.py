@@ -12,7 +12,7 @@ from typing import Any
 
 from .archive import Archive
 from .objects import call, storage_dtype
-from .raw import Budget, FormatError, Storage, Whole, declare
+from .raw import Budget, FormatError, Storage, Whole, declare, shown
 from .unpickle import Names, Unpickler
 
 ORDERS = {b"little": False, b"big": True}
@@ -31,7 +31,7 @@ def read_zip(data: Whole, budget: Budget, names: Names) -> Any:
     def load(identifier: Any) -> Storage:
         kind, storage_class, key, _, count = identifier
         if kind != "storage":
-            raise FormatError(f"it refers to a {str(kind)[:99]}, expected a storage")
+            raise FormatError(f"it refers to a {shown(kind)}, expected a storage")
         return declare(storages, key, storage_dtype(storage_class), count)
 
     pickled, start, end = archive.locate(f"{folder}/data.pkl")

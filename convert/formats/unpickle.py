@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .raw import MALFORMED, Budget, Buffer, FormatError, Whole
+from .raw import MALFORMED, Budget, Buffer, FormatError, Global, Whole, shown
 
 # Looked up now, so that reading a file imports nothing.
 codecs.lookup("raw-unicode-escape")
@@ -33,17 +33,7 @@ OPCODE, RECORD, PAIR = 64, 400, 200
 LONGEST_LINE = 1024
 
 
-class Global(NamedTuple):
-    """A name that a pickle wants to import, such as ``collections`` and ``OrderedDict``."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-class Undecoded(NamedTuple):
+class LongText(NamedTuple):
     """Text too long to be a name: in old files the bytes of an array are kept as such."""
 
     octets: Buffer
@@ -67,7 +57,7 @@ class Dict:
         """Raises FormatError where the key is there."""
         token = _token(key)
         if token in self.seen:
-            raise FormatError(f"a dict holds the key {str(key)[:99]!r} twice")
+            raise FormatError(f"a dict holds the key {shown(key)} twice")
         self.seen.add(token)
         self.pairs.append((key, value))
 
@@ -223,7 +213,7 @@ class Unpickler:
 
     def text(self, encoded: memoryview | bytes, encoding: str = "utf-8") -> None:
         if len(encoded) > LONGEST_TEXT:
-            self.push_record(Undecoded(encoded, encoding))
+            self.push_record(LongText(encoded, encoding))
         else:
             self.push_sized(str(encoded, encoding, "surrogatepass"))
 
@@ -365,7 +355,7 @@ class Unpickler:
 
 def _copied(argument: Any) -> int:
     """What a call may make of an argument, which the memo lets a pickle use again and again."""
-    if isinstance(argument, Undecoded):
+    if isinstance(argument, LongText):
         return len(argument.octets)
     if isinstance(argument, list | tuple):
         return RECORD * len(argument)
