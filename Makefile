@@ -5,7 +5,12 @@ ARCH ?= 169
 WEIGHTS ?= random
 BIN := .venv/bin
 
-.PHONY: convert test check bench clean
+# Seconds for each format, and where its corpus grows.
+FUZZ_SECONDS ?= 60
+FUZZ_CORPUS ?= build/fuzz
+FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors
+
+.PHONY: convert test check bench fuzz clean
 
 convert: .venv/installed
 	$(BIN)/densenet-convert torchvision --arch $(ARCH) --weights $(WEIGHTS) --force
@@ -24,6 +29,12 @@ check: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/convert.py --output benchmarks/results/convert.json
+
+fuzz: .venv/installed-fuzz
+	set -e; for format in $(FORMATS); do \
+	    $(BIN)/python tests/fuzz/fuzz_formats.py $$format $(FUZZ_CORPUS)/$$format -artifact_prefix=$(FUZZ_CORPUS)/$$format- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1; \
+	done
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -54,6 +54,8 @@ def commands(checkpoint: Path, folder: str) -> dict[str, list[str]]:
             f"{folder}/obvious.safetensors",
         ],
         "imports alone": [python, "-c", "import torch, torchvision, safetensors.torch"],
+        "inspect": [tool, "inspect", str(checkpoint)],
+        "torch.load": [python, "-c", f"import torch; torch.load({str(checkpoint)!r})"],
         "--help": [tool, "--help"],
         "import click": [python, "-c", "import click"],
     }
@@ -93,6 +95,7 @@ def main() -> None:
             "wall": ours / theirs,
             "wall without imports": (ours - imports) / (theirs - imports),
             "peak memory": medians["densenet-convert"][1] / medians["obvious script"][1],
+            "inspect to torch.load": wall["inspect"] / wall["torch.load"],
             "--help to import click": wall["--help"] / wall["import click"],
         },
     }

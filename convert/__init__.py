@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
-    from .inspection import Inspection, inspect
+    from .inspection import inspect
     from .pipeline import convert, convert_torchvision, verify
-    from .records import Verified, Written
+    from .records import Inspection, Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
-    "Inspection": "inspection",
+    "Inspection": "records",
     "ParityError": "errors",
     "Verified": "records",
     "Written": "records",

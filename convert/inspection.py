@@ -6,15 +6,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_config
 
 from .errors import LayoutError, some
 from .identify import identify_layout
 from .layouts import LAYOUTS
+from .records import Inspection, TensorInfo
 from .source_file import map_whole, parse
 
 if TYPE_CHECKING:
@@ -23,51 +23,6 @@ if TYPE_CHECKING:
     from .formats.raw import RawTensor
 
 COUNTER = "num_batches_tracked"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor under the source's name; ``sha256`` of its row-major bytes is None unless asked for."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a checkpoint's file holds.
-
-    Attributes:
-        path: the file.
-        size: its length in bytes.
-        sha256: its digest, hexadecimal.
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"`` or ``"safetensors"``.
-        container: the keys that lead to the state dict, joined by dots; None for the file's own object.
-        layout: what the tensors' names are called as a whole; None where no layout explains them.
-        architecture: such as ``"densenet169"``; None where it is another network.
-        config: the network's hyperparameters, as far as shapes tell them; None where it is no DenseNet.
-        problem: why ``layout`` or ``config`` is None, in a sentence.
-        dtypes: number of tensors of each dtype.
-        tensors: each of them, in the file's order.
-        metadata: what the file says beside them, in words and numbers.
-        names: what its pickles want to import; nothing of it was.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    format: str
-    container: str | None
-    layout: str | None
-    architecture: str | None
-    config: DenseNetConfig | None
-    problem: str | None
-    dtypes: Mapping[str, int]
-    tensors: tuple[TensorInfo, ...]
-    metadata: Mapping[str, Any]
-    names: tuple[str, ...]
 
 
 def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import ConvertError, ParityError, some
-
-if TYPE_CHECKING:
-    from .inspection import Inspection
+from .records import Inspection
 
 SCHEMA_VERSION = 1
 
@@ -59,7 +57,7 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
         "size": f"{found.size:,} bytes",
         "sha256": found.sha256,
         "metadata": ", ".join(some([f"{key}={value}"]) for key, value in found.metadata.items()),
-        "names": some(found.names, limit=8),
+        "refers to": some(found.names, limit=8),
         "problem": found.problem,
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]

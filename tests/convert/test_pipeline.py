@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import in_2017_names, save, state_dict_of
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from safetensors.torch import load_file, save_file
 
 import densenet_convert
+from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ArchitectureError, DeviceError, FolderError, WeightsUnavailableError
+from densenet_convert.tensors import same_bits
 
 
 @pytest.fixture
@@ -94,3 +98,48 @@ def test_names_that_no_file_can_have_are_refused(name: str, source: Path, tmp_pa
         densenet_convert.convert(source, tmp_path / name, device="cpu")
     with pytest.raises(densenet_convert.ConvertError, match="can't be read"):
         densenet_convert.convert(tmp_path / name, tmp_path / "out", device="cpu")
+
+
+def as_container(state: dict[str, torch.Tensor], path: Path) -> None:
+    save({"epoch": 3, "net": {"state_dict": state}}, path, legacy=False)
+
+
+def as_module(state: dict[str, torch.Tensor], path: Path) -> None:
+    network = DenseNet(SMALL)
+    network.load_state_dict(state)
+    save(network, path)
+
+
+def as_arrays(state: dict[str, torch.Tensor], path: Path) -> None:
+    path.write_bytes(pickle.dumps({name: tensor.numpy() for name, tensor in state.items()}, protocol=2))
+
+
+def as_safetensors(state: dict[str, torch.Tensor], path: Path) -> None:
+    save_file(state, path, metadata={"epoch": "3"})
+
+
+@pytest.mark.parametrize(
+    ("write", "format_name", "container"),
+    [
+        (as_container, "torch-zip", "net.state_dict"),
+        (as_module, "torch-legacy", None),
+        (as_arrays, "pickle", None),
+        (as_safetensors, "safetensors", None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # of torch.save, for modules
+def test_the_same_weights_are_converted_and_verified_out_of_every_format(
+    write: Callable[[dict[str, torch.Tensor], Path], None],
+    format_name: str,
+    container: str | None,
+    tmp_path: Path,
+) -> None:
+    state, source = state_dict_of(), tmp_path / "source"
+    write(state, source)
+    written = densenet_convert.convert(source, tmp_path / "out", device="cpu")
+    assert written.receipt["source"]["format"] == format_name
+    assert written.receipt["source"]["container"] == container
+    converted = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(same_bits(converted[name], state[name]) for name in state)
+    densenet_convert.verify(tmp_path / "out", source=source, device="cpu")
+    densenet_convert.verify(tmp_path / "out", device="cpu")

@@ -1,0 +1,111 @@
+"""inspect says what a file holds, without torch, without a proof and without running anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from click.testing import CliRunner
+
+from densenet_convert.cli import main
+from densenet_convert.densenet import ARCHITECTURES, DenseNet
+from densenet_convert.errors import ReadError
+from densenet_convert.inspection import inspect
+from densenet_convert.tensors import tensor_sha256
+
+
+def test_everything_that_the_file_says_is_told(tmp_path: Path) -> None:
+    state = in_2017_names(state_dict_of())
+    path = save({"state_dict": state, "epoch": 7, "arch": "small"}, tmp_path / "c.pth", legacy=False)
+    found = inspect(path)
+    assert (found.format, found.container, found.layout) == ("torch-zip", "state_dict", "torchvision-dotted")
+    assert (found.config, found.architecture, found.problem) == (SMALL, None, None)
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.size == path.stat().st_size
+    assert dict(found.metadata) == {"epoch": 7, "arch": "small"}
+    assert dict(found.dtypes) == {"float32": len(state)}
+    assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [
+        (name, tuple(tensor.shape)) for name, tensor in state.items()
+    ]
+    assert "torch._utils._rebuild_tensor_v2" in found.names
+
+
+def test_hashes_are_those_of_the_tensors_in_row_major_order(tmp_path: Path) -> None:
+    state = {"a": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last), "b": torch.rand(3, 4).t()}
+    path = save(state, tmp_path / "c.pth")
+    assert {tensor.name: tensor.sha256 for tensor in inspect(path, hashes=True).tensors} == {
+        name: tensor_sha256(tensor) for name, tensor in state.items()
+    }
+    assert {tensor.sha256 for tensor in inspect(path).tensors} == {None}
+
+
+def test_a_named_architecture_is_recognised(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = DenseNet(ARCHITECTURES["densenet121"])
+    state = {
+        name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in network.state_dict().items()
+    }
+    assert inspect(save(state, tmp_path / "c.pth")).architecture == "densenet121"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda state: state.pop("features.norm5.bias"), "features.norm5.bias is missing or not of shape"),
+        (lambda state: state.update({"features.norm5.bias": torch.ones(3)}), "not of shape"),
+        (lambda state: state.pop("features.conv0.weight"), "features.conv0.weight is missing"),
+        (lambda state: state.update({"module.a": torch.ones(3)}), "No layout explains all"),
+    ],
+)
+def test_what_is_no_whole_densenet_is_described_with_the_reason(
+    tmp_path: Path, change: object, problem: str
+) -> None:
+    state = state_dict_of()
+    assert callable(change)
+    change(state)
+    found = inspect(save(state, tmp_path / "c.pth"))
+    assert found.config is None
+    assert found.problem is not None
+    assert problem in found.problem
+
+
+def test_the_command_prints_text_or_one_document(tmp_path: Path) -> None:
+    path = save({"state_dict": state_dict_of(), "loss": float("nan")}, tmp_path / "c.pth")
+    shown = CliRunner().invoke(main, ["inspect", str(path)])
+    assert shown.exit_code == 0
+    assert "torch-legacy, under state_dict" in shown.output
+    assert "a DenseNet with blocks (2, 3, 1, 2)" in shown.output
+    document = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json", "--hashes"]).stdout)
+    assert document["schema_version"] == 1
+    assert document["container"] == "state_dict"
+    assert document["metadata"] == {"loss": "nan"}
+    assert all(len(tensor["sha256"]) == 64 for tensor in document["tensors"])
+    listed = CliRunner().invoke(main, ["inspect", str(path), "--verbose"])
+    assert "features.conv0.weight float32 [8, 3, 7, 7]" in listed.output
+
+
+def test_the_command_refuses_in_one_line_and_exits_with_1(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    path.write_text("hello")
+    with pytest.raises(ReadError, match="as no checkpoint does"):
+        inspect(path)
+    done = CliRunner().invoke(main, ["inspect", str(path), "--json"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: {path} can't be read")
+    assert done.stderr.count("\n") == 1
+    assert json.loads(done.stdout)["error"]["type"] == "ReadError"
+
+
+def test_no_torch_is_imported(tmp_path: Path) -> None:
+    path = save(state_dict_of(), tmp_path / "c.pth")
+    code = (
+        "import sys; from densenet_convert import inspect; "
+        f"assert inspect({str(path)!r}, hashes=True).layout; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
