@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_config
 
-from .errors import LayoutError, some
+from .errors import LayoutError, ReadError, some
+from .formats.raw import Budget, FormatError
 from .identify import identify_layout
 from .layouts import LAYOUTS
 from .records import Inspection, TensorInfo
@@ -52,7 +53,7 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
         config=config,
         problem=problem,
         dtypes=dict(Counter(raw.dtype for raw in content.tensors.values())),
-        tensors=tuple(_describe(name, raw, hashes) for name, raw in content.tensors.items()),
+        tensors=_describe(content.tensors, _digests(content.tensors, len(data), path) if hashes else {}),
         metadata=content.metadata,
         names=content.names,
     )
@@ -79,6 +80,20 @@ def _identify(tensors: Mapping[str, RawTensor]) -> tuple[str | None, DenseNetCon
     return layout.name, config, None
 
 
-def _describe(name: str, raw: RawTensor, hashes: bool) -> TensorInfo:
-    digest = hashlib.sha256(raw.row_major()).hexdigest() if hashes else None
-    return TensorInfo(name, raw.shape, raw.dtype, digest)
+def _digests(tensors: Mapping[str, RawTensor], size: int, path: Path) -> dict[Any, str]:
+    """SHA-256 of each view's bytes, by its key; views of one storage could claim it over and over."""
+    budget, digests = Budget(size), dict[Any, str]()
+    try:
+        for raw in tensors.values():
+            if raw.key not in digests:
+                budget.take(raw.nbytes)
+                digests[raw.key] = hashlib.sha256(raw.row_major()).hexdigest()
+    except FormatError as error:
+        raise ReadError(f"{path} can't be read: {error}") from error
+    return digests
+
+
+def _describe(tensors: Mapping[str, RawTensor], digests: Mapping[Any, str]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(name, raw.shape, raw.dtype, digests.get(raw.key)) for name, raw in tensors.items()
+    )

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from .objects import Late
-from .raw import Broken, FormatError, Global, RawTensor
-from .unpickle import Dict, Stub
+from .raw import Broken, Budget, FormatError, Global, RawTensor, shown
+from .unpickle import PAIR, Dict, Stub
 
 # How deep a state dict may lie: {"checkpoint": {"model": {"state_dict": ...}}}.
 DEEPEST = 4
-# More modules, or longer names, than any network has would only take time.
-MOST_MODULES = 1 << 16
-LONGEST_NAME = 1000
+DEEPEST_MODULE = 64
+LONGEST_SCALAR = 1000
+# How often a module's attributes are searched for one.
+LOOKUPS = 5
 ALONE = "Save the state dict that you mean, alone, to a file of its own."
 
 Values = list[tuple[Any, Any]]
+Path = tuple[str, ...]
 
 
-def find_state_dict(root: Any) -> tuple[str | None, dict[str, RawTensor]]:
+def find_state_dict(root: Any, budget: Budget) -> tuple[str | None, dict[str, RawTensor]]:
     """The keys that lead to the state dict, joined by dots, and its tensors.
 
     The keys are None where it is the file's own object.  A state dict is a dict of
@@ -29,7 +31,9 @@ def find_state_dict(root: Any) -> tuple[str | None, dict[str, RawTensor]]:
         FormatError: there is none, there are several that differ, or it holds what is no
             plain tensor.
     """
-    found = [(path, values) for path, values in _candidates(root) if any(map(_is_tensor, values))]
+    if not isinstance(root, Dict):
+        raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
+    found = [(path, values) for path, values in _candidates(root, budget) if any(map(_is_tensor, values))]
     if not found:
         raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
     # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
@@ -37,10 +41,10 @@ def find_state_dict(root: Any) -> tuple[str | None, dict[str, RawTensor]]:
     whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
     states = [(path, _named(values)) for path, values in networks or whole or found]
     if len({tuple((name, tensor.key) for name, tensor in state.items()) for _, state in states}) > 1:
-        shown = ", ".join(path or "the file's own dict" for path, _ in states)
-        raise FormatError(f"it holds several state dicts, which differ: {shown}", ALONE)
+        first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
+        raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", ALONE)
     path, state = states[0]
-    return path or None, state
+    return ".".join(path) or None, state
 
 
 def describe(value: Any) -> str:
@@ -48,15 +52,11 @@ def describe(value: Any) -> str:
     if _tensor(value) is not None:
         return "a tensor"
     if isinstance(value, Stub):
-        return (
-            f"an object of {_label(str(value.callee))[1:-1]}"
-            if isinstance(value.callee, Global)
-            else "an object"
-        )
+        return f"an object of {shown(value.callee)}" if isinstance(value.callee, Global) else "an object"
     if isinstance(value, Dict):
-        shown = ", ".join(f"{_label(key)}: {_kind(inner)}" for key, inner in value.pairs[:3])
+        first = ", ".join(f"{shown(key)}: {_kind(inner)}" for key, inner in value.pairs[:3])
         more = f" and {len(value.pairs) - 3:,} more" if len(value.pairs) > 3 else ""
-        return f"a dict ({shown}{more})" if value.pairs else "an empty dict"
+        return f"a dict ({first}{more})" if value.pairs else "an empty dict"
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
@@ -65,43 +65,36 @@ def _kind(value: Any) -> str:
     return "dict" if type(value) is Dict else describe(value).removeprefix("an ").removeprefix("a ")
 
 
-def _label(key: Any) -> str:
-    """A stranger's word, cut and escaped."""
-    return (
-        ascii(key[:99] if isinstance(key, str | bytes) else key)
-        if isinstance(key, str | int | bytes)
-        else "?"
-    )
-
-
 def scalars(root: Any) -> dict[str, Any]:
     """What the file's own dict says in words and numbers, such as its epoch."""
     pairs = root.pairs if isinstance(root, Dict) else []
     return {
-        key[:LONGEST_NAME]: value
+        key[:LONGEST_SCALAR]: value
         for key, value in pairs
-        if isinstance(key, str) and isinstance(value, str | int | float) and len(str(value)) < LONGEST_NAME
+        if isinstance(key, str) and isinstance(value, str | int | float) and len(str(value)) < LONGEST_SCALAR
     }
 
 
-def _candidates(root: Any) -> Iterator[tuple[str, Values]]:
-    """Every dict that could be one, and every module, with the path that leads there."""
+def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values]]:
+    """Every dict that could be one, and every module, with the keys that lead there."""
     seen: set[int] = set()
-    level: list[tuple[str, Any]] = [("", root)]
+    level: list[tuple[Path, Any]] = [((), root)]
     for _ in range(DEEPEST):
-        below: list[tuple[str, Any]] = []
+        below: list[tuple[Path, Any]] = []
         for path, value in level:
-            if id(value) in seen or not isinstance(value, Dict) or _is_optimizer(value):
+            if id(value) in seen or _is_optimizer(value):
                 continue
             seen.add(id(value))
             if _is_module(value):
-                yield path, list(_module_values(value))
-                continue
-            yield path, value.pairs
-            below += [
-                (f"{path}.{key}".lstrip("."), inner) for key, inner in value.pairs if isinstance(key, str)
-            ]
+                yield path, list(_module_values(value, budget))
+            else:
+                yield path, value.pairs
+                below += [((*path, key), inner) for key, inner in value.pairs if _may_hold(key, inner)]
         level = below
+
+
+def _may_hold(key: Any, value: Any) -> bool:
+    return isinstance(key, str) and isinstance(value, Dict)
 
 
 def _is_optimizer(value: Dict) -> bool:
@@ -112,37 +105,48 @@ def _is_module(value: Any) -> TypeGuard[Stub]:
     return isinstance(value, Stub) and isinstance(value.attribute("_modules"), Dict)
 
 
-def _module_values(root: Stub) -> Iterator[tuple[str, Any]]:
-    """What the module's state_dict() would hold, in its order."""
+def _module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
+    """What the module's state_dict() would hold, in its order.
+
+    One module may be in many places, and so every visit is paid for.
+    """
     waiting = [("", root)]
-    for _ in range(MOST_MODULES):
-        if not waiting:
-            return
+    while waiting:
         prefix, module = waiting.pop()
-        temporary = _set_items(module.attribute("_non_persistent_buffers_set"))
+        budget.take(LOOKUPS * len(_pairs(module.state)))
+        temporary = _texts(module.attribute("_non_persistent_buffers_set"))
+        budget.take(len(temporary))
         for field in ("_parameters", "_buffers"):
-            for name, value in _pairs(module.attribute(field)):
+            for name, value in _paid(module.attribute(field), prefix, budget):
                 if value is not None and name not in temporary:
                     yield f"{prefix}{name}", value
-        for name, child in reversed(_pairs(module.attribute("_modules"))):
-            path = f"{prefix}{name}."
+        for name, child in reversed(_paid(module.attribute("_modules"), prefix, budget)):
             if child is None:
                 continue
-            if len(path) > LONGEST_NAME:
+            path = f"{prefix}{name}."
+            if path.count(".") > DEEPEST_MODULE:
                 raise FormatError(f"its modules hold one another without end: {path[:99]}")
             if not _is_module(child):
                 raise FormatError(
                     f"its module {path[:99]} is {describe(child)}, expected a module of torch.nn"
                 )
             waiting.append((path, child))
-    raise FormatError(f"it holds more than {MOST_MODULES:,} modules")
 
 
-def _set_items(value: Any) -> list[Any]:
-    """What is in a set, however the pickle made it."""
-    if not isinstance(value, Stub):
-        return []
-    return [item for part in (value.items, *value.args) if isinstance(part, list) for item in part]
+def _paid(value: Any, prefix: str, budget: Budget) -> Values:
+    """The pairs of a module's dict, whose names are about to be made."""
+    pairs = _pairs(value)
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            raise FormatError(f"a module names a part of it {shown(name)}, expected text")
+        budget.take(PAIR + len(prefix) + len(name))
+    return pairs
+
+
+def _texts(value: Any) -> set[str]:
+    """The texts in a set, however the pickle made it."""
+    parts = (value.items, *value.args) if isinstance(value, Stub) else ()
+    return {item for part in parts if isinstance(part, list) for item in part if isinstance(item, str)}
 
 
 def _pairs(value: Any) -> Values:
@@ -170,22 +174,22 @@ def _named(values: Values) -> dict[str, RawTensor]:
     tensors: dict[str, RawTensor] = {}
     for name, value in values:
         tensor = _tensor(value)
-        shown = _label(name)
+        label = shown(name)
         if not isinstance(name, str) or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise FormatError(
-                f"it holds {describe(value)} under the name {shown}, expected names that are text", ALONE
+                f"it holds {describe(value)} under the name {label}, expected names that are text", ALONE
             )
         if isinstance(tensor, Broken):
-            raise FormatError(f"{shown}: {tensor.reason}")
+            raise FormatError(f"{label}: {tensor.reason}")
         if tensor is None:
-            raise FormatError(f"it holds {describe(value)} as {shown}, expected a plain tensor", ALONE)
+            raise FormatError(f"it holds {describe(value)} as {label}, expected a plain tensor", ALONE)
         if tensor.overlaps():
             raise FormatError(
-                f"elements of {shown} share memory: its shape is {list(tensor.shape)} and its strides are "
+                f"elements of {label} share memory: its shape is {list(tensor.shape)} and its strides are "
                 f"{list(tensor.strides)}",
                 "Save a clone() of that tensor.",
             )
         if name in tensors:
-            raise FormatError(f"it holds {shown} twice")
+            raise FormatError(f"it holds {label} twice")
         tensors[name] = tensor
     return tensors

@@ -63,8 +63,9 @@ def read_content(data: Whole) -> Content:
     """
     names: Names = {}
     try:
-        format_name, root, metadata = _read(data, names)
-        container, tensors = find_state_dict(root)
+        budget = Budget(len(data))
+        format_name, root, metadata = _read(data, budget, names)
+        container, tensors = find_state_dict(root, budget)
     except FormatError:
         raise
     except MALFORMED as error:
@@ -72,9 +73,8 @@ def read_content(data: Whole) -> Content:
     return Content(format_name, container, tensors, {**scalars(root), **metadata}, tuple(map(str, names)))
 
 
-def _read(data: Whole, names: Names) -> tuple[str, Any, dict[str, str]]:
+def _read(data: Whole, budget: Budget, names: Names) -> tuple[str, Any, dict[str, str]]:
     """The format's name, the file's object, and metadata."""
-    budget = Budget(len(data))
     head = bytes(data[: TAR_MAGIC_AT + len(TAR_MAGIC)])
     if head.startswith(ZIP_MAGIC):
         return "torch-zip", read_zip(data, budget, names), {}

@@ -9,6 +9,7 @@ Source of the layout: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -153,5 +154,6 @@ def _span(name: str, field: Any) -> tuple[int, int, Entry]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise FormatError("its header holds a key twice")
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise FormatError(f"its header holds a key twice: {shown(twice)}")
     return fields

@@ -31,6 +31,8 @@ LONGEST_TEXT = 1 << 16
 # What the stack and the memo take for an opcode, and then an object, or a pair within it.
 OPCODE, RECORD, PAIR = 64, 400, 200
 LONGEST_LINE = 1024
+# Beyond this, floats skip integers.
+MOST_EXACT = 1 << 53
 
 
 class LongText(NamedTuple):
@@ -94,16 +96,12 @@ Names = dict[Global, None]
 
 
 def _token(key: Any) -> Any:
-    """What stands for a key in a set: equal for equal keys, and a string at heart, whose hash is seeded."""
-    if isinstance(key, str):
+    """What stands for a key in a set: equal for equal keys, and with a hash that no file can foresee."""
+    if isinstance(key, str | bytes | Global):
         return key
-    if isinstance(key, tuple):
-        return tuple(
-            repr(item) if isinstance(item, int | float | str | bytes) else id(item) for item in key[:99]
-        )
     if isinstance(key, int | float):
-        return "number", repr(int(key) if key == key and abs(key) < 1e300 and int(key) == key else key)
-    return (type(key).__name__, repr(key)) if isinstance(key, bytes | Global | None) else id(key)
+        return "number", repr(int(key) if abs(key) < MOST_EXACT and int(key) == key else key)
+    return id(key)  # None, or a thing of which no two are equal here
 
 
 class Unpickler:
