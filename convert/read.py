@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[st
     elements lie.  Names that are tied stay so.
     """
     copies: dict[Any, tuple[Tensor, str]] = {}
+    waiting = Counter(id(raw.storage) for raw in raw_tensors.values())
     for raw in raw_tensors.values():
         if raw.key not in copies:
             # Views of one storage can claim its bytes over and over.
@@ -58,6 +60,10 @@ def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[st
             elements = raw.row_major()
             # Taken at once: what is written in the end is held against these.
             copies[raw.key] = _tensor(raw, elements), hashlib.sha256(elements).hexdigest()
+            del elements
+        waiting[id(raw.storage)] -= 1
+        if not waiting[id(raw.storage)]:
+            raw.storage.data = None  # what was inflated or decoded is not needed twice
     found = {name: copies[raw.key] for name, raw in raw_tensors.items()}
     return {name: pair[0] for name, pair in found.items()}, {name: pair[1] for name, pair in found.items()}
 

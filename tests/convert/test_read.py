@@ -1,6 +1,6 @@
 """Reading gives the source's tensors in one order, their digests and where they were found.
 
-What must be read, and what must be refused, is in corpus.py.
+What must be read, and what must be refused, is in tests/corpus.
 """
 
 from __future__ import annotations
