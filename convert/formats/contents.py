@@ -85,7 +85,7 @@ def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values]]:
             if id(value) in seen or _is_optimizer(value):
                 continue
             seen.add(id(value))
-            if _is_module(value):
+            if _is_module(value, budget):
                 yield path, list(_module_values(value, budget))
             else:
                 yield path, value.pairs
@@ -101,7 +101,9 @@ def _is_optimizer(value: Dict) -> bool:
     return {"state", "param_groups"} <= {key for key, _ in value.pairs if isinstance(key, str)}
 
 
-def _is_module(value: Any) -> TypeGuard[Stub]:
+def _is_module(value: Any, budget: Budget) -> TypeGuard[Stub]:
+    """Many objects may share attributes, and so every search in them is paid for."""
+    budget.take(len(_pairs(value.state)) if isinstance(value, Stub) else 0)
     return isinstance(value, Stub) and isinstance(value.attribute("_modules"), Dict)
 
 
@@ -114,8 +116,7 @@ def _module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
     while waiting:
         prefix, module = waiting.pop()
         budget.take(LOOKUPS * len(_pairs(module.state)))
-        temporary = _texts(module.attribute("_non_persistent_buffers_set"))
-        budget.take(len(temporary))
+        temporary = _texts(module.attribute("_non_persistent_buffers_set"), budget)
         for field in ("_parameters", "_buffers"):
             for name, value in _paid(module.attribute(field), prefix, budget):
                 if value is not None and name not in temporary:
@@ -126,7 +127,7 @@ def _module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
             path = f"{prefix}{name}."
             if path.count(".") > DEEPEST_MODULE:
                 raise FormatError(f"its modules hold one another without end: {path[:99]}")
-            if not _is_module(child):
+            if not _is_module(child, budget):
                 raise FormatError(
                     f"its module {path[:99]} is {describe(child)}, expected a module of torch.nn"
                 )
@@ -143,9 +144,10 @@ def _paid(value: Any, prefix: str, budget: Budget) -> Values:
     return pairs
 
 
-def _texts(value: Any) -> set[str]:
+def _texts(value: Any, budget: Budget) -> set[str]:
     """The texts in a set, however the pickle made it."""
-    parts = (value.items, *value.args) if isinstance(value, Stub) else ()
+    parts = (value.items, *value.args[:1]) if isinstance(value, Stub) else ()
+    budget.take(PAIR * sum(len(part) for part in parts if isinstance(part, list)))
     return {item for part in parts if isinstance(part, list) for item in part if isinstance(item, str)}
 
 

@@ -13,7 +13,18 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
-from .raw import DTYPES, Broken, Buffer, FormatError, Global, RawTensor, Storage, row_major_strides, shown
+from .raw import (
+    DTYPES,
+    MOST_DIMENSIONS,
+    Broken,
+    Buffer,
+    FormatError,
+    Global,
+    RawTensor,
+    Storage,
+    row_major_strides,
+    shown,
+)
 from .unpickle import Dict, LongText, Stub
 
 # The classes of torch's storages, by the dtype of their elements.
@@ -116,8 +127,9 @@ class NumpyArray(Late):
 
     def build(self, state: Any) -> None:
         """State as numpy's: (version, shape, dtype, whether Fortran's order, elements)."""
-        shape, dtype, fortran, data = state[-4:]
-        self.fill(shape, dtype, fortran, data)
+        if len(state) not in (4, 5):  # without the version, in old files
+            raise FormatError(f"an array has a state of {len(state)} parts, expected 5")
+        self.fill(*state[-4:])
 
     def fill(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
         """Takes the elements, where they are numbers.  Raises FormatError where they don't fill the shape."""
@@ -172,13 +184,34 @@ def _tensor(
 ) -> RawTensor | Broken:
     if not isinstance(storage, Storage):
         return Broken("a tensor is made of something that is no storage")
-    if not isinstance(shape, tuple | list) or not isinstance(strides, tuple | list):
-        return Broken("a tensor's shape or strides are no sequence")
+    if not (_is_short(shape) and _is_short(strides)):
+        return Broken("a tensor's shape or strides are no sequence, or a very long one")
     return _view(dtype or storage.dtype or "uint8", tuple(shape), tuple(strides), storage, offset)
 
 
+def _is_short(value: Any) -> bool:
+    """What may be copied without paying for it: a pickle can give one long list to many calls."""
+    return isinstance(value, tuple | list) and len(value) <= MOST_DIMENSIONS
+
+
 def _is_lazy(metadata: Any) -> bool:
-    return isinstance(metadata, Dict) and any(bit for _, bit in metadata.pairs)
+    if not isinstance(metadata, Dict):
+        return False
+    return not _is_short(metadata.pairs) or any(bit for _, bit in metadata.pairs)
+
+
+def _size(sizes: Any = ()) -> tuple[Any, ...]:
+    if not _is_short(sizes):
+        raise FormatError("a tensor's size is no sequence, or a very long one")
+    return tuple(sizes)
+
+
+def _bytearray(data: Any = b"", *encoding: Any) -> Buffer:
+    if encoding:
+        return _encoded(data)
+    if isinstance(data, str | LongText):
+        raise FormatError("text is taken for bytes")
+    return memoryview(data)
 
 
 def _tensor_v2(
@@ -217,7 +250,10 @@ def _variable(value: Any = None, *_: Any) -> Any:
 
 def _of_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2(function, type, args, state)."""
-    return call(function, args)
+    # Only what takes its arguments as they are: what is within them has not been paid for.
+    if not isinstance(function, Global) or str(function) not in REBUILD or not _is_short(args):
+        return Broken(f"a tensor is made by {shown(function)}, which is not known here")
+    return BUILDERS[str(function)](*args)
 
 
 def _ordered(pairs: Any = ()) -> Dict:
@@ -267,6 +303,10 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NumpyArray:
     return array
 
 
+REBUILD = tuple(
+    f"torch._utils._rebuild_{name}"
+    for name in ("tensor", "tensor_v2", "tensor_v3", "parameter", "parameter_with_state")
+)
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor_v2,
@@ -277,11 +317,11 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch.nn.Parameter": _variable,
     "torch.nn.Buffer": _variable,
     "torch.autograd.Variable": _variable,
-    "torch.Size": lambda sizes: tuple(sizes),
+    "torch.Size": _size,
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda *_: Dict(),
     "builtins.dict": _ordered,
-    "builtins.bytearray": lambda data=b"", *encoding: _encoded(data) if encoding else _octets(data),
+    "builtins.bytearray": _bytearray,
     "copyreg.__newobj__": _new,
     "copyreg._reconstructor": _new,
     "_codecs.encode": _encoded,

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from .objects import call
-from .raw import Budget, FormatError, Storage, Whole
+from .raw import Budget, FormatError, Storage, Whole, key_of
 from .unpickle import Load, Names, Unpickler
 
 
@@ -80,7 +80,7 @@ class Views:
         if start + size > root.size:
             raise FormatError(f"a view of storage {root.label} reaches beyond it")
         fresh = Storage(f"{root.label}[{offset}:]", root.dtype, size)
-        view, known_root, known_start = self.views.setdefault(str(key), (fresh, root, start))
+        view, known_root, known_start = self.views.setdefault(key_of(key), (fresh, root, start))
         if known_root is not root or (known_start, view.size) != (start, size):
             raise FormatError(f"two views of storage {root.label} have one name")
         return view

@@ -61,6 +61,17 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def key_of(value: object) -> str:
+    """What an object of an old file is called, which is text or a number.
+
+    Raises:
+        FormatError: it is something else, which could take without end to print.
+    """
+    if not isinstance(value, str | int):
+        raise FormatError(f"an object is called {shown(value)}, expected text or a number")
+    return str(value)
+
+
 class Broken(NamedTuple):
     """What should be a tensor and can't be; it matters only where it is part of the state dict."""
 
@@ -166,7 +177,8 @@ class RawTensor:
         last = sum((length - 1) * stride for length, stride in self._axes())
         object.__setattr__(self, "span", last + 1 if self.count else 0)
         end = (self.offset + self.span) * DTYPES[self.dtype].size
-        if end > self.storage.size:
+        # Slices of nothing lie at any offset.
+        if self.count and end > self.storage.size:
             raise FormatError(
                 f"a tensor of shape {list(self.shape)[:8]} reaches to byte {end} "
                 f"of storage {self.storage.label}, which has {self.storage.size}"
@@ -257,8 +269,8 @@ def row_major_strides(shape: Sequence[int]) -> tuple[int, ...]:
     Raises:
         FormatError: it has more dimensions than torch allows.
     """
-    if len(shape) > MOST_DIMENSIONS:
-        raise FormatError(f"a tensor has {len(shape)} dimensions")
+    if len(shape) > MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < LARGEST for n in shape):
+        raise FormatError(f"a tensor has {len(shape)} dimensions, or sizes that are none")
     strides = [1]
     for length in reversed(shape[1:]):
         strides.append(strides[-1] * length)

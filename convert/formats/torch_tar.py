@@ -17,7 +17,7 @@ from typing import Any
 
 from .objects import STORAGES, storage_dtype
 from .old_streams import Stream, Views
-from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole, shown
+from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole, key_of, shown
 from .unpickle import Names
 
 MAGIC, MAGIC_AT = b"ustar", 257
@@ -97,7 +97,7 @@ class _Objects:
         """All storages, and then the views of them."""
         for _ in range(_size_of(stream.load())):
             key, _, storage_class = stream.load()
-            storage = Storage(str(key)[:99], storage_dtype(storage_class), 0)
+            storage = Storage(key_of(key)[:99], storage_dtype(storage_class), 0)
             storage.size = _size_of(*stream.numbers("q")) * storage.item_size
             storage.data = stream.take(storage.size)
             self._add(key, storage)
@@ -132,15 +132,15 @@ class _Objects:
             raise FormatError(f"it holds {len(unused)} storages or tensors that nothing refers to")
 
     def _add(self, key: Any, value: Any) -> None:
-        if str(key) in self.found:
+        if key_of(key) in self.found:
             raise FormatError(f"it holds the object {shown(key)} twice")
-        self.found[str(key)] = value
+        self.found[key_of(key)] = value
 
     def _get(self, key: Any) -> Any:
-        if str(key) not in self.found:
+        if key_of(key) not in self.found:
             raise FormatError(f"it refers to an object {shown(key)} that it does not hold")
-        self.used.add(str(key))
-        return self.found[str(key)]
+        self.used.add(key_of(key))
+        return self.found[key_of(key)]
 
     def _storage(self, key: Any) -> Storage:
         storage = self._get(key)

@@ -323,7 +323,8 @@ class Unpickler:
     def build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        self.budget.take(sum(map(_copied, state)) if isinstance(state, tuple) else 0)
+        if isinstance(state, tuple):
+            self.budget.take(sum(map(_copied, state)) + 16 * len(state))
         if not hasattr(target, "build"):
             raise FormatError(f"attributes are set on a {type(target).__name__}")
         target.build(state)
@@ -337,6 +338,8 @@ class Unpickler:
     def load_persistent(self, identifier: Any) -> None:
         if self.persistent is None:
             raise FormatError("it refers to an object outside of it, and there is none")
+        if isinstance(identifier, tuple):
+            self.budget.take(16 * len(identifier))
         self.push_record(self.persistent(identifier))
 
     def frame(self, size: int) -> None:
@@ -357,7 +360,7 @@ def _copied(argument: Any) -> int:
         return len(argument.octets)
     if isinstance(argument, list | tuple):
         return RECORD * len(argument)
-    return len(argument) if isinstance(argument, str) else 0
+    return sys.getsizeof(argument) if isinstance(argument, str) else 0
 
 
 def _list(target: Any) -> list[Any]:
