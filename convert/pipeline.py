@@ -45,7 +45,8 @@ def convert(
     The layout is identified by its names and the architecture by its shapes.
 
     Args:
-        source: a file that ``torch.save`` wrote: a state dict in a layout of ``LAYOUTS``.
+        source: a file in one of the formats of ``formats``, which holds a state dict or a module
+            in a layout of ``LAYOUTS``.
         output: is created; an existing folder is left alone without ``force``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.

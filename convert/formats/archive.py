@@ -1,4 +1,4 @@
-"""Reads a zip as strictly as a checkpoint deserves: every byte of the file belongs to one record.
+"""Reads a zip as strictly as a checkpoint deserves: no byte of it lies outside of its records and directory.
 
 Records lie one after the other from the first byte on, their local headers agree with
 the directory, the directory ends the file, no name comes twice, and the contents have

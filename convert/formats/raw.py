@@ -30,6 +30,7 @@ MALFORMED = (
 MOST_DIMENSIONS = 64
 LARGEST = 1 << 62
 
+LONGEST_MESSAGE = 500
 AGAIN = "It is damaged or was tampered with: get it again from its source."
 
 
@@ -37,9 +38,10 @@ class FormatError(ValueError):
     """What is wrong with a file, without its name, and then what to do about it."""
 
     def __init__(self, found: str, advice: str = AGAIN) -> None:
-        self.found = found
         # It quotes the file, and goes to a terminal.
-        super().__init__(f"{found if found.isprintable() else ascii(found)[1:-1]}. {advice}")
+        short = found if len(found) <= LONGEST_MESSAGE else f"{found[:LONGEST_MESSAGE]}..."
+        self.found = short if short.isprintable() else ascii(short)[1:-1]
+        super().__init__(f"{self.found}. {advice}")
 
 
 class Global(NamedTuple):

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from .objects import storage_dtype
-from .old_streams import Stream, Views
 from .raw import Budget, FormatError, Storage, Whole, declare, shown
+from .streams import Stream, Views
 from .torch_legacy_writer import MAGIC_NUMBER, PROTOCOL_VERSION
 from .unpickle import Names
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .objects import STORAGES, storage_dtype
-from .old_streams import Stream, Views
 from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole, key_of, shown
+from .streams import Stream, Views
 from .unpickle import Names
 
 MAGIC, MAGIC_AT = b"ustar", 257

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from .archive import Archive
-from .objects import call, storage_dtype
+from .objects import storage_dtype
 from .raw import Budget, FormatError, Storage, Whole, declare, shown
-from .unpickle import Names, Unpickler
+from .streams import Stream
+from .unpickle import Names
 
 ORDERS = {b"little": False, b"big": True}
 
@@ -34,11 +35,9 @@ def read_zip(data: Whole, budget: Budget, names: Names) -> Any:
             raise FormatError(f"it refers to a {shown(kind)}, expected a storage")
         return declare(storages, key, storage_dtype(storage_class), count)
 
-    pickled, start, end = archive.locate(f"{folder}/data.pkl")
-    unpickler = Unpickler(pickled, start, end, budget, call, load, names)
-    root = unpickler.load()
-    if unpickler.position != end:
-        raise FormatError(f"its pickle goes on for {end - unpickler.position:,} bytes after its end")
+    stream = Stream(*archive.locate(f"{folder}/data.pkl"), budget, names)
+    root = stream.load(load)
+    stream.finish()
     _fill(storages, archive, folder)
     return root
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import types
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,14 @@ def test_an_array_with_a_state_of_another_length_is_refused() -> None:
     state = b"(" + b"K\1" * 5 + b"K\1\x85" + dtype + b"\x89C\4abcdt"
     with pytest.raises(FormatError, match="state of 9 parts"):
         read_content(b"\x80\3}X\1\0\0\0w" + array + state + b"bs.")
+
+
+def test_a_message_quotes_little_of_a_file_and_on_one_line() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/" + "\n\x1b" * 10_000, b"content")
+    with pytest.raises(FormatError, match="hasn't the sum") as error:
+        read_content(file.getvalue().replace(b"content", b"changed"))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 2000

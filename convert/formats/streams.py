@@ -1,4 +1,4 @@
-"""What torch's two old formats share: pickles and elements that follow one another, and views of storages."""
+"""What torch's formats share: pickles and elements that follow one another, and views of storages."""
 
 from __future__ import annotations
 
