@@ -36,8 +36,8 @@ STATES = st.dictionaries(
     NAMES, st.tuples(SHAPES, st.sampled_from(sorted(DTYPES)), VIEWS), min_size=1, max_size=5
 )
 CONTAINERS = st.sampled_from([(), ("state_dict",), ("checkpoint", "model")])
-# What safetensors has no name for.
-NOT_SAFE = {"complex128", "complex32"}
+# What the installed safetensors can save; older ones know fewer dtypes.
+SAFE = {str(dtype).removeprefix("torch.") for dtype in safetensors.torch._TYPES.values()}
 MUTANTS = 400
 
 
@@ -145,7 +145,7 @@ def test_an_empty_slice_is_read_whatever_its_offset(legacy: bool) -> None:
 @settings(deadline=None)
 @given(STATES)
 def test_what_safetensors_saves_is_read_bit_for_bit(states: dict[str, Any]) -> None:
-    kept = {n: how for n, how in states.items() if n != "__metadata__" and how[1] not in NOT_SAFE}
+    kept = {n: how for n, how in states.items() if n != "__metadata__" and how[1] in SAFE}
     state = {name: made(*how).contiguous().clone() for name, how in kept.items()}
     data = safetensors.torch.save(state, {"format": "pt"})
     assert not state or read(data) == described(state) == described(safetensors.torch.load(data))
@@ -349,7 +349,7 @@ def test_a_message_quotes_little_of_a_file_and_on_one_line() -> None:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/" + "\n\x1b" * 10_000, b"content")
-    with pytest.raises(FormatError, match="hasn't the sum") as error:
+    with pytest.raises(FormatError, match=r"^its record a/.*\.\.\.") as error:
         read_content(file.getvalue().replace(b"content", b"changed"))
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 2000
