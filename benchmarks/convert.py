@@ -24,8 +24,9 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).parent
 MAKE_CHECKPOINT = """
 import pathlib, sys
+from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.random_weights import random_checkpoint
-pathlib.Path(sys.argv[1]).write_bytes(random_checkpoint("densenet169", 0))
+pathlib.Path(sys.argv[1]).write_bytes(random_checkpoint(ARCHITECTURES["densenet169"], 0))
 """
 
 

@@ -172,9 +172,15 @@ def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[
 
 def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
     found = json.loads((folder / config_file.FILE_NAME).read_bytes())
-    expected = config_file.config_file(receipt.config_from(content["config"]))
-    return [
-        f"{config_file.FILE_NAME} has {name} {found.get(name)}, expected {expected.get(name)}"
-        for name in sorted({*found, *expected})
-        if found.get(name) != json.loads(json.dumps(expected.get(name)))
-    ]
+    expected = json.loads(json.dumps(config_file.config_file(receipt.config_from(content["config"]))))
+    return [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any], path: str = "") -> Iterator[str]:
+    """``"pretrained_cfg.interpolation bicubic, expected bilinear"`` for each field that differs."""
+    for name in sorted({*found, *expected}):
+        a, b = found.get(name), expected.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{path}{name}.")
+        elif a != b:
+            yield f"{path}{name} {a}, expected {b}"

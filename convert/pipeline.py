@@ -182,7 +182,7 @@ def _read_random(architecture: str, seed: int) -> Checkpoint:
         raise WeightsUnavailableError(f"The seed is {seed!r}, expected a whole number from 0 to 2**63 - 1.")
     with scratch_folder() as folder:
         path = folder / f"{architecture}-random-{seed}.pth"
-        path.write_bytes(random_checkpoint(architecture, seed))
+        path.write_bytes(random_checkpoint(ARCHITECTURES[architecture], seed))
         return replace(read_checkpoint(path), origin=RANDOM, seed=seed)
 
 

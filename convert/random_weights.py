@@ -14,8 +14,6 @@ from io import BytesIO
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from densenet_convert.densenet import ARCHITECTURES
-
 from .formats.torch_legacy_writer import Elements, write_legacy
 from .tensors import tensor_bytes
 
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 SAMPLE = (4, 64, 64)
 
 
-def random_checkpoint(architecture: str, seed: int) -> bytes:
-    """A checkpoint of one of ``ARCHITECTURES``, in torchvision's form of 2017.
+def random_checkpoint(config: DenseNetConfig, seed: int) -> bytes:
+    """A checkpoint of random weights, in torchvision's form of 2017.
 
     Legacy format, dotted names, float32, no ``num_batches_tracked``.
     """
-    network = random_network(ARCHITECTURES[architecture], seed)
+    network = random_network(config, seed)
     file = BytesIO()
     write_legacy(
         {

@@ -75,8 +75,10 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
         "compared": dict(proof.compared),
         "largest_difference": dict(proof.largest),
         "coverage": {
-            "parameters": _describe_coverage(proof.parameters),
-            "running_statistics": _describe_coverage(proof.statistics),
+            "parameters": _describe_seen(proof.parameters),
+            "running_statistics": _describe_seen(proof.statistics),
+            "reaching_logits": _describe_coverage(proof.reaching),
+            "dead_channels": {name: list(channels) for name, channels in proof.dead.items()},
         },
         **proof.environment,
     }
@@ -85,6 +87,11 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
 def _describe_coverage(coverage: Coverage) -> dict[str, Any]:
     name, share = coverage.least
     return {"share": coverage.total, "least": {"name": name, "share": share}}
+
+
+def _describe_seen(coverage: Coverage) -> dict[str, Any]:
+    unseen = {name: share for name, share in coverage.shares.items() if share < 1}
+    return {**_describe_coverage(coverage), "not_whole": unseen}
 
 
 def config_fields(config: DenseNetConfig) -> dict[str, Any]:

@@ -131,8 +131,10 @@ class Proof:
         inputs: mode (``"eval"`` or ``"train"``) and shape of each input.
         compared: number of comparisons of each kind.
         largest: largest absolute difference of each kind; the proof holds only at 0.
-        parameters: coverage of parameters, by the gradient of the logits.
-        statistics: coverage of running statistics, by the activations.
+        parameters: coverage of parameters, by all that is compared.
+        statistics: coverage of running statistics, likewise.
+        reaching: coverage of parameters by the logits alone.
+        dead: channels that no input showed, by the tensor that has or reads them.
         environment: versions and flags that the result depends on.
     """
 
@@ -144,7 +146,54 @@ class Proof:
     largest: Mapping[str, float]
     parameters: Coverage
     statistics: Coverage
+    reaching: Coverage
+    dead: Mapping[str, tuple[int, ...]]
     environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How far two networks are from the exact function, in one setting, and how far that may be.
+
+    Attributes:
+        setting: such as ``"bfloat16"`` or ``"channels_last"``.
+        ours: largest error of our logits against a float64 run, absolute.
+        theirs: that of the reference, in the same setting.
+        bound: what ``ours`` may not exceed.
+    """
+
+    setting: str
+    ours: float
+    theirs: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How far two networks are apart over their depth; what the report shows.
+
+    Attributes:
+        layers: canonical names in the order in which they ran; the last is ``"the output"``.
+        ours: for each precision, such as ``"bfloat16"``, the error of each layer: the largest difference
+            from the reference's float64 run, divided by the largest value of that run.
+        theirs: the same of the reference.
+        logits: of both networks in float32 on the first input, ours and theirs, row by row.
+        coverage: share of each tensor's elements that the logits depend on, by canonical name.
+        dead: channels whose values can't pass on, by the canonical name of the tensor that would read them.
+        measured: errors of the logits in every setting.
+        first: name of the first layer or tensor that differs; None where nothing does.
+        problem: the message of the proof that failed; None where it did not.
+    """
+
+    layers: tuple[str, ...]
+    ours: Mapping[str, tuple[float, ...]]
+    theirs: Mapping[str, tuple[float, ...]]
+    logits: tuple[tuple[float, ...], tuple[float, ...]]
+    coverage: Mapping[str, float]
+    dead: Mapping[str, tuple[int, ...]]
+    measured: tuple[Measured, ...]
+    first: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ def as_text(receipt: Mapping[str, Any]) -> str:
     """A few lines for the terminal; numbers are rounded."""
     proof = receipt["verification"]
     covered = proof["coverage"]
-    least = covered["parameters"]["least"]
     rows = {
         "source": _source(receipt["source"]),
         "tensors": _tensors(receipt["tensors"], receipt["dropped"]),
@@ -25,12 +24,18 @@ def as_text(receipt: Mapping[str, Any]) -> str:
         "inputs": ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"]),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
         "difference": f"{max(proof['largest_difference'].values()):.3g}",
-        "coverage": f"{_percent(covered['parameters']['share'])} of the parameters "
-        f"(least: {least['name']}, {_percent(least['share'])}), "
-        f"{_percent(covered['running_statistics']['share'])} of the running statistics",
+        "coverage": f"{_percent(covered['parameters']['share'])} of the parameters, "
+        f"{_percent(covered['running_statistics']['share'])} of the running statistics; "
+        f"{_percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
+        "unseen": _dead(covered["dead_channels"]),
         "files": ", ".join([*receipt["files"], "conversion.json"]),
     }
-    return "\n".join(f"  {label:<12}{row}" for label, row in rows.items())
+    return "\n".join(f"  {label:<12}{row}" for label, row in rows.items() if row)
+
+
+def _dead(channels: Mapping[str, list[int]]) -> str:
+    """``"features.conv0.weight channels 3, 5"``; empty where nothing is dead."""
+    return some([f"{name} channels {some([str(c) for c in found], 8)}" for name, found in channels.items()])
 
 
 def as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 _FIRST_CONV = "features.conv0.weight"
 _FIRST_BOTTLENECK = "features.denseblock1.denselayer1.conv1.weight"
 _FIRST_GROWTH = "features.denseblock1.denselayer1.conv2.weight"
-_CLASSIFIER = "classifier.weight"
+_CLASSIFIER, _CLASSIFIER_BIAS = "classifier.weight", "classifier.bias"
 _DENSE_LAYER = re.compile(r"features\.denseblock([1-9][0-9]{0,8})\.denselayer([1-9][0-9]{0,8})\..+")
 
 
@@ -110,7 +110,7 @@ class DenseNetConfig:
         shapes.update(_norm_shapes("features.norm5", self.num_features))
         if self.num_classes:
             shapes[_CLASSIFIER] = (self.num_classes, self.num_features)
-            shapes["classifier.bias"] = (self.num_classes,)
+            shapes[_CLASSIFIER_BIAS] = (self.num_classes,)
         return shapes
 
     def _layer_shapes(self, prefix: str, width: int) -> dict[str, Shape]:
@@ -171,12 +171,13 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
             f"{_FIRST_BOTTLENECK} has {bottleneck} channels, which is no multiple of the "
             f"growth rate {growth_rate} of {_FIRST_GROWTH}"
         )
+    has_head = _CLASSIFIER in shapes or _CLASSIFIER_BIAS in shapes
     return DenseNetConfig(
         growth_rate=growth_rate,
         block_config=_block_config(shapes),
         num_init_features=stem[0],
         bn_size=bottleneck // growth_rate,
-        num_classes=_shape_of(shapes, _CLASSIFIER, 2)[0] if _CLASSIFIER in shapes else 0,
+        num_classes=_shape_of(shapes, _CLASSIFIER, 2)[0] if has_head else 0,
         in_channels=stem[1],
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
@@ -13,14 +14,31 @@ from torch import Tensor, nn
 
 from ..errors import ParityError
 from ..records import Renamed
-from .layers import Observer, Pair, kind_of, watching
+from .layers import Pair, kind_of, watching
 from .tally import Tally
 
-# Each layer as it ran, with its output; None stands for the end.
-Recorded = SimpleQueue[tuple[nn.Module | None, Tensor]]
+# A layer of the reference as it ran, with its output; None stands for the end.
+Ran = tuple[nn.Module | None, Tensor]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step of the reference computed and left.
+
+    Attributes:
+        layers: each as it ran, and the end.
+        logits: ``[N, classes]``.
+        gradients: of each parameter.
+        buffers: of each module that has any, by name, as the step left them.
+    """
+
+    layers: list[Ran]
+    logits: Tensor
+    gradients: Mapping[Tensor, Tensor]
+    buffers: Mapping[nn.Module, Mapping[str, Tensor]]
 
 
 def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
@@ -33,55 +51,65 @@ def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
         tally.compare("tensors", trace.name, tensor, expected, "the CPU")
 
 
-def compare_outputs(
-    ours: nn.Module,
-    theirs: nn.Module,
-    x: Tensor,
-    tally: Tally,
-    mode: str,
-    observe: Observer = lambda *_: None,
-) -> tuple[list[Pair], Tensor, Tensor]:
-    """Compares the output of every layer, and the logits.
+def compare_outputs(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> tuple[list[Pair], Tensor]:
+    """Compares, in eval mode, the output of every layer, and the logits.
 
     Args:
         x: input of both, ``[N, C, H, W]``.
-        mode: ``"eval"`` or ``"train"``, in which both networks are.
-        observe: is called with each layer of ours and its output, once that was compared.
 
     Returns:
-        The pairs of layers, and the logits of both, ``[N, classes]``; ours keep their
-        graph, theirs in training only.
+        The pairs of layers, and our logits, ``[N, classes]``, with their graph.
 
     Raises:
         ParityError: a layer differs, or the networks run other layers.
     """
-    on = describe(x, mode)
+    on = describe(x, "eval")
+    waiting: SimpleQueue[Ran] = SimpleQueue()
+    expected, (pairs, logits) = side_by_side(
+        lambda: record(theirs, x, waiting.put), lambda: compare_layers(ours, x, waiting.get, tally, on)
+    )
+    tally.compare("logits", "the output", logits, expected, on)
+    return pairs, logits
+
+
+def compare_layers(
+    ours: nn.Module, x: Tensor, their_next: Callable[[], Ran], tally: Tally, on: str
+) -> tuple[list[Pair], Tensor]:
+    """Runs our network and compares each layer's output with the reference's next one.
+
+    Args:
+        their_next: gives what ``record`` put, one after the other; waits where it has not come yet.
+        on: what both run on, for messages.
+
+    Returns:
+        The pairs of layers, and our logits.
+    """
     names = {module: name for name, module in ours.named_modules()}
     pairs: list[Pair] = []
-    waiting: Recorded = SimpleQueue()
 
     def compare(module: nn.Module, output: Tensor) -> None:
         name = names[module]
-        their_module, their_output = waiting.get()
+        their_module, their_output = their_next()
         if their_module is None or kind_of(module) != kind_of(their_module):
             raise _other_layers(name, module, their_module)
         tally.compare("activations", name, output, their_output, on)
         pairs.append(Pair(name, module, their_module))
-        observe(module, output)
 
-    def run_ours() -> Tensor:
-        with watching(ours, compare):
-            logits = ours(x)
-        left, _ = waiting.get()
-        if left is not None:
-            raise _other_layers("the end", None, left)
-        return cast(Tensor, logits)
+    with watching(ours, compare):
+        logits = cast(Tensor, ours(x))
+    left, _ = their_next()
+    if left is not None:
+        raise _other_layers("the end", None, left)
+    return pairs, logits
 
-    # In training, with a graph each, running both at once takes more memory and no less time.
-    run_both = side_by_side if mode == "eval" else one_after_the_other
-    expected, logits = run_both(lambda: _record(theirs, x, waiting, mode == "train"), run_ours)
-    tally.compare("logits", "the output", logits, expected, on)
-    return pairs, logits, expected
+
+def record(network: nn.Module, x: Tensor, put: Callable[[Ran], object], *, graph: bool = False) -> Tensor:
+    """Runs a network, puts each layer with a copy of its output, and at the end None; returns the logits."""
+    try:
+        with torch.set_grad_enabled(graph), watching(network, lambda m, y: put((m, y.detach().clone()))):
+            return cast(Tensor, network(x))
+    finally:
+        put((None, x))  # however it ended, no more is to be waited for
 
 
 def compare_placement(pairs: list[Pair], tally: Tally) -> None:
@@ -97,21 +125,39 @@ def compare_placement(pairs: list[Pair], tally: Tally) -> None:
 def compare_training_step(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> None:
     """Compares outputs, the gradient of every parameter and the running statistics after one training step.
 
+    One after the other: with a graph each, both at once take more memory and no less time.
     Both networks are left as they were.
     """
+    compare_step(ours, take_step(theirs, x), x, tally)
+
+
+def take_step(theirs: nn.Module, x: Tensor) -> Step:
+    """Runs the reference forward and backward in training mode, and leaves it as it was."""
+    layers: list[Ran] = []
+    with _training(theirs):
+        logits = record(theirs, x, layers.append, graph=True)
+        parameters = list(theirs.parameters())
+        gradients = dict(zip(parameters, _gradients(logits, parameters), strict=True))
+        buffers = {module: dict(module.named_buffers(recurse=False)) for module in theirs.modules()}
+    return Step(layers, logits.detach(), gradients, buffers)
+
+
+def compare_step(ours: nn.Module, step: Step, x: Tensor, tally: Tally) -> None:
+    """Takes the same training step with our network, compares, and leaves it as it was."""
     on = describe(x, "train")
-    with _training(ours), _training(theirs):
-        pairs, logits, expected = compare_outputs(ours, theirs, x, tally, "train")
+    with _training(ours):
+        pairs, logits = compare_layers(ours, x, iter(step.layers).__next__, tally, on)
+        tally.compare("logits", "the output", logits, step.logits, on)
         parameters = [trio for pair in pairs for trio in pair.parameters()]
         gradients = _gradients(logits, [ours for _, ours, _ in parameters])
-        their_gradients = _gradients(expected, [theirs for _, _, theirs in parameters])
         # From the last layer to the first, as gradients flow: the first that differs is
         # the nearest to the fault.
-        for i in reversed(range(len(parameters))):
-            tally.compare("gradients", parameters[i][0], gradients[i], their_gradients[i], on)
+        for (name, _, theirs), gradient in reversed(list(zip(parameters, gradients, strict=True))):
+            tally.compare("gradients", name, gradient, step.gradients[theirs], on)
         for pair in pairs:
-            for name, buffer, their_buffer in pair.buffers():
-                tally.compare("running statistics", name, buffer, their_buffer, on)
+            for field_name, buffer in pair.ours.named_buffers():
+                name, expected = f"{pair.name}.{field_name}", step.buffers[pair.theirs][field_name]
+                tally.compare("running statistics", name, buffer, expected, on)
 
 
 def cotangent(logits: Tensor) -> Tensor:
@@ -150,24 +196,8 @@ def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
     return expected, result
 
 
-def one_after_the_other(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
-    """As ``side_by_side``, in this order."""
-    return theirs(), ours()
-
-
-def _record(network: nn.Module, x: Tensor, recorded: Recorded, graph: bool) -> Tensor:
-    def put(module: nn.Module, output: Tensor) -> None:
-        recorded.put((module, output.detach().clone()))
-
-    try:
-        with torch.set_grad_enabled(graph), watching(network, put):
-            return cast(Tensor, network(x))
-    finally:
-        recorded.put((None, x))  # however it ended, no more is to be waited for
-
-
-def _gradients(logits: Tensor, parameters: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(logits, parameters, cotangent(logits))
+def _gradients(logits: Tensor, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(logits, list(parameters), cotangent(logits))
 
 
 @contextmanager

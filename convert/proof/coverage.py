@@ -1,20 +1,31 @@
 """How much of the network the comparisons can see.
 
-An element is seen when changing it would change a value that is compared.  For
-parameters the stricter, end-to-end measure is taken: a non-zero gradient of the logits
-in eval mode.  Running statistics have no gradient; the outputs of their norm, which are
-compared, tell: y = (x - mean) / sqrt(var + eps) * weight + bias depends on the mean where
-the weight is not 0, and on the variance where, besides, some x differs from the mean,
-which is where some y differs from the bias.
+An element is seen when changing it would change a value that is compared.  Every layer's
+output is compared, so that is a matter of the layer's own input x:
+
+- convolution or linear layer, y = sum of w x: where the x that the element multiplies is not 0;
+- batch norm, y = (x - mean) / sqrt(var + eps) * weight + bias: the bias always; the weight where
+  some x differs from the mean; the mean where the weight is not 0; the variance where both hold
+  (in training, mean and variance are the batch's, and the running ones are not looked at).
+
+What no input reaches stays unseen: a channel that is 0 behind its ReLU is dead to whatever reads it.
+
+The stricter, end-to-end measure is taken of parameters as well: a non-zero gradient of the
+logits.  It leaves out what is computed, and compared, but does not get through to a logit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from ..records import Coverage
 from .comparisons import cotangent
@@ -26,23 +37,29 @@ class Sight:
     def __init__(self, network: nn.Module) -> None:
         self._names = {module: name for name, module in network.named_modules()}
         self._parameters = dict(network.named_parameters())
+        # Of a convolution, [C, kernel height, kernel width]: the same for every output channel.
         self._seen: dict[str, Tensor] = {}
-        self._statistics: dict[str, Tensor] = {}
+        self._reaching: dict[str, Tensor] = {}
+        self._done: set[str] = set()
 
-    def observe(self, module: nn.Module, output: Tensor) -> None:
-        """Takes the output of a layer, before a ReLU in place overwrites it."""
-        if not isinstance(module, _BatchNorm):
-            return
-        name, weight, bias = self._names[module], module.weight.detach(), module.bias.detach()
-        output = output.detach()
-        varied = (output.amax((0, 2, 3)) != bias) | (output.amin((0, 2, 3)) != bias)
-        self._add(self._statistics, f"{name}.running_mean", weight != 0)
-        self._add(self._statistics, f"{name}.running_var", varied)
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Looks at what enters each layer, while the network runs."""
+        handles = [
+            module.register_forward_pre_hook(self._look)
+            for module in self._names
+            if isinstance(module, _BatchNorm | _ConvNd | nn.Linear)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def backward(self, logits: Tensor) -> None:
         """Takes the gradient of ``logits``, ``[N, classes]``, and frees their graph."""
         handles = [
-            parameter.register_post_accumulate_grad_hook(partial(self._see, name))  # type: ignore[no-untyped-call]
+            parameter.register_post_accumulate_grad_hook(partial(self._reach, name))  # type: ignore[no-untyped-call]
             for name, parameter in self._parameters.items()
         ]
         try:
@@ -51,27 +68,86 @@ class Sight:
             for handle in handles:
                 handle.remove()
 
-    def _see(self, name: str, parameter: Tensor) -> None:
+    def parameters(self) -> Coverage:
+        """Share of the parameters' elements that change a compared value."""
+        return self._coverage({name: self._seen[name] for name in self._parameters})
+
+    def statistics(self) -> Coverage:
+        """The same of the running means and variances."""
+        return self._coverage({n: mask for n, mask in self._seen.items() if n not in self._parameters})
+
+    def reaching(self) -> Coverage:
+        """Share of the parameters' elements that change a logit."""
+        return self._coverage(self._reaching)
+
+    def dead_channels(self) -> dict[str, tuple[int, ...]]:
+        """Channels of which no element was seen, by the tensor that has or reads them."""
+        channels = {
+            name: (~mask.flatten(1).any(1) if mask.ndim > 1 else ~mask).nonzero().flatten().tolist()
+            for name, mask in self._seen.items()
+        }
+        return {name: tuple(found) for name, found in channels.items() if found}
+
+    def _look(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        name = self._names[module]
+        if name in self._done:
+            return
+        look = _seen_in_norm if isinstance(module, _BatchNorm) else _seen_in_product
+        masks = look(module, inputs[0].detach())
+        for field, mask in masks.items():
+            self._add(self._seen, f"{name}.{field}", mask)
+        if not module.training and all(self._seen[f"{name}.{field}"].all() for field in masks):
+            self._done.add(name)
+
+    def _reach(self, name: str, parameter: Tensor) -> None:
         """Takes a gradient as soon as it is there, and lets go of it."""
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None  # it was just accumulated
-        self._add(self._seen, name, (gradient != 0) & gradient.isfinite())
+        self._add(self._reaching, name, (gradient != 0) & gradient.isfinite())
 
-    def parameters(self) -> Coverage:
-        """Coverage of the parameters, on all inputs so far."""
-        return _coverage(self._seen)
-
-    def statistics(self) -> Coverage:
-        """Coverage of the running means and variances, on all inputs so far."""
-        return _coverage(self._statistics)
+    def _coverage(self, masks: Mapping[str, Tensor]) -> Coverage:
+        seen = {name: int(torch.count_nonzero(mask)) / mask.numel() for name, mask in masks.items()}
+        sizes = {
+            name: self._parameters[name].numel() if name in self._parameters else mask.numel()
+            for name, mask in masks.items()
+        }
+        elements = sum(sizes.values())
+        return Coverage(seen, sum(seen[name] * sizes[name] for name in seen) / elements)
 
     @staticmethod
     def _add(seen: dict[str, Tensor], name: str, now: Tensor) -> None:
         seen[name] = now | seen[name] if name in seen else now
 
 
-def _coverage(seen: dict[str, Tensor]) -> Coverage:
-    counts = {name: int(torch.count_nonzero(mask)) for name, mask in seen.items()}
-    elements = sum(mask.numel() for mask in seen.values())
-    shares = {name: counts[name] / mask.numel() for name, mask in seen.items()}
-    return Coverage(shares, sum(counts.values()) / elements)
+def _seen_in_norm(norm: Any, x: Tensor) -> dict[str, Tensor]:
+    low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    if norm.training:  # by statistics of the batch
+        return {"weight": low != high}
+    varied = (low != norm.running_mean) | (high != norm.running_mean)
+    passing = norm.weight.detach() != 0
+    return {
+        "weight": varied,
+        "bias": torch.ones_like(varied),
+        "running_mean": passing,
+        "running_var": varied & passing,
+    }
+
+
+def _seen_in_product(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Of a linear layer's weight one row, ``[C]``, of a convolution's one output channel, ``[C, kh, kw]``."""
+    present = (x != 0).any(0)  # [C, H, W], or [C]
+    bias = getattr(layer, "bias", None)
+    masks = {} if bias is None else {"bias": torch.ones_like(bias, dtype=torch.bool)}
+    if not isinstance(layer, nn.Conv2d):
+        return {"weight": present, **masks}
+    if layer.kernel_size == (1, 1):  # without padding, here
+        return {"weight": present.flatten(1).any(1)[:, None, None], **masks}
+    return {"weight": _under_kernel(layer, present), **masks}
+
+
+def _under_kernel(layer: nn.Conv2d, present: Tensor) -> Tensor:
+    """Which elements of the kernel ever lie over a pixel of ``present``, ``[C, H, W]``."""
+    (top, left), (down, right) = cast("tuple[int, int]", layer.padding), layer.stride
+    padded = F.pad(present, (left, left, top, top))
+    windows = padded.unfold(1, layer.kernel_size[0], down).unfold(2, layer.kernel_size[1], right)
+    return windows.any(2).any(1)  # [C, rows, columns, kh, kw] to [C, kh, kw]

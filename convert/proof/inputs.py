@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# [N, H, W].  On even sides ceil_mode can't be seen; 75 x 107 is odd at every pooling.
-EVAL_SIZES = ((1, 224, 224), (3, 75, 107))
+# [N, H, W].  ceil_mode can't be seen where the windows fill the side.  91 and 123 leave a rest at every
+# pooling: 46 and 62 at the stem's, then 23 and 31, 11 and 15, 5 and 7, and 3 where there is a fifth block.
+EVAL_SIZES = ((1, 224, 224), (2, 91, 123))
 TRAIN_SIZE = (2, 64, 96)
+# Further inputs in eval mode are drawn while they show more of the network, up to so many.
+MOST_ADDED = 8
 
 Shape = tuple[int, ...]
 
 
-def input_shapes(channels: int) -> tuple[tuple[str, Shape], ...]:
-    """Mode and shape ``[N, C, H, W]`` of each input, in the order in which they are run."""
-    sizes = [("eval", size) for size in EVAL_SIZES] + [("train", TRAIN_SIZE)]
-    return tuple((mode, (n, channels, h, w)) for mode, (n, h, w) in sizes)
+def input_shapes(channels: int) -> tuple[tuple[Shape, ...], Shape]:
+    """Shapes ``[N, C, H, W]`` of the inputs in eval mode, in their order, and of the one in training."""
+    shapes = tuple((n, channels, h, w) for n, h, w in EVAL_SIZES)
+    return shapes, (TRAIN_SIZE[0], channels, *TRAIN_SIZE[1:])
 
 
 def draw(shape: Shape, *, seed: int) -> torch.Tensor:

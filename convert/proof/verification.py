@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArchitectureError, ValueRangeError
-from ..records import Coverage, Loaded, Proof, Reference, Verified
+from ..records import Loaded, Proof, Reference, Verified
 from ..tensors import dtype_name
 from .comparisons import (
     compare_bytes,
@@ -20,14 +21,14 @@ from .comparisons import (
 )
 from .coverage import Sight
 from .determinism import deterministic, device_name, environment
-from .inputs import draw, input_shapes
+from .inputs import MOST_ADDED, Shape, draw, input_shapes
 from .tally import Tally
 
 # The shorter side of the smallest input, 64, is halved by the stem twice and by each transition.
 MOST_BLOCKS = 5
 
 
-def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> Verified:
+def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, seed: int = 0) -> Verified:
     """Shows that the network is the reference's function, to the bit, in eval and in training.
 
     Weights in half precision are computed in float32, into which they go exactly.
@@ -36,6 +37,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> 
         loaded: our network, on the CPU; it is left as it was.
         reference: an independent network with the same source; it is moved to ``device``.
         device: where both run.
+        seed: what the inputs are drawn from.
 
     Raises:
         ParityError: a tensor, an activation, a gradient or a running statistic differs.
@@ -51,39 +53,60 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device) -> 
     tally = Tally(loaded.renamed.source_names)
     compare_bytes(loaded.renamed, loaded.model, tally)
     dtype = next(reference.network.parameters()).dtype
-    shapes = input_shapes(loaded.config.in_channels)
+    eval_shapes, train_shape = input_shapes(loaded.config.in_channels)
     with deterministic(device), half_the_threads():
-        inputs = [draw(shape, seed=seed).to(device, dtype) for seed, (_, shape) in enumerate(shapes)]
         ours: nn.Module = loaded.model
         if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
             ours = deepcopy(ours).to(device, dtype)
         theirs = reference.network.to(device)
-        parameters, statistics = _compare_in_eval(ours, theirs, inputs[:-1], tally)
-        compare_training_step(ours, theirs, inputs[-1], tally)
+        sight = Sight(ours)
+        inputs = [*[("eval", shape) for shape in eval_shapes], ("train", train_shape)]
+        for i, shape in enumerate(eval_shapes):
+            x = draw(shape, seed=seed + i).to(device, dtype)
+            with sight.watching():
+                pairs, logits = compare_outputs(ours, theirs, x, tally)
+            _require_finite(logits, x)
+            sight.backward(logits)
+        compare_placement(pairs, tally)
+        x = draw(train_shape, seed=seed + len(eval_shapes)).to(device, dtype)
+        with sight.watching():
+            compare_training_step(ours, theirs, x, tally)
+        for shape in _while_it_shows_more(eval_shapes[-1], sight):
+            x = draw(shape, seed=seed + len(inputs)).to(device, dtype)
+            inputs.append(("eval", shape))
+            with sight.watching(), torch.no_grad():
+                compare_outputs(ours, theirs, x, tally)
         proof = Proof(
             device=device_name(device),
-            dtype=dtype_name(inputs[-1]),
+            dtype=dtype_name(x),
             reference=reference.description,
-            inputs=shapes,
+            inputs=tuple(inputs),
             compared=dict(tally.compared),
             largest=dict(tally.largest),
-            parameters=parameters,
-            statistics=statistics,
+            parameters=sight.parameters(),
+            statistics=sight.statistics(),
+            reaching=sight.reaching(),
+            dead=sight.dead_channels(),
             environment=environment(device),
         )
     return Verified(loaded, proof)
 
 
-def _compare_in_eval(
-    ours: nn.Module, theirs: nn.Module, inputs: list[Tensor], tally: Tally
-) -> tuple[Coverage, Coverage]:
-    """Compares outputs and placements; returns the coverage of parameters and of running statistics."""
-    sight = Sight(ours)
-    for x in inputs:
-        pairs, logits, _ = compare_outputs(ours, theirs, x, tally, "eval", sight.observe)
-        if not logits.isfinite().all():
-            raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")
-        sight.backward(logits)
-        del logits  # and with it the graph
-    compare_placement(pairs, tally)
-    return sight.parameters(), sight.statistics()
+def _while_it_shows_more(shape: Shape, sight: Sight) -> Iterator[Shape]:
+    """Yields a shape as long as a channel is dead and the last input showed life in one.
+
+    Single elements of a kernel that lie over nothing but borders are not waited for.
+    """
+    dead = sight.dead_channels()
+    for _ in range(MOST_ADDED):
+        if not dead:
+            return
+        yield shape
+        before, dead = dead, sight.dead_channels()
+        if dead == before:
+            return
+
+
+def _require_finite(logits: Tensor, x: Tensor) -> None:
+    if not logits.isfinite().all():
+        raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")

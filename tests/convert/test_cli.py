@@ -80,16 +80,16 @@ def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -
         "random weights, seed 0",
         "727: 580 renamed, 26 under their own names, 121 num_batches_tracked absent",
         "on cpu in float32 against torchvision's own loader",
-        "eval 1x3x224x224, eval 3x3x75x107, train 2x3x64x96",
+        "eval 1x3x224x224, eval 2x3x91x123, train 2x3x64x96",
         "difference  0\n",
-        "of the parameters (least: features.",
+        "100% of the running statistics; 99.",
     ):
         assert said in result.stdout
 
 
 def test_quiet_prints_nothing_and_verbose_says_what_is_done(tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
-    path.write_bytes(random_checkpoint("densenet121", 3))
+    path.write_bytes(random_checkpoint(ARCHITECTURES["densenet121"], 3))
     arguments = ["torchvision", "--arch", "121", "--checkpoint", str(path), "--device", "cpu", "--force"]
     assert run(*arguments, "-q").output == ""
     loud = subprocess.run(
@@ -175,7 +175,7 @@ def test_a_corrupt_file_in_the_cache_is_refused(tmp_path: Path) -> None:
     torch.hub.set_dir(str(tmp_path / "hub"))
     cached = tmp_path / "hub" / "checkpoints" / "densenet121-a639ec97.pth"
     cached.parent.mkdir(parents=True)
-    cached.write_bytes(random_checkpoint("densenet121", 0))
+    cached.write_bytes(random_checkpoint(ARCHITECTURES["densenet121"], 0))
     try:
         result = run("torchvision", "--arch", "121", "--device", "cpu")
     finally:

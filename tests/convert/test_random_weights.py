@@ -28,19 +28,20 @@ SEED_0 = {
 
 @pytest.fixture(scope="module")
 def file_of_121() -> bytes:
-    return random_checkpoint("densenet121", 0)
+    return random_checkpoint(ARCHITECTURES["densenet121"], 0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_seed_0_gives_the_recorded_file(architecture: str) -> None:
-    file = random_checkpoint(architecture, 0)
+    file = random_checkpoint(ARCHITECTURES[architecture], 0)
     assert hashlib.sha256(file).hexdigest() == SEED_0[architecture]
 
 
 def test_one_thread_and_plain_instructions_give_the_same_file() -> None:
     code = (
-        "import hashlib; from densenet_convert.random_weights import random_checkpoint; "
-        "print(hashlib.sha256(random_checkpoint('densenet121', 0)).hexdigest())"
+        "import hashlib; from densenet_convert.densenet import ARCHITECTURES; "
+        "from densenet_convert.random_weights import random_checkpoint; "
+        "print(hashlib.sha256(random_checkpoint(ARCHITECTURES['densenet121'], 0)).hexdigest())"
     )
     plain = {**os.environ, "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}
     printed = subprocess.run(
