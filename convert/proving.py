@@ -37,7 +37,7 @@ from .proof.verification import verify_model
 from .proof.written_faults import written_faults
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .records import Checkpoint, Loaded, Renamed, Verified
+from .records import Checkpoint, Loaded, Proven, Renamed, Row, Verified
 from .rename import rename_tensors
 from .scratch import scratch_folder
 from .tensors import tensor_sha256
@@ -94,57 +94,6 @@ class Judged:
         if isinstance(error, ParityError):
             return error.where in self.fault.where
         return any(_names(str(error), name) for name in self.fault.where)
-
-
-@dataclass(frozen=True)
-class Row:
-    """All faults of one kind, counted.
-
-    Attributes:
-        name: the kind.
-        injected: how many there were, those that change nothing left out.
-        nothing: how many change nothing.
-        caught: how many were found without comparing bytes through the map.
-        located: how many of these the message pointed at.
-        checks: for each check, how many it caught alone, of how many it could judge.
-        peers: the same for other people's checks.
-    """
-
-    name: str
-    injected: int
-    nothing: int
-    caught: int
-    located: int
-    checks: dict[str, tuple[int, int]]
-    peers: dict[str, tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Proven:
-    """What the catalogue came to.
-
-    Attributes:
-        network: what the faults were injected into.
-        device: ``"cpu"``, or the name of the GPU.
-        rows: one for each kind of fault.
-        clean_runs: conversions without a fault.
-        false_alarms: messages of those that failed.
-        escaped: name and places of each fault that was not caught, or not located.
-        environment: versions and flags.
-    """
-
-    network: str
-    device: str
-    rows: tuple[Row, ...]
-    clean_runs: int
-    false_alarms: tuple[str, ...]
-    escaped: tuple[str, ...]
-    environment: dict[str, Any]
-
-    @property
-    def holds(self) -> bool:
-        """Whether everything was caught and located, and nothing else was."""
-        return not self.escaped and not self.false_alarms
 
 
 @dataclass(frozen=True)

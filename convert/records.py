@@ -260,3 +260,54 @@ class Inspection:
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, Any]
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """All faults of one kind, counted.
+
+    Attributes:
+        name: the kind.
+        injected: how many there were, those that change nothing left out.
+        nothing: how many change nothing.
+        caught: how many were found without comparing bytes through the map.
+        located: how many of these the message pointed at.
+        checks: for each check, how many it caught alone, of how many it could judge.
+        peers: the same for other people's checks.
+    """
+
+    name: str
+    injected: int
+    nothing: int
+    caught: int
+    located: int
+    checks: Mapping[str, tuple[int, int]]
+    peers: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What the catalogue came to.
+
+    Attributes:
+        network: what the faults were injected into.
+        device: ``"cpu"``, or the name of the GPU.
+        rows: one for each kind of fault.
+        clean_runs: conversions without a fault.
+        false_alarms: messages of those that failed.
+        escaped: name and places of each fault that was not caught, or not located.
+        environment: versions and flags.
+    """
+
+    network: str
+    device: str
+    rows: tuple[Row, ...]
+    clean_runs: int
+    false_alarms: tuple[str, ...]
+    escaped: tuple[str, ...]
+    environment: Mapping[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything was caught and located, and nothing else was."""
+        return not self.escaped and not self.false_alarms

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import some
-
-if TYPE_CHECKING:
-    from .proving import Proven, Row
+from .records import Proven, Row
 
 SCHEMA_VERSION = 1
 

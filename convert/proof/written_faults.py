@@ -39,10 +39,9 @@ def written_faults(folder: Path, seed: int = 0) -> Iterator[Fault]:
         yield _fault("a file missing", lambda copy, name=name: (copy / name).unlink(), name)
         yield _fault("a file cut short", _cutting(name), name)
     for added in ("model.bin", ".hidden"):
-        spoil = _adding(added)
-        yield _fault("a file added", spoil, added)
+        yield _fault("a file added", _adding(added), added)
     for field, value in WRONG_PREPROCESSING:
-        yield _fault("wrong preprocessing", _telling(field, value), field)
+        yield _fault("wrong preprocessing", _telling(field, value), f"pretrained_cfg.{field}")
     yield _fault("labels permuted", _permuting_labels, "label_names")
 
 

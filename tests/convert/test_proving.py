@@ -19,7 +19,8 @@ from densenet_convert.load import load_model
 from densenet_convert.pipeline import convert
 from densenet_convert.proof import comparisons, faults, inputs
 from densenet_convert.proof.faults import NETWORK, TABLE, TENSORS, all_faults
-from densenet_convert.proving import Proven, Row, prove
+from densenet_convert.proving import prove
+from densenet_convert.records import Proven, Row
 from densenet_convert.scoreboard import proven_as_json, proven_as_text
 from densenet_convert.tensors import same_bits
 

@@ -1,0 +1,107 @@
+"""What config.json tells timm and transformers to do with an image, against torchvision's preset.
+
+timm's eval transform, and transformers through it, resizes the shorter side to
+``floor(input_size / crop_pct)``, crops the centre and normalises
+(``timm/data/transforms_factory.py``, ``transforms_imagenet_eval``).  The same is done here by
+torchvision's operations, for neither library is needed to convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchvision import transforms
+from torchvision.models import DenseNet121_Weights
+from torchvision.transforms.functional import InterpolationMode, to_pil_image
+
+from ..errors import ParityError
+
+INTERPOLATIONS = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "nearest": InterpolationMode.NEAREST,
+}
+# Portrait, landscape, square and smaller than the crop, with odd sides: [H, W].
+SIZES = ((333, 257), (240, 401), (256, 256), (97, 150))
+
+
+def compare_preprocessing(config: Mapping[str, Any]) -> int:
+    """Compares both preprocessings on images made here; the difference must be 0.
+
+    Args:
+        config: the content of config.json.
+
+    Returns:
+        Number of images compared; 0 for other than three input channels, for which there is no preset.
+
+    Raises:
+        ParityError: they differ; the message names the fields that are not the preset's.
+    """
+    told = config["pretrained_cfg"]
+    if told["input_size"][0] != 3:
+        return 0
+    images = [to_pil_image(_image(*size)) for size in SIZES]
+    preset = DenseNet121_Weights.IMAGENET1K_V1.transforms()
+    wrong = _wrong_fields(told, preset)
+    try:
+        transform = _transform(told)
+        largest = max(_difference(transform(image), preset(image)) for image in images)
+    except (KeyError, TypeError, ValueError):
+        largest = float("inf")
+    if largest or wrong:
+        raise ParityError(
+            f"config.json tells another preprocessing than torchvision's preset: {', '.join(wrong)}. "
+            f"The largest difference of an image is {largest:.3g}, expected 0.",
+            where=f"pretrained_cfg.{wrong[0].split()[0]}" if wrong else "pretrained_cfg",
+            largest=largest,
+        )
+    return len(images)
+
+
+def _wrong_fields(told: Mapping[str, Any], preset: Any) -> list[str]:
+    crop, resize = preset.crop_size[0], preset.resize_size[0]
+    expected = {
+        "interpolation": preset.interpolation.value,
+        "crop_pct": crop / resize,
+        "crop_mode": "center",
+        "input_size": [3, crop, crop],
+        "mean": list(preset.mean),
+        "std": list(preset.std),
+    }
+    return [
+        f"{name} is {told.get(name)}, expected {value}"
+        for name, value in expected.items()
+        if told.get(name) != value
+    ]
+
+
+def _transform(told: Mapping[str, Any]) -> transforms.Compose:
+    side = told["input_size"][-1]
+    resized: Any = floor(side / told["crop_pct"])
+    if told["crop_mode"] == "squash":
+        resized = (resized, resized)
+    return transforms.Compose(
+        [
+            transforms.Resize(resized, interpolation=INTERPOLATIONS[told["interpolation"]]),
+            transforms.CenterCrop(side),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=told["mean"], std=told["std"]),
+        ]
+    )
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    return float("inf") if a.shape != b.shape else (a - b).abs().max().item()
+
+
+def _image(height: int, width: int) -> Tensor:
+    """Gradients, an edge and noise, another in each channel; uint8, ``[3, H, W]``."""
+    generator = torch.Generator().manual_seed(height)
+    rows, columns = torch.linspace(0, 200, height)[:, None], torch.linspace(0, 120, width)
+    noise = torch.rand((3, height, width), generator=generator) * 55
+    channels = torch.stack([rows + 0 * columns, 0 * rows + columns, (rows > columns) * 190.0])
+    return cast(Tensor, (channels + noise).to(torch.uint8))
