@@ -244,7 +244,8 @@ def prove(
 def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, leave=False)
+    bar: Iterable[Any] = tqdm(items, desc=what, leave=False)
+    return bar
 
 
 def _no_bar(items: Sequence[Any], what: str) -> Iterable[Any]:  # noqa: ARG001

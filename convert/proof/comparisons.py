@@ -105,8 +105,12 @@ def compare_layers(
 
 def record(network: nn.Module, x: Tensor, put: Callable[[Ran], object], *, graph: bool = False) -> Tensor:
     """Runs a network, puts each layer with a copy of its output, and at the end None; returns the logits."""
+
+    def put_copy(module: nn.Module, output: Tensor) -> None:
+        put((module, output.detach().clone()))
+
     try:
-        with torch.set_grad_enabled(graph), watching(network, lambda m, y: put((m, y.detach().clone()))):
+        with torch.set_grad_enabled(graph), watching(network, put_copy):
             return cast(Tensor, network(x))
     finally:
         put((None, x))  # however it ended, no more is to be waited for
@@ -136,7 +140,7 @@ def take_step(theirs: nn.Module, x: Tensor) -> Step:
     layers: list[Ran] = []
     with _training(theirs):
         logits = record(theirs, x, layers.append, graph=True)
-        parameters = list(theirs.parameters())
+        parameters: list[Tensor] = list(theirs.parameters())
         gradients = dict(zip(parameters, _gradients(logits, parameters), strict=True))
         buffers = {module: dict(module.named_buffers(recurse=False)) for module in theirs.modules()}
     return Step(layers, logits.detach(), gradients, buffers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import floor
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,4 +104,4 @@ def _image(height: int, width: int) -> Tensor:
     rows, columns = torch.linspace(0, 200, height)[:, None], torch.linspace(0, 120, width)
     noise = torch.rand((3, height, width), generator=generator) * 55
     channels = torch.stack([rows + 0 * columns, 0 * rows + columns, (rows > columns) * 190.0])
-    return cast(Tensor, (channels + noise).to(torch.uint8))
+    return (channels + noise).to(torch.uint8)

@@ -24,6 +24,7 @@ from .comparisons import (
     take_step,
 )
 from .inputs import draw, input_shapes
+from .layers import Pair
 from .tally import Tally
 
 # What each check is called, and the kind of comparison that it is.
@@ -86,7 +87,8 @@ def score(ours: nn.Module, recorded: Recorded, scores: Scores) -> Tensor:
 
     What the checks found is in ``scores.first``.
     """
-    pairs, outputs = [], []
+    pairs: list[Pair] = []
+    outputs = []
     with torch.no_grad():
         for x, layers, expected in recorded.evals:
             try:

@@ -36,7 +36,7 @@ def written_faults(folder: Path, seed: int = 0) -> Iterator[Fault]:
                 name, random.randrange((folder / name).stat().st_size), random.randrange(8)
             )
             yield _fault("a byte changed", spoil, name)
-        yield _fault("a file missing", lambda copy, name=name: (copy / name).unlink(), name)
+        yield _fault("a file missing", _removing(name), name)
         yield _fault("a file cut short", _cutting(name), name)
     for added in ("model.bin", ".hidden"):
         yield _fault("a file added", _adding(added), added)
@@ -73,6 +73,10 @@ def _changing_a_byte(name: str, offset: int, bit: int) -> Callable[[Path], objec
         (copy / name).write_bytes(content)
 
     return spoil
+
+
+def _removing(name: str) -> Callable[[Path], object]:
+    return lambda copy: (copy / name).unlink()
 
 
 def _cutting(name: str) -> Callable[[Path], object]:
