@@ -207,9 +207,8 @@ def prove(
 ) -> None:
     """Prove the proof: inject every kind of fault into a conversion, and count what is caught.
 
-    Without FOLDER a small network of random weights is taken, in a few minutes; with a
-    converted FOLDER its own network, which takes the better part of an hour on two cores.
-    Nothing in FOLDER is changed.
+    Without FOLDER a small network of random weights is taken, which takes minutes; with a
+    converted FOLDER its own network, which takes much longer.  Nothing in FOLDER is changed.
 
     \b
     Examples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,8 +200,8 @@ def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
     return expected, result
 
 
-def _gradients(logits: Tensor, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(logits, list(parameters), cotangent(logits))
+def _gradients(logits: Tensor, parameters: list[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(logits, parameters, cotangent(logits))
 
 
 @contextmanager

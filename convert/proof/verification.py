@@ -67,6 +67,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
                 pairs, logits = compare_outputs(ours, theirs, x, tally)
             _require_finite(logits, x)
             sight.backward(logits)
+            del logits  # and with it the graph
         compare_placement(pairs, tally)
         x = draw(train_shape, seed=seed + len(eval_shapes)).to(device, dtype)
         with sight.watching():
