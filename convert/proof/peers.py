@@ -25,8 +25,8 @@ def _beyond(rtol: float, atol: float) -> Callable[[Tensor, Tensor], bool]:
 
 # torch.allclose: its defaults.  keras-hub: tools/checkpoint_conversion/convert_*_checkpoints.py.
 # timm: rtol 1e-3 and atol 1e-4, as conversions between timm and others are commonly compared.
-# optimum: ATOL_FOR_VALIDATION of exporters/onnx/base.py, with numpy.allclose's rtol.  polygraphy: defaults of CompareFunc.simple,
-# element by element; a network of ours has one output, so the last is all.
+# optimum: ATOL_FOR_VALIDATION of exporters/onnx/base.py, and numpy.allclose's rtol.
+# polygraphy: defaults of CompareFunc.simple, element by element; the last output is the only one.
 PEERS: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "allclose": _beyond(1e-5, 1e-8),
     "keras-hub": _mean_difference,
