@@ -17,7 +17,7 @@ import click
 
 from densenet_convert.densenet import ARCHITECTURES
 
-from .records import PUBLISHED, RANDOM
+from .records import PUBLISHED, RANDOM, Progress
 
 ARCHS = tuple(name.removeprefix("densenet") for name in ARCHITECTURES)
 
@@ -41,6 +41,24 @@ def shared_options(command: Command) -> Command:
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
         click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def proof_options(command: Command) -> Command:
+    """The options of commands that prove a conversion."""
+    options = [
+        click.option(
+            "--images", type=ANY_PATH, metavar="DIR", help="Compare both networks on these images as well."
+        ),
+        click.option(
+            "--report",
+            type=ANY_PATH,
+            metavar="FILE",
+            help="Write a page about the proof, with plots, also where it fails; needs matplotlib.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -84,6 +102,12 @@ def main() -> None:
     help="Folder to write, or with several architectures their parent.  [default: densenet169 and so on]",
 )
 @click.option("--force", is_flag=True, help="Replace a folder that exists.")
+@click.option(
+    "--golden",
+    is_flag=True,
+    help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
+)
+@proof_options
 @shared_options
 @click.pass_context
 def torchvision(
@@ -94,6 +118,9 @@ def torchvision(
     checkpoint: Path | None,
     output: Path | None,
     force: bool,
+    golden: bool,
+    images: Path | None,
+    report: Path | None,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -113,6 +140,8 @@ def torchvision(
         raise click.UsageError("--checkpoint goes with one --arch and without --weights.")
     if seed is not None and weights != RANDOM:
         raise click.UsageError("--seed goes with --weights random.")
+    if report and len(chosen) > 1:
+        raise click.UsageError("--report goes with one --arch.")
     folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
 
     def convert(arch: str) -> Receipt:
@@ -126,7 +155,10 @@ def torchvision(
             output=folders[arch],
             device=device,
             force=force,
-            progress=not quiet and sys.stderr.isatty(),
+            golden=golden,
+            images=images,
+            report=report,
+            progress=_progress(quiet),
         )
         return written.receipt
 
@@ -137,12 +169,15 @@ def torchvision(
 @main.command()
 @click.argument("folder", type=ANY_PATH)
 @click.option("--source", type=ANY_PATH, help="The checkpoint that was converted.")
+@proof_options
 @shared_options
 @click.pass_context
 def verify(
     context: click.Context,
     folder: Path,
     source: Path | None,
+    images: Path | None,
+    report: Path | None,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -160,7 +195,9 @@ def verify(
         from densenet_convert import receipt
         from densenet_convert.pipeline import verify
 
-        verified = verify(folder, source=source, device=device)
+        verified = verify(
+            folder, source=source, device=device, images=images, report=report, progress=_progress(quiet)
+        )
         written = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
         return {**written, "verification": receipt.describe_proof(verified.proof)}
 
@@ -221,7 +258,7 @@ def prove(
 
     _log(verbose)
     try:
-        proven = prove(folder, device=device, progress=_bar if not quiet and sys.stderr.isatty() else _no_bar)
+        proven = prove(folder, device=device, progress=_progress(quiet))
     except ConvertError as error:
         click.echo(f"error: {error}", err=True)
         if as_json:
@@ -240,15 +277,15 @@ def prove(
         context.exit(1)
 
 
+def _progress(quiet: bool) -> Progress | None:
+    return _bar if not quiet and sys.stderr.isatty() else None
+
+
 def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:
     from tqdm import tqdm
 
     bar: Iterable[Any] = tqdm(items, desc=what, leave=False)
     return bar
-
-
-def _no_bar(items: Sequence[Any], what: str) -> Iterable[Any]:  # noqa: ARG001
-    return items
 
 
 def run() -> None:

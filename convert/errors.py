@@ -8,6 +8,7 @@ ConvertError                the root; the command line prints its message and ex
 |- ValueRangeError          a tensor holds values that no trained network has
 |- DeviceError              the device asked for is not there
 |- FolderError              a folder can't be written, or disagrees with its receipt
+|- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
 `- ParityError              the converted network is not the reference's function (exit code 3)
 
@@ -51,6 +52,10 @@ class DeviceError(ConvertError):
 
 class FolderError(ConvertError):
     """A folder can't be written, or its files and its receipt disagree."""
+
+
+class ImageError(ConvertError):
+    """There are no images to compare, or one can't be read."""
 
 
 class ReportError(ConvertError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 METADATA = {"format": "pt"}
 FILES = (WEIGHTS, config_file.FILE_NAME)
+# Written on demand. Its values depend on the machine's rounding, so its digest is under ``verification``.
+GOLDEN = "parity.safetensors"
 # What the Hub's client and server add to a folder.
 ADDED_BY_HUB = (".gitattributes", ".cache")
 CHUNK = 1 << 20
@@ -69,7 +71,7 @@ def recover_checkpoint(written: Written) -> Checkpoint:
 
     What was dropped is not among them.
     """
-    tensors = dict(read_tensors(written.folder))
+    tensors = dict(read_tensors(written.folder / WEIGHTS))
     source = written.receipt["source"]
     entries = [entry for entry in written.receipt["tensors"] if entry["source_name"] is not None]
     return Checkpoint(
@@ -79,15 +81,27 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     )
 
 
-def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yields name and tensor of model.safetensors, one after the other.
+def read_golden(written: Written) -> dict[str, Tensor] | None:
+    """The golden outputs of a folder; None where it has none."""
+    if GOLDEN not in digests(written.receipt):
+        return None
+    return dict(read_tensors(written.folder / GOLDEN))
+
+
+def digests(content: Mapping[str, Any]) -> dict[str, str]:
+    """The SHA-256 of each file that a receipt counts."""
+    golden = content["verification"].get("golden")
+    return {**content["files"], **({} if golden is None else {GOLDEN: golden["sha256"]})}
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yields name and tensor of a file of ours, one after the other.
 
     Raises:
         FolderError: it is no safetensors file, or holds other metadata than ours.
     """
     import torch
 
-    path = folder / WEIGHTS
     try:
         with path.open("rb") as file:
             header = read_header(file, path.stat().st_size)
@@ -112,7 +126,7 @@ def is_ours(folder: Path) -> bool:
 
 def _require_regular_files(folder: Path) -> None:
     """A pipe of one of these names would be waited for without end."""
-    for name in (*FILES, receipt.FILE_NAME):
+    for name in (*FILES, GOLDEN, receipt.FILE_NAME):
         path = folder / name
         if path.exists() and not path.is_file():
             raise FolderError(f"{name} is no regular file. Get the folder from where it came from.")
@@ -139,7 +153,7 @@ def _require_fields(content: dict[str, Any]) -> None:
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
     present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, *ADDED_BY_HUB}
-    expected = content["files"]
+    expected = digests(content)
     problems = [f"{name} is missing" for name in expected if name not in present]
     problems += [f"{name} was added" for name in sorted(present) if name not in expected]
     problems += [
@@ -149,7 +163,7 @@ def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
     ]
     if problems:
         return problems
-    return _other_tensors(dict(read_tensors(folder)), content) + _other_config(folder, content)
+    return _other_tensors(dict(read_tensors(folder / WEIGHTS)), content) + _other_config(folder, content)
 
 
 def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:

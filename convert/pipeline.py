@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import ARCHITECTURES
 
+from .config_file import config_file
 from .devices import choose_device, plain_torch
 from .download import download
-from .errors import ArchitectureError, FolderError, WeightsUnavailableError, some
-from .folder import open_folder, recover_checkpoint
+from .errors import (
+    ArchitectureError,
+    FolderError,
+    ParityError,
+    ReportError,
+    WeightsUnavailableError,
+    some,
+)
+from .folder import open_folder, read_golden, recover_checkpoint
 from .identify import identify_layout
 from .layouts import LAYOUTS
 from .load import choose_config, load_model
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .receipt import describe_conversion
-from .records import PUBLISHED, RANDOM, Checkpoint, Renamed, Verified, Written
+from .receipt import describe_conversion, describe_proof
+from .records import (
+    PUBLISHED,
+    RANDOM,
+    Checkpoint,
+    Loaded,
+    Measured,
+    Progress,
+    Proof,
+    Reference,
+    Renamed,
+    Verified,
+    Written,
+)
 from .rename import rename_tensors
 from .scratch import scratch_folder
 from .write import check_target, write_folder
@@ -28,9 +48,45 @@ from .write import check_target, write_folder
 if TYPE_CHECKING:
     import os
 
+    import torch
+    from torch import Tensor
+
     from densenet_convert.densenet import DenseNetConfig
 
+    AnyPath = str | os.PathLike[str]
+
 log = logging.getLogger("densenet_convert")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be made or compared beside the proof; see ``convert``."""
+
+    golden: bool = False
+    report: Path | None = None
+    images: Path | None = None
+    progress: Progress | None = None
+
+
+def _wanted(
+    folder: Path,
+    report: AnyPath | None,
+    images: AnyPath | None,
+    progress: Progress | None,
+    *,
+    golden: bool = False,
+) -> _Wanted:
+    """Refuses at once what could not be made in the end."""
+    if report is not None:
+        from .proof.report import check_report
+
+        check_report(Path(report))
+        if folder.resolve() in Path(report).resolve().parents:
+            raise ReportError(
+                f"{report} is in the folder {folder}, whose files are counted. Name another place."
+            )
+    page, pictures = (None if path is None else Path(path) for path in (report, images))
+    return _Wanted(golden, page, pictures, progress)
 
 
 def convert(
@@ -39,6 +95,10 @@ def convert(
     *,
     device: str = "auto",
     force: bool = False,
+    golden: bool = False,
+    report: AnyPath | None = None,
+    images: AnyPath | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
 
@@ -50,12 +110,18 @@ def convert(
         output: is created; an existing folder is left alone without ``force``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
+        golden: write the reference's outputs as well, to parity.safetensors.
+        report: a page to write about the proof, also where it fails; needs matplotlib.
+        images: a folder of images on which both networks must agree as well.
+        progress: wraps the images as they are gone through, and is told what they are.
 
     Raises:
-        ConvertError: one of its subclasses says what is wrong; nothing was written.
+        ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
     """
-    check_target(Path(output), force=force)
-    return _convert(lambda: _read_file(Path(source)), Path(output), None, device, force)
+    folder = Path(output)
+    check_target(folder, force=force)
+    wanted = _wanted(folder, report, images, progress, golden=golden)
+    return _convert(lambda: _read_file(Path(source)), folder, None, device, force, wanted)
 
 
 def convert_torchvision(
@@ -67,7 +133,10 @@ def convert_torchvision(
     output: str | os.PathLike[str] | None = None,
     device: str = "auto",
     force: bool = False,
-    progress: bool = False,
+    golden: bool = False,
+    report: AnyPath | None = None,
+    images: AnyPath | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Converts one of torchvision's four networks, proves the result and writes it.
 
@@ -81,40 +150,57 @@ def convert_torchvision(
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
-        progress: draw a bar on stderr while downloading.
+        golden, report, images: see ``convert``.
+        progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
-        ConvertError: one of its subclasses says what is wrong; nothing was written.
+        ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
     """
     name = f"densenet{str(arch).removeprefix('densenet')}"
     if name not in ARCHITECTURES:
         raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
     folder = Path(name if output is None else output)
     check_target(folder, force=force)
+    wanted = _wanted(folder, report, images, progress, golden=golden)
 
     def read() -> Checkpoint:
         if checkpoint is not None:
             return _read_file(Path(checkpoint))
         if weights == RANDOM:
             return _read_random(name, seed)
-        return _read_published(name, weights, progress)
+        return _read_published(name, weights, progress is not None)
 
-    return _convert(read, folder, name, device, force)
+    return _convert(read, folder, name, device, force, wanted)
 
 
 def verify(
-    folder: str | os.PathLike[str], *, source: str | os.PathLike[str] | None = None, device: str = "auto"
+    folder: AnyPath,
+    *,
+    source: AnyPath | None = None,
+    device: str = "auto",
+    report: AnyPath | None = None,
+    images: AnyPath | None = None,
+    progress: Progress | None = None,
 ) -> Verified:
     """Repeats the proof of a folder that was converted, against its source where that is given.
 
+    Where the folder has golden outputs, the network must compute them here as well.
+
     Without the source, its tensors are rebuilt from the folder under the source's names;
     what was dropped from it is then not proven again.
+
+    Args:
+        folder: one that was converted.
+        source: the checkpoint that it was converted from.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
+        report, images, progress: see ``convert``.
 
     Raises:
         FolderError: a file is missing, was added or was changed, or ``source`` is not what
             the receipt names.
         ParityError: the network is not the reference's function.
     """
+    wanted = _wanted(Path(folder), report, images, progress)
     chosen = choose_device(device)
     with plain_torch():
         written = open_folder(Path(folder))
@@ -123,11 +209,16 @@ def verify(
         renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
         config = choose_config(renamed)
         _check_receipt(renamed, config, written)
-        return _verify(renamed, config, chosen)
+        return _verify(renamed, config, chosen, wanted, read_golden(written))
 
 
 def _convert(
-    read: Callable[[], Checkpoint], folder: Path, architecture: str | None, device: str, force: bool
+    read: Callable[[], Checkpoint],
+    folder: Path,
+    architecture: str | None,
+    device: str,
+    force: bool,
+    wanted: _Wanted,
 ) -> Written:
     chosen = choose_device(device)
     with plain_torch():
@@ -137,19 +228,85 @@ def _convert(
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        written = write_folder(_verify(renamed, config, chosen), folder, force=force)
+        written = write_folder(_verify(renamed, config, chosen, wanted), folder, force=force)
         log.info("wrote %s", folder)
         return written
 
 
-def _verify(renamed: Renamed, config: DenseNetConfig, device: Any) -> Verified:
+def _verify(
+    renamed: Renamed,
+    config: DenseNetConfig,
+    device: torch.device,
+    wanted: _Wanted,
+    golden: Mapping[str, Tensor] | None = None,
+) -> Verified:
+    """Proves; and writes the report, whatever comes of it."""
     from .proof.references import load_reference
-    from .proof.verification import verify_model
 
     loaded = load_model(renamed, config)
     reference = load_reference(renamed.checkpoint, renamed.layout, config)
     log.info("verifying on %s against %s", device, reference.description)
-    return verify_model(loaded, reference, device)
+    try:
+        verified = _prove(loaded, reference, device, wanted, golden)
+    except ParityError as error:
+        if wanted.report is not None:
+            try:
+                _report(loaded, reference, device, error, wanted.report)
+            except ReportError as another:  # the failed proof matters more
+                log.warning("%s", another)
+        raise
+    if wanted.report is None:
+        return verified
+    measured = _report(loaded, reference, device, verified.proof, wanted.report)
+    return replace(verified, proof=replace(verified.proof, measured=measured))
+
+
+def _prove(
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    wanted: _Wanted,
+    golden: Mapping[str, Tensor] | None,
+) -> Verified:
+    from .proof.verification import verify_model
+
+    verified = verify_model(loaded, reference, device)
+    proof, config = verified.proof, loaded.config
+    if wanted.images is not None:
+        from .proof.images import compare_images
+
+        networks = (loaded.model, reference.network)
+        found = compare_images(*networks, config_file(config), wanted.images, device, wanted.progress)
+        proof = replace(proof, images=found)
+    if wanted.golden or golden is not None:
+        from .proof.golden import compare_golden, take_golden
+
+        golden = golden or take_golden(reference.network, config, device)
+        proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
+    return Verified(loaded, proof, golden)
+
+
+def _report(
+    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
+) -> tuple[Measured, ...]:
+    """Measures both networks in other settings, and writes the page; returns what was measured.
+
+    Raises:
+        ParityError: an error is beyond its bound, where nothing else failed.
+        ReportError: the page can't be written.
+    """
+    from .proof.diagnosis import diagnose, require_within_bounds
+    from .proof.report import write_report
+
+    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
+    content = describe_conversion(loaded.renamed, loaded.config)
+    if not isinstance(shown, ParityError):
+        content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
+    write_report(path, diagnosis, content)
+    log.info("wrote %s", path)
+    if not isinstance(shown, ParityError):
+        require_within_bounds(diagnosis.measured)
+    return diagnosis.measured
 
 
 def _read_file(path: Path) -> Checkpoint:

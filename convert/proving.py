@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ from .proof.verification import verify_model
 from .proof.written_faults import written_faults
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .records import Checkpoint, Loaded, Proven, Renamed, Row, Verified
+from .records import Checkpoint, Loaded, Progress, Proven, Renamed, Row, Verified
 from .rename import rename_tensors
 from .scratch import scratch_folder
 from .tensors import tensor_sha256
@@ -55,7 +54,6 @@ BEFORE, AFTER = ("load",), ("read-back", "preset")
 FUNCTIONAL = ("layers", "forward", "placement", "gradients", "statistics")
 CHECKS = (*BEFORE, "bytes", *FUNCTIONAL, *AFTER)
 
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 # The error that each check raised; None where it raised none.
 Findings = dict[str, ConvertError | None]
 
@@ -115,7 +113,7 @@ def prove(
     device: str = "auto",
     pairs: int | None = None,
     clean_runs: int = CLEAN_RUNS,
-    progress: Progress = lambda items, _: items,
+    progress: Progress | None = None,
 ) -> Proven:
     """Injects the catalogue of faults into a sound conversion, and counts what the proof makes of it.
 
@@ -130,6 +128,7 @@ def prove(
     Raises:
         ConvertError: the folder is not sound.
     """
+    progress = progress or (lambda items, _: items)
     chosen = choose_device(device)
     if pairs is None and folder is not None:
         pairs = PAIRS
@@ -200,7 +199,7 @@ def _judge(fault: Fault, subject: _Subject) -> Judged:
     renamed, refusal, loads = _renamed(fault, subject.loaded)
     peers = {STRICT_LOAD: not loads}
     if renamed is None:
-        return Judged(fault, {"load": refusal}, peers)
+        return Judged(fault, _light({"load": refusal}), peers)
     model = _model(subject.loaded, renamed.tensors)
     if fault.place == NETWORK:
         fault.inject(model)
@@ -210,7 +209,8 @@ def _judge(fault: Fault, subject: _Subject) -> Judged:
     noticed = notice(logits[:1], subject.recorded.evals[0][2][:1])
     findings: Findings = {check: scores.first.get(kind) for check, kind in KINDS.items()}
     read_back = None if fault.place == NETWORK else _write(subject, renamed)
-    return Judged(fault, {"load": refusal, **findings, "read-back": read_back}, {**peers, **noticed})
+    found = {"load": refusal, **findings, "read-back": read_back}
+    return Judged(fault, _light(found), {**peers, **noticed})
 
 
 def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError | None, bool]:
@@ -277,9 +277,16 @@ def _judge_written(fault: Fault, subject: _Subject) -> Judged:
         if fault.name in ("wrong preprocessing", "labels permuted"):
             config = json.loads((copy / config_file.FILE_NAME).read_bytes())
             findings["preset"] = _error_of(lambda: compare_preprocessing(config))
-        return Judged(fault, findings, {})
+        return Judged(fault, _light(findings), {})
     finally:
         shutil.rmtree(copy)
+
+
+def _light(findings: Findings) -> Findings:
+    """The same errors without their tracebacks, which would keep every faulty network alive."""
+    for error in filter(None, findings.values()):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return findings
 
 
 def _error_of(check: Callable[[], object]) -> ConvertError | None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from math import isfinite
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
@@ -66,7 +67,18 @@ def _digest(renamed: Renamed, source_name: str | None, name: str) -> str:
 
 
 def describe_proof(proof: Proof) -> dict[str, Any]:
-    """The field ``verification``."""
+    """The field ``verification``; the digest of golden outputs is added when they are written."""
+    asked: dict[str, Any] = {}
+    if proof.measured:
+        # Infinite where half precision overflows, which JSON can't say.
+        asked["measured"] = [
+            {k: v if isinstance(v, str) or isfinite(v) else None for k, v in asdict(one).items()}
+            for one in proof.measured
+        ]
+    if proof.images is not None:
+        asked["images"] = asdict(proof.images)
+    if proof.golden is not None:
+        asked["golden"] = {"share_of_bound": proof.golden}
     return {
         "device": proof.device,
         "dtype": proof.dtype,
@@ -80,6 +92,7 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
             "reaching_logits": _describe_coverage(proof.reaching),
             "dead_channels": {name: list(channels) for name, channels in proof.dead.items()},
         },
+        **asked,
         **proof.environment,
     }
 

@@ -5,7 +5,7 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from .layout import Layout
 
+
+# Wraps what is gone through, and is told what it is.
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 PUBLISHED = "IMAGENET1K_V1"
 RANDOM = "random"
@@ -121,34 +124,18 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What was compared, on what, and how far apart it was.
+class Agreement:
+    """Two networks on images, each prepared as its own side tells.
 
     Attributes:
-        device: ``"cpu"``, or the GPU's name.
-        dtype: dtype of the computation, such as ``"float32"``.
-        reference: description of the reference.
-        inputs: mode (``"eval"`` or ``"train"``) and shape of each input.
-        compared: number of comparisons of each kind.
-        largest: largest absolute difference of each kind; the proof holds only at 0.
-        parameters: coverage of parameters, by all that is compared.
-        statistics: coverage of running statistics, likewise.
-        reaching: coverage of parameters by the logits alone.
-        dead: channels that no input showed, by the tensor that has or reads them.
-        environment: versions and flags that the result depends on.
+        images: number of images.
+        agreed: for how many both name the same class.
+        largest: largest absolute difference of a logit.
     """
 
-    device: str
-    dtype: str
-    reference: str
-    inputs: tuple[tuple[str, tuple[int, ...]], ...]
-    compared: Mapping[str, int]
-    largest: Mapping[str, float]
-    parameters: Coverage
-    statistics: Coverage
-    reaching: Coverage
-    dead: Mapping[str, tuple[int, ...]]
-    environment: Mapping[str, Any]
+    images: int
+    agreed: int
+    largest: float
 
 
 @dataclass(frozen=True)
@@ -166,6 +153,48 @@ class Measured:
     ours: float
     theirs: float
     bound: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether our error is within its bound."""
+        return self.ours <= self.bound
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, on what, and how far apart it was.
+
+    Attributes:
+        device: ``"cpu"``, or the GPU's name.
+        dtype: dtype of the computation, such as ``"float32"``.
+        reference: description of the reference.
+        inputs: mode (``"eval"`` or ``"train"``) and shape of each input.
+        compared: number of comparisons of each kind.
+        largest: largest absolute difference of each kind; the proof holds only at 0.
+        parameters: coverage of parameters, by all that is compared.
+        statistics: coverage of running statistics, likewise.
+        reaching: coverage of parameters by the logits alone.
+        dead: channels that no input showed, by the tensor that has or reads them.
+        environment: versions and flags that the result depends on.
+        measured: errors of the logits in other settings; empty where they were not asked for.
+        images: what came of images; None where there were none.
+        golden: largest difference from the golden outputs, as a share of its bound; None without them.
+    """
+
+    device: str
+    dtype: str
+    reference: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    compared: Mapping[str, int]
+    largest: Mapping[str, float]
+    parameters: Coverage
+    statistics: Coverage
+    reaching: Coverage
+    dead: Mapping[str, tuple[int, ...]]
+    environment: Mapping[str, Any]
+    measured: tuple[Measured, ...] = ()
+    images: Agreement | None = None
+    golden: float | None = None
 
 
 @dataclass(frozen=True)
@@ -198,10 +227,17 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Verified:
-    """A network that was shown to be the reference's function.  Only this can be written."""
+    """A network that was shown to be the reference's function.  Only this can be written.
+
+    Attributes:
+        loaded: the network.
+        proof: how it was shown.
+        golden: the reference's outputs, as parity.safetensors holds them; None where they were not asked for.
+    """
 
     loaded: Loaded
     proof: Proof
+    golden: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)

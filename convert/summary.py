@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from .errors import ConvertError, ParityError, some
+from .folder import digests
 from .records import Inspection
 
 SCHEMA_VERSION = 1
@@ -28,9 +29,40 @@ def as_text(receipt: Mapping[str, Any]) -> str:
         f"{_percent(covered['running_statistics']['share'])} of the running statistics; "
         f"{_percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
         "unseen": _dead(covered["dead_channels"]),
-        "files": ", ".join([*receipt["files"], "conversion.json"]),
+        "images": _images(proof.get("images")),
+        "golden": _golden(proof.get("golden")),
+        "files": ", ".join([*digests(receipt), "conversion.json"]),
     }
-    return "\n".join(f"  {label:<12}{row}" for label, row in rows.items() if row)
+    lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
+    return "\n".join([*lines, *_measured(proof.get("measured", []))])
+
+
+def _images(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"{found['images']:,}: the same class for {found['agreed']:,}, "
+        f"largest difference of a logit {found['largest']:.3g}"
+    )
+
+
+def _golden(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return f"every layer within its bound, the largest difference at {found['share_of_bound']:.1%} of it"
+
+
+def _measured(measured: list[Mapping[str, Any]]) -> list[str]:
+    """A table of errors against float64; None is infinite."""
+    if not measured:
+        return []
+    columns = ("ours", "theirs", "bound")
+    head = f"  {'error of the logits':<22}" + "".join(f"{column:>12}" for column in columns)
+    return [head] + [
+        f"    {one['setting']:<20}"
+        + "".join(f"{'infinite' if one[c] is None else format(one[c], '.2e'):>12}" for c in columns)
+        for one in measured
+    ]
 
 
 def _dead(channels: Mapping[str, list[int]]) -> str:

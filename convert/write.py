@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from . import config_file, receipt
 from .errors import FolderError, some
-from .folder import ADDED_BY_HUB, FILES, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
-from .records import Renamed, Verified, Written
+from .folder import ADDED_BY_HUB, FILES, GOLDEN, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
+from .records import Verified, Written
 from .replace import put_in_place, sync
 from .staging import staging_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OURS = (*FILES, receipt.FILE_NAME, *ADDED_BY_HUB)
+OURS = (*FILES, GOLDEN, receipt.FILE_NAME, *ADDED_BY_HUB)
 
 
 def check_target(folder: Path, *, force: bool) -> None:
@@ -62,6 +62,8 @@ def check_target(folder: Path, *, force: bool) -> None:
 def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Written:
     """Writes model.safetensors, config.json and conversion.json, all or nothing.
 
+    Golden outputs too, where there are any.
+
     The weights are the checkpoint's own tensors, not the model's.  They are written
     beside ``folder``, read back, compared to the bit and only then put in its place.
 
@@ -103,9 +105,11 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
     text = receipt.canonical_json(config_file.config_file(config))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
-    _write_weights(renamed, folder / WEIGHTS)
-    # safetensors makes its file private to the user; the folder's files share one mode.
-    shutil.copymode(folder / config_file.FILE_NAME, folder / WEIGHTS)
+    _write_tensors(renamed.tensors, folder / WEIGHTS)
+    proven = receipt.describe_proof(verified.proof)
+    if verified.golden is not None:
+        _write_tensors(verified.golden, folder / GOLDEN)
+        proven["golden"]["sha256"] = file_sha256(folder / GOLDEN)
     content = {
         **receipt.describe_conversion(renamed, config),
         # Of the weights, every tensor is held against the source when they are read back.
@@ -113,7 +117,7 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
             WEIGHTS: file_sha256(folder / WEIGHTS),
             config_file.FILE_NAME: hashlib.sha256(text.encode()).hexdigest(),
         },
-        "verification": receipt.describe_proof(verified.proof),
+        "verification": proven,
     }
     (folder / receipt.FILE_NAME).write_bytes(receipt.seal(content).encode())
     for path in (*folder.iterdir(), folder):
@@ -132,14 +136,16 @@ def _read_back(folder: Path) -> None:
         ) from error
 
 
-def _write_weights(renamed: Renamed, path: Path) -> None:
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
-        save_file(_apart(renamed.tensors), path, metadata=METADATA)
+        save_file(_apart(tensors), path, metadata=METADATA)
     except SafetensorError as error:  # a full disk, among others
         raise OSError(str(error)) from error
+    # safetensors makes its file private to the user; the folder's files share one mode.
+    shutil.copymode(path.parent / config_file.FILE_NAME, path)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
@@ -26,7 +26,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
     """
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with _settings(), _cublas_workspace(device), warnings.catch_warnings():
+    with _settings(_wanted(), "highest"), _cublas_workspace(device), warnings.catch_warnings():
         # An operation without a deterministic kernel is no reason to stop: what it
         # computes is compared to the bit.
         warnings.filterwarnings("ignore", message=".*does not have a deterministic", category=UserWarning)
@@ -37,15 +37,24 @@ def deterministic(device: torch.device) -> Iterator[None]:
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
+@contextmanager
+def tf32() -> Iterator[None]:
+    """TF32 for convolutions and products on a GPU; the caller's flags are restored."""
+    with _settings(_precision(reduced=True), "high"):
+        yield
+
+
 def _wanted() -> dict[str, Any]:
     """Value of each attribute below torch.backends."""
+    return {"cudnn.deterministic": True, "cudnn.benchmark": False, **_precision(reduced=False)}
+
+
+def _precision(*, reduced: bool) -> dict[str, Any]:
     # torch 2.9 replaced allow_tf32, and refuses a mixture of both.
     if hasattr(torch.backends.cudnn, "conv"):
         operations = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")
-        precision: dict[str, Any] = {f"{operation}.fp32_precision": "ieee" for operation in operations}
-    else:
-        precision = {"cuda.matmul.allow_tf32": False, "cudnn.allow_tf32": False}
-    return {"cudnn.deterministic": True, "cudnn.benchmark": False, **precision}
+        return {f"{operation}.fp32_precision": "tf32" if reduced else "ieee" for operation in operations}
+    return {"cuda.matmul.allow_tf32": reduced, "cudnn.allow_tf32": reduced}
 
 
 def _get(path: str) -> Any:
@@ -58,14 +67,14 @@ def _set(path: str, value: object) -> None:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
-    kept = {path: _get(path) for path in _wanted()}
+def _settings(wanted: Mapping[str, Any], oldest: str) -> Iterator[None]:
+    kept = {path: _get(path) for path in wanted}
     # Before torch 2.9 this alone governs oneDNN, and is in no attribute.
     precision = None if hasattr(torch.backends.cudnn, "conv") else torch.get_float32_matmul_precision()
     try:
         if precision:
-            torch.set_float32_matmul_precision("highest")
-        for path, value in _wanted().items():
+            torch.set_float32_matmul_precision(oldest)
+        for path, value in wanted.items():
             _set(path, value)
         yield
     finally:

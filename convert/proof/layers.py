@@ -22,6 +22,9 @@ LAYERS: dict[str, type[nn.Module]] = {
     "max pooling": nn.MaxPool2d,
 }
 
+# What the logits are called, where layers are named.
+OUTPUT = "the output"
+
 Observer = Callable[[nn.Module, Tensor], None]
 
 
@@ -67,3 +70,12 @@ class Pair:
         theirs = dict(self.theirs.named_buffers())
         for field_name, buffer in self.ours.named_buffers():
             yield f"{self.name}.{field_name}", buffer, theirs[field_name]
+
+
+def outputs(network: nn.Module, run: Callable[[], Tensor]) -> list[tuple[str, Tensor]]:
+    """Name and output of each layer, in the order in which ``run`` runs them, and then ``OUTPUT``."""
+    names = {module: name for name, module in network.named_modules()}
+    ran: list[tuple[str, Tensor]] = []
+    with watching(network, lambda module, output: ran.append((names[module], output.detach().clone()))):
+        logits = run()
+    return [*ran, (OUTPUT, logits)]

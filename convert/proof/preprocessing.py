@@ -8,7 +8,7 @@ torchvision's operations, for neither library is needed to convert.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import floor
 from typing import Any
 
@@ -45,10 +45,10 @@ def compare_preprocessing(config: Mapping[str, Any]) -> int:
     if told["input_size"][0] != 3:
         return 0
     images = [to_pil_image(_image(*size)) for size in SIZES]
-    preset = DenseNet121_Weights.IMAGENET1K_V1.transforms()
+    preset = preset_transform()
     wrong = _wrong_fields(told, preset)
     try:
-        transform = _transform(told)
+        transform = told_transform(told)
         largest = max(_difference(transform(image), preset(image)) for image in images)
     except (KeyError, TypeError, ValueError):
         largest = float("inf")
@@ -60,6 +60,28 @@ def compare_preprocessing(config: Mapping[str, Any]) -> int:
             largest=largest,
         )
     return len(images)
+
+
+def preset_transform() -> Callable[[Any], Tensor]:
+    """torchvision's own for its DenseNets, from a PIL image to float32 ``[3, H, W]``."""
+    preset: Callable[[Any], Tensor] = DenseNet121_Weights.IMAGENET1K_V1.transforms()
+    return preset
+
+
+def told_transform(told: Mapping[str, Any]) -> transforms.Compose:
+    """What ``pretrained_cfg`` of config.json tells timm to do: from a PIL image to float32 ``[3, H, W]``."""
+    side = told["input_size"][-1]
+    resized: Any = floor(side / told["crop_pct"])
+    if told["crop_mode"] == "squash":
+        resized = (resized, resized)
+    return transforms.Compose(
+        [
+            transforms.Resize(resized, interpolation=INTERPOLATIONS[told["interpolation"]]),
+            transforms.CenterCrop(side),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=told["mean"], std=told["std"]),
+        ]
+    )
 
 
 def _wrong_fields(told: Mapping[str, Any], preset: Any) -> list[str]:
@@ -77,21 +99,6 @@ def _wrong_fields(told: Mapping[str, Any], preset: Any) -> list[str]:
         for name, value in expected.items()
         if told.get(name) != value
     ]
-
-
-def _transform(told: Mapping[str, Any]) -> transforms.Compose:
-    side = told["input_size"][-1]
-    resized: Any = floor(side / told["crop_pct"])
-    if told["crop_mode"] == "squash":
-        resized = (resized, resized)
-    return transforms.Compose(
-        [
-            transforms.Resize(resized, interpolation=INTERPOLATIONS[told["interpolation"]]),
-            transforms.CenterCrop(side),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=told["mean"], std=told["std"]),
-        ]
-    )
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

@@ -11,6 +11,7 @@ from html import escape
 from importlib.util import find_spec
 from itertools import groupby
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any
 
 from densenet_convert.densenet import architecture_of
@@ -65,6 +66,37 @@ tr { break-inside: avoid; }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+def check_report(path: Path) -> None:
+    """Refuses at once what could not be written in the end.
+
+    Raises:
+        ReportError: matplotlib is not installed, or ``path`` can't be a file.
+    """
+    if find_spec("matplotlib") is None:
+        raise ReportError(
+            "The report's plots need matplotlib, which is not installed. Install it with: "
+            'pip install "densenet-convert[report]"'
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise ReportError(f"{path} can't be written: it is a folder, or not in one. Name a file.")
+
+
+def write_report(path: Path, diagnosis: Diagnosis, receipt: Mapping[str, Any]) -> None:
+    """Writes the page; see ``report_html``.
+
+    Raises:
+        ReportError: it can't be made or written.
+    """
+    network = architecture_of(config_from(receipt["config"])) or "DenseNet"
+    page = report_html(diagnosis, receipt, title=f"{network}: parity with its source")
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(
+            f"{path} can't be written: {error.strerror or error}. Name another file."
+        ) from error
+
+
 def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str) -> str:
     """The page: the verdict, what was verified, plots over the depth of the network, and tables.
 
@@ -74,14 +106,7 @@ def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str)
         receipt: the content of conversion.json; without ``verification`` where the proof failed.
         title: heading of the page.
 
-    Raises:
-        ReportError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise ReportError(
-            "The report's plots need matplotlib, which is not installed. Install it with: "
-            'pip install "densenet-convert[report]"'
-        )
     body = "\n".join(_body(diagnosis, receipt, title))
     page = f"""<!DOCTYPE html>
 <html lang="en">
@@ -126,7 +151,7 @@ def _body(diagnosis: Diagnosis, receipt: Mapping[str, Any], title: str) -> Itera
 
 
 def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
-    beyond = [one.setting for one in diagnosis.measured if not one.ours <= one.bound]
+    beyond = [one.setting for one in diagnosis.measured if not one.holds]
     if proof and not (diagnosis.problem or diagnosis.first or beyond):
         return (
             '<div class="verdict"><strong>✓ Proven</strong><p>The converted network is '
@@ -219,7 +244,7 @@ def _settings(measured: Sequence[Measured]) -> Iterator[str]:
 
 def _share(one: Measured) -> str:
     share = one.ours / one.bound if one.bound else one.ours and inf
-    if one.ours <= one.bound:
+    if one.holds:
         return f"{number_text(100 * share)}%"
     return f"beyond: {number_text(share)} times" if isfinite(share) else "beyond"
 

@@ -1,0 +1,98 @@
+"""Both networks on a folder of images: each told by its own side how to prepare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from ..errors import ArchitectureError, ImageError, ParityError, some
+from ..records import Agreement, Progress
+from .determinism import deterministic
+from .preprocessing import preset_transform, told_transform
+from .tolerance import largest_error, logits_of
+
+
+def compare_images(
+    ours: nn.Module,
+    theirs: nn.Module,
+    config: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+    progress: Progress | None,
+) -> Agreement:
+    """Compares, on every image of a folder, the first class and the logits of both networks.
+
+    Our network sees an image as config.json tells to prepare it, the reference as torchvision's preset does.
+
+    Args:
+        ours: our network; it is left as it was.
+        theirs: the reference, on ``device``.
+        config: the content of config.json.
+        folder: is searched through, and the folders in it, for files whose names end as torchvision's
+            ``ImageFolder`` takes them.
+        device: where both run.
+        progress: wraps the paths of the images, and is told what they are.
+
+    Raises:
+        ImageError: there is none, or one can't be read.
+        ArchitectureError: the network has no classes, or does not take RGB.
+        ParityError: the networks differ on an image.
+    """
+    if config["num_classes"] == 0 or config["pretrained_cfg"]["input_size"][0] != 3:
+        raise ArchitectureError("Images are compared with networks that have classes and take RGB only.")
+    files = _files(folder)
+    dtype = next(theirs.parameters()).dtype
+    ours = deepcopy(ours).to(device, dtype)
+    told, preset = told_transform(config["pretrained_cfg"]), preset_transform()
+    agreed, largest, where = 0, 0.0, ""
+    with deterministic(device):
+        for file in files if progress is None else progress(files, "images"):
+            image = _read(file)
+            a, b = (
+                logits_of(network, transform(image)[None].to(device, dtype))
+                for network, transform in ((ours, told), (theirs, preset))
+            )
+            agreed += int(a.argmax() == b.argmax())
+            difference = largest_error(a, b.double())
+            if difference > largest:
+                largest, where = difference, str(file)
+    if largest or agreed < len(files):
+        raise ParityError(
+            f"On {len(files):,} images both networks name the same class for {agreed:,}, and the logits "
+            f"differ by up to {largest:.3g}, expected 0, most on {some([where])}.",
+            where="the output",
+            largest=largest,
+        )
+    return Agreement(len(files), agreed, largest)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        if not folder.is_dir():
+            raise ImageError(f"{folder} is no folder. Name one that holds images.")
+        found = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
+        )
+    except OSError as error:
+        raise ImageError(f"{folder} can't be read: {error.strerror or error}.") from error
+    if not found:
+        raise ImageError(f"{folder} holds no image: no name in it ends in {', '.join(IMG_EXTENSIONS)}.")
+    return found
+
+
+def _read(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    # Pillow's decoders raise what they like on a damaged file.
+    except Exception as error:
+        raise ImageError(
+            f"{some([str(file)])} can't be read as an image: {error}. Mend it, or take it away."
+        ) from error

@@ -1,0 +1,165 @@
+"""How far two networks may be apart where equality to the bit can't be had.
+
+Another order of summation, another precision or another machine rounds otherwise, so two correct
+networks differ.  The yardstick is the reference in float64, whose rounding is a billionth of
+float32's and is neglected.  Our error against it may not exceed ``factor`` times the
+reference's own.
+
+The factor follows from a model.  The rounding errors of the n values that are compared
+are n draws from a Gaussian of one standard deviation, and the two networks' are
+independent.  Of each the largest, M, has the distribution G(m) = erf(m / sqrt 2)^n, so
+
+    P(M_ours > f M_theirs) = integral of 1 - G(f m) over dG(m),
+
+and f is chosen so that this is ``RARE``: 2.0 where a thousand values are compared, 4.0 for
+24, and 638,000 for one, which would allow anything: compare more than a few.
+
+That holds for one order of summation.  The standard deviation depends on it: of K terms summed one
+after the other, the k-th partial sum is of the order of sqrt(k) and is rounded by a share of itself,
+which adds up to a variance proportional to K^2 / 2; in L lanes that are added up in the end, to
+L (K / L)^2 / 2.  So the errors differ by sqrt(L), and ``ORDER`` is that for the 16 float32 of
+the widest vector registers in use (AVX-512).  torch's benchmarks accept compiled networks by
+such a factor, 2 to 10 by their kind (``same`` in ``torch/_dynamo/utils.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from ..records import Measured
+from .determinism import tf32
+
+RARE = 1e-6
+ORDER = 4.0
+
+# Runs a network in a setting; it may change the network.
+Run = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run a network.
+
+    Attributes:
+        name: such as ``"bfloat16"`` or ``"channels_last"``.
+        dtype: what its output is rounded to.
+        run: gives the logits of a float32 network, which it may change, for a float32 input.
+    """
+
+    name: str
+    dtype: torch.dtype
+    run: Run
+
+
+def precisions(device: torch.device) -> tuple[Setting, ...]:
+    """The settings that differ in how numbers are rounded; TF32 is a GPU's."""
+    halves = [Setting(_name(d), d, _cast(d)) for d in (torch.bfloat16, torch.float16)]
+    reduced = [Setting("TF32", torch.float32, _in_tf32)] if device.type == "cuda" else []
+    return (Setting("float32", torch.float32, logits_of), *reduced, *halves)
+
+
+def orders() -> tuple[Setting, ...]:
+    """The settings that differ in the order in which float32 numbers are summed."""
+    return (
+        Setting("channels_last", torch.float32, _channels_last),
+        Setting("one image at a time", torch.float32, _one_by_one),
+        Setting("a larger batch", torch.float32, _in_a_larger_batch),
+    )
+
+
+def logits_of(network: nn.Module, x: Tensor) -> Tensor:
+    """``[N, classes]``, without a graph."""
+    with torch.no_grad():
+        output: Tensor = network(x)
+    return output
+
+
+def measure(setting: Setting, ours: nn.Module, theirs: nn.Module, x: Tensor, exact: Tensor) -> Measured:
+    """Runs copies of both networks in a setting.
+
+    Args:
+        x: float32, ``[N, C, H, W]``.
+        exact: logits of the reference in float64, ``[N, classes]``.
+    """
+    a, b = (setting.run(deepcopy(network), x) for network in (ours, theirs))
+    return measured(setting, a, b, exact)
+
+
+def measured(setting: Setting, ours: Tensor, theirs: Tensor, exact: Tensor) -> Measured:
+    """The errors of logits that were computed in a setting."""
+    own = largest_error(theirs, exact)
+    return Measured(setting.name, largest_error(ours, exact), own, bound(own, exact, setting.dtype))
+
+
+def bound(theirs: float, exact: Tensor, dtype: torch.dtype) -> float:
+    """What an error may not exceed.
+
+    Args:
+        theirs: the reference's own error.  By luck it may be 0, but half a unit in the last place of
+            the largest value is what rounding alone may cost.
+        exact: the values compared, in float64.
+        dtype: what the outputs are rounded to.
+    """
+    rounding = torch.finfo(dtype).eps / 2 * exact.abs().max().item()
+    return factor(exact.numel()) * max(theirs, rounding)
+
+
+def largest_error(output: Tensor, exact: Tensor) -> float:
+    """Largest absolute difference; infinite for another shape, or where the output is not finite."""
+    if output.shape != exact.shape or not output.isfinite().all():
+        return float("inf")
+    return (output.double() - exact).abs().max().item()
+
+
+@cache
+def factor(count: int) -> float:
+    """By how much one largest error of ``count`` may exceed another; the module says why."""
+    low, high = 1.0, 1e8
+    while high / low > 1.001:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if exceeding(middle, count) > RARE else (low, middle)
+    return ORDER * high
+
+
+def exceeding(f: float, count: int) -> float:
+    """P(M_ours > f M_theirs) for the largest of ``count`` errors each."""
+    m = torch.logspace(-9, 1.2, 4000, dtype=torch.float64)
+    below = _largest_is_below(m, count)
+    # Rounded towards the more probable: 1 - G falls.
+    return float((below.diff() * (1 - _largest_is_below(f * m[:-1], count))).sum())
+
+
+def _largest_is_below(m: Tensor, count: int) -> Tensor:
+    return torch.exp(count * torch.log1p(-torch.special.erfc(m / 2**0.5)))
+
+
+def _cast(dtype: torch.dtype) -> Run:
+    return lambda network, x: logits_of(network.to(dtype), x.to(dtype))
+
+
+def _in_tf32(network: nn.Module, x: Tensor) -> Tensor:
+    with tf32():
+        return logits_of(network, x)
+
+
+def _channels_last(network: nn.Module, x: Tensor) -> Tensor:
+    last = torch.channels_last
+    return logits_of(network.to(memory_format=last), x.to(memory_format=last))
+
+
+def _one_by_one(network: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([logits_of(network, image[None]) for image in x])
+
+
+def _in_a_larger_batch(network: nn.Module, x: Tensor) -> Tensor:
+    return logits_of(network, x.repeat(3, 1, 1, 1))[: len(x)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
