@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 
 import torch
@@ -43,22 +43,24 @@ def diagnose(
         x = draw(measured_shape(config), seed=0).to(device)
         double = deepcopy(theirs).double()
         exact = outputs(double, lambda: logits_of(double, x.double()))
-        sides = [_in_precisions(network, x, device) for network in (ours, theirs)]
+        settings = precisions(device)
+        sides = [[_run(setting, network, x) for setting in settings] for network in (ours, theirs)]
         found = [
-            measured(setting, sides[0][setting][-1][1], sides[1][setting][-1][1], exact[-1][1])
-            for setting in sides[0]
+            measured(setting, a[-1][1], b[-1][1], exact[-1][1])
+            for setting, a, b in zip(settings, *sides, strict=True)
         ]
         found += [measure(setting, ours, theirs, x, exact[-1][1]) for setting in orders()]
         if isinstance(shown, ParityError):
             seen, dead = _seen(ours, x)
         else:
             seen, dead = shown.reaching.shares, shown.dead
-    in_float32 = [next(iter(side.values())) for side in sides]  # it comes first
+    names = [setting.name for setting in settings]
     return Diagnosis(
-        layers=tuple(name for name, _ in in_float32[0]),
-        ours=_errors(sides[0], exact),
-        theirs=_errors(sides[1], exact),
-        logits=(_numbers(in_float32[0]), _numbers(in_float32[1])),
+        layers=tuple(name for name, _ in sides[0][0]),
+        ours=dict(zip(names, _errors(sides[0], exact), strict=True)),
+        theirs=dict(zip(names, _errors(sides[1], exact), strict=True)),
+        # The first setting is float32.
+        logits=(_numbers(sides[0][0]), _numbers(sides[1][0])),
         coverage=seen,
         dead=dead,
         measured=tuple(found),
@@ -79,24 +81,20 @@ def require_within_bounds(measured: Iterable[Measured]) -> None:
             )
 
 
-def _in_precisions(network: nn.Module, x: Tensor, device: torch.device) -> dict[Setting, Ran]:
-    runs = {}
-    for setting in precisions(device):
-        copy = deepcopy(network)
-        runs[setting] = outputs(copy, lambda s=setting, n=copy: s.run(n, x))  # type: ignore[misc]
-    return runs
+def _run(setting: Setting, network: nn.Module, x: Tensor) -> Ran:
+    network = deepcopy(network)
+    return outputs(network, lambda: setting.run(network, x))
 
 
-def _errors(runs: Mapping[Setting, Ran], exact: Ran) -> dict[str, tuple[float, ...]]:
-    """Error of each layer in each precision, divided by the layer's largest value."""
+def _errors(runs: Iterable[Ran], exact: Ran) -> Iterator[tuple[float, ...]]:
+    """Error of each layer in each run, divided by the layer's largest value."""
     scales = [value.abs().max().item() or 1.0 for _, value in exact]
-    return {
-        setting.name: tuple(
+    for ran in runs:
+        # Of other layers than the reference's the first ones are compared, up to an end.
+        yield tuple(
             largest_error(output, value) / scale
             for (_, output), (_, value), scale in zip(ran, exact, scales, strict=False)
         )
-        for setting, ran in runs.items()
-    }
 
 
 def _numbers(ran: Ran) -> tuple[float, ...]:
