@@ -199,7 +199,8 @@ def verify(
             folder, source=source, device=device, images=images, report=report, progress=_progress(quiet)
         )
         written = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
-        return {**written, "verification": receipt.describe_proof(verified.proof)}
+        files = written["verification"].get("files", {})
+        return {**written, "verification": {**receipt.describe_proof(verified.proof), "files": files}}
 
     context.exit(_run([(folder, repeat)], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
 

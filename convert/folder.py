@@ -90,8 +90,7 @@ def read_golden(written: Written) -> dict[str, Tensor] | None:
 
 def digests(content: Mapping[str, Any]) -> dict[str, str]:
     """The SHA-256 of each file that a receipt counts."""
-    golden = content["verification"].get("golden")
-    return {**content["files"], **({} if golden is None else {GOLDEN: golden["sha256"]})}
+    return {**content["files"], **content["verification"].get("files", {})}
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -138,6 +137,8 @@ def _require_fields(content: dict[str, Any]) -> None:
         content[field]
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
+    if not set(digests(content)) <= {*FILES, GOLDEN}:
+        raise ValueError(f"files are {sorted(digests(content))}, expected {GOLDEN} and no other beside them")
     source = content["source"]
     for field in ("sha256", "format", "layout"):
         if not isinstance(source[field], str):

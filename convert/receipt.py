@@ -67,7 +67,7 @@ def _digest(renamed: Renamed, source_name: str | None, name: str) -> str:
 
 
 def describe_proof(proof: Proof) -> dict[str, Any]:
-    """The field ``verification``; the digest of golden outputs is added when they are written."""
+    """The field ``verification``, without ``files``: digests of files whose bytes depend on the machine."""
     asked: dict[str, Any] = {}
     if proof.measured:
         # Infinite where half precision overflows, which JSON can't say.

@@ -29,27 +29,26 @@ def as_text(receipt: Mapping[str, Any]) -> str:
         f"{_percent(covered['running_statistics']['share'])} of the running statistics; "
         f"{_percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
         "unseen": _dead(covered["dead_channels"]),
-        "images": _images(proof.get("images")),
-        "golden": _golden(proof.get("golden")),
+        **asked_for(proof),
         "files": ", ".join([*digests(receipt), "conversion.json"]),
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
     return "\n".join([*lines, *_measured(proof.get("measured", []))])
 
 
-def _images(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    return (
-        f"{found['images']:,}: the same class for {found['agreed']:,}, "
-        f"largest difference of a logit {found['largest']:.3g}"
-    )
-
-
-def _golden(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    return f"every layer within its bound, the largest difference at {found['share_of_bound']:.1%} of it"
+def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
+    """What was compared only because someone asked for it, in words."""
+    rows = {}
+    if images := proof.get("images"):
+        rows["images"] = (
+            f"{images['images']:,}: the same class for {images['agreed']:,}, "
+            f"largest difference of a logit {images['largest']:.3g}"
+        )
+    if golden := proof.get("golden"):
+        rows["golden"] = (
+            f"every layer within its bound, the largest difference at {golden['share_of_bound']:.1%} of it"
+        )
+    return rows
 
 
 def _measured(measured: list[Mapping[str, Any]]) -> list[str]:

@@ -109,7 +109,7 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
     proven = receipt.describe_proof(verified.proof)
     if verified.golden is not None:
         _write_tensors(verified.golden, folder / GOLDEN)
-        proven["golden"]["sha256"] = file_sha256(folder / GOLDEN)
+        proven["files"] = {GOLDEN: file_sha256(folder / GOLDEN)}
     content = {
         **receipt.describe_conversion(renamed, config),
         # Of the weights, every tensor is held against the source when they are read back.

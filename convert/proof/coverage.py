@@ -78,7 +78,7 @@ class Sight:
 
     def reaching(self) -> Coverage:
         """Share of the parameters' elements that change a logit."""
-        return self._coverage(self._reaching)
+        return self._coverage({name: self._reaching[name] for name in self._parameters})
 
     def dead_channels(self) -> dict[str, tuple[int, ...]]:
         """Channels of which no element was seen, by the tensor that has or reads them."""

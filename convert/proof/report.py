@@ -19,6 +19,7 @@ from densenet_convert.densenet import architecture_of
 from ..errors import ReportError
 from ..receipt import config_from
 from ..records import Diagnosis, Measured
+from ..summary import asked_for
 from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text, percent_text
 
 MOST_CHANNELS = 12
@@ -194,6 +195,7 @@ def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Itera
                 f"{percent_text(covered['reaching_logits']['share'])} of the parameters reach the logits"
             ),
         )
+        yield from asked_for(proof).items()
 
 
 def _figure(plot: Plot | None) -> str:

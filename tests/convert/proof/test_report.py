@@ -8,6 +8,7 @@ from base64 import b64decode
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from math import inf, nan
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from checkpoints import SMALL
 
 from densenet_convert.errors import ConvertError, ReportError
 from densenet_convert.proof.plots import draw_coverage, draw_errors, draw_logits, number_text
-from densenet_convert.proof.report import _share, report_html
+from densenet_convert.proof.report import _share, check_report, report_html, write_report
 from densenet_convert.records import Diagnosis, Measured
 
 NORM = "features.denseblock1.denselayer1.norm1"
@@ -308,5 +309,10 @@ def test_numbers_are_written_for_people(value: float, text: str) -> None:
 def test_a_missing_matplotlib_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ReportError, match=r'pip install "densenet-convert\[report\]"') as caught:
-        report_html(PROVEN, receipt(), title="densenet169")
+        check_report(Path("page.html"))
     assert isinstance(caught.value, ConvertError)
+
+
+def test_a_page_that_the_system_does_not_take_is_an_error_with_its_reason() -> None:
+    with pytest.raises(ReportError, match="can't be written: Not a directory"):
+        write_report(Path(__file__) / "page.html", PROVEN, receipt())
