@@ -205,8 +205,8 @@ def _judge(fault: Fault, subject: _Subject) -> Judged:
         fault.inject(model)
     scores = Scores(renamed.source_names)
     compare_bytes(renamed, model, scores)
-    logits = score(model.to(subject.device, subject.recorded.train.dtype), subject.recorded, scores)
-    noticed = notice(logits[:1], subject.recorded.evals[0][2][:1])
+    logits = score(model.to(subject.device, subject.recorded.train[0].dtype), subject.recorded, scores)
+    noticed = notice(logits, subject.recorded.evals[-1][2])
     findings: Findings = {check: scores.first.get(kind) for check, kind in KINDS.items()}
     read_back = None if fault.place == NETWORK else _write(subject, renamed)
     found = {"load": refusal, **findings, "read-back": read_back}

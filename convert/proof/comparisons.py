@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Event, Semaphore
 from typing import TypeVar, cast
 
 import torch
@@ -17,6 +18,9 @@ from ..records import Renamed
 from .layers import Pair, kind_of, watching
 from .tally import Tally
 
+# Outputs that wait to be compared take memory.
+AHEAD = 8
+
 # A layer of the reference as it ran, with its output; None stands for the end.
 Ran = tuple[nn.Module | None, Tensor]
 
@@ -26,16 +30,14 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Step:
-    """What a training step of the reference computed and left.
+    """What a training step of a network computed and left.
 
     Attributes:
-        layers: each as it ran, and the end.
         logits: ``[N, classes]``.
         gradients: of each parameter.
-        buffers: of each module that has any, by name, as the step left them.
+        buffers: of each module, by name, as the step left them.
     """
 
-    layers: list[Ran]
     logits: Tensor
     gradients: Mapping[Tensor, Tensor]
     buffers: Mapping[nn.Module, Mapping[str, Tensor]]
@@ -64,9 +66,8 @@ def compare_outputs(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally)
         ParityError: a layer differs, or the networks run other layers.
     """
     on = describe(x, "eval")
-    waiting: SimpleQueue[Ran] = SimpleQueue()
     expected, (pairs, logits) = side_by_side(
-        lambda: record(theirs, x, waiting.put), lambda: compare_layers(ours, x, waiting.get, tally, on)
+        lambda put: record(theirs, x, put), lambda get: compare_layers(ours, x, get, tally, on)
     )
     tally.compare("logits", "the output", logits, expected, on)
     return pairs, logits
@@ -129,39 +130,52 @@ def compare_placement(pairs: list[Pair], tally: Tally) -> None:
 def compare_training_step(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> None:
     """Compares outputs, the gradient of every parameter and the running statistics after one training step.
 
-    One after the other: with a graph each, both at once take more memory and no less time.
     Both networks are left as they were.
     """
-    compare_step(ours, take_step(theirs, x), x, tally)
+    step, ran = side_by_side(
+        lambda put: take_step(theirs, lambda: record(theirs, x, put, graph=True)),
+        lambda get: step_beside(ours, x, get, tally),
+    )
+    compare_steps(*ran, step, x, tally)
 
 
-def take_step(theirs: nn.Module, x: Tensor) -> Step:
-    """Runs the reference forward and backward in training mode, and leaves it as it was."""
-    layers: list[Ran] = []
-    with _training(theirs):
-        logits = record(theirs, x, layers.append, graph=True)
-        parameters: list[Tensor] = list(theirs.parameters())
-        gradients = dict(zip(parameters, _gradients(logits, parameters), strict=True))
-        buffers = {module: dict(module.named_buffers(recurse=False)) for module in theirs.modules()}
-    return Step(layers, logits.detach(), gradients, buffers)
+def step_beside(
+    ours: nn.Module, x: Tensor, their_next: Callable[[], Ran], tally: Tally
+) -> tuple[list[Pair], Step]:
+    """Takes the training step with our network; see ``compare_layers``."""
+    pairs: list[Pair] = []
+
+    def run() -> Tensor:
+        found, logits = compare_layers(ours, x, their_next, tally, describe(x, "train"))
+        pairs.extend(found)
+        return logits
+
+    return pairs, take_step(ours, run)
 
 
-def compare_step(ours: nn.Module, step: Step, x: Tensor, tally: Tally) -> None:
-    """Takes the same training step with our network, compares, and leaves it as it was."""
+def take_step(network: nn.Module, run: Callable[[], Tensor]) -> Step:
+    """Runs a network forward, by ``run``, and backward in training mode, and leaves it as it was."""
+    with _training(network):
+        logits = run()
+        parameters: list[Tensor] = list(network.parameters())
+        gradients = torch.autograd.grad(logits, parameters, cotangent(logits))
+        buffers = {module: dict(module.named_buffers(recurse=False)) for module in network.modules()}
+    return Step(logits.detach(), dict(zip(parameters, gradients, strict=True)), buffers)
+
+
+def compare_steps(pairs: list[Pair], ours: Step, theirs: Step, x: Tensor, tally: Tally) -> None:
+    """Compares what two training steps computed and left."""
     on = describe(x, "train")
-    with _training(ours):
-        pairs, logits = compare_layers(ours, x, iter(step.layers).__next__, tally, on)
-        tally.compare("logits", "the output", logits, step.logits, on)
-        parameters = [trio for pair in pairs for trio in pair.parameters()]
-        gradients = _gradients(logits, [ours for _, ours, _ in parameters])
-        # From the last layer to the first, as gradients flow: the first that differs is
-        # the nearest to the fault.
-        for (name, _, theirs), gradient in reversed(list(zip(parameters, gradients, strict=True))):
-            tally.compare("gradients", name, gradient, step.gradients[theirs], on)
-        for pair in pairs:
-            for field_name, buffer in pair.ours.named_buffers():
-                name, expected = f"{pair.name}.{field_name}", step.buffers[pair.theirs][field_name]
-                tally.compare("running statistics", name, buffer, expected, on)
+    tally.compare("logits", "the output", ours.logits, theirs.logits, on)
+    # From the last layer to the first, as gradients flow: the first that differs is
+    # the nearest to the fault.
+    for name, our_parameter, their_parameter in reversed([trio for p in pairs for trio in p.parameters()]):
+        gradients = ours.gradients[our_parameter], theirs.gradients[their_parameter]
+        tally.compare("gradients", name, *gradients, on)
+    for pair in pairs:
+        for field_name, buffer in ours.buffers[pair.ours].items():
+            expected = theirs.buffers[pair.theirs][field_name]
+            tally.compare("running statistics", f"{pair.name}.{field_name}", buffer, expected, on)
 
 
 def cotangent(logits: Tensor) -> Tensor:
@@ -189,19 +203,34 @@ def half_the_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def side_by_side(theirs: Callable[[], T], ours: Callable[[], U]) -> tuple[T, U]:
-    """Runs both at once.  What ``theirs`` raises comes before what ``ours`` makes of it."""
+def side_by_side(
+    theirs: Callable[[Callable[[Ran], None]], T], ours: Callable[[Callable[[], Ran]], U]
+) -> tuple[T, U]:
+    """Runs both at once; ``theirs`` puts layers that ``ours`` gets, and is at most ``AHEAD`` of it.
+
+    What ``theirs`` raises comes before what ``ours`` makes of it.
+    """
+    waiting: SimpleQueue[Ran] = SimpleQueue()
+    free, nobody_gets = Semaphore(AHEAD), Event()
+
+    def put(ran: Ran) -> None:
+        if not nobody_gets.is_set():
+            free.acquire()
+        waiting.put(ran)
+
+    def get() -> Ran:
+        free.release()
+        return waiting.get()
+
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(theirs)
+        future = pool.submit(theirs, put)
         try:
-            result = ours()
+            result = ours(get)
         finally:
+            nobody_gets.set()
+            free.release()  # of who waited meanwhile
             expected = future.result()
     return expected, result
-
-
-def _gradients(logits: Tensor, parameters: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(logits, parameters, cotangent(logits))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ..blank import NothingDrawn
 from ..errors import FolderError, ParityError, some
 from ..tensors import dtype_name
 from .determinism import deterministic
-from .inputs import EVAL_SIZES, draw
+from .inputs import draw, odd_shape
 from .layers import OUTPUT, outputs
 from .tolerance import bound, largest_error, logits_of
 
@@ -44,7 +44,7 @@ def take_golden(theirs: nn.Module, config: DenseNetConfig, device: torch.device)
         ``statistics.NAME``, ``[4]`` (minimum, maximum, mean, standard deviation), and for each layer and
         the logits ``bounds.NAME``, ``[]``.
     """
-    x = draw(_input_shape(config), seed=0)
+    x = draw(odd_shape(config), seed=0)
     with deterministic(device):
         theirs = deepcopy(theirs).to(device, torch.float32)
         single = outputs(theirs, lambda: logits_of(theirs, x.to(device)))
@@ -92,7 +92,7 @@ def _check(golden: Golden, config: DenseNetConfig) -> None:
     """Every tensor is there, of its dtype and shape, finite, and no bound is negative."""
     layers = _layers(config)[:-1]
     classes = config.num_classes or config.num_features
-    shapes: dict[str, tuple[int, ...]] = {"input": _input_shape(config)}
+    shapes: dict[str, tuple[int, ...]] = {"input": odd_shape(config)}
     shapes["logits"] = (shapes["input"][0], classes)
     shapes |= {f"statistics.{name}": (4,) for name in layers}
     shapes |= {_bound_of(name): () for name in (*layers, OUTPUT)}
@@ -113,16 +113,11 @@ def _check(golden: Golden, config: DenseNetConfig) -> None:
         )
 
 
-def _input_shape(config: DenseNetConfig) -> tuple[int, ...]:
-    images, height, width = EVAL_SIZES[-1]
-    return images, config.in_channels, height, width
-
-
 def _layers(config: DenseNetConfig) -> list[str]:
     """Canonical names of the layers in running order, ``OUTPUT`` last."""
     with torch.device("meta"), NothingDrawn():
         network = DenseNet(config).eval()
-        x = torch.empty(_input_shape(config))
+        x = torch.empty(odd_shape(config))
     return [name for name, _ in outputs(network, lambda: logits_of(network, x))]
 
 

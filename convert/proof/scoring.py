@@ -7,6 +7,7 @@ of each kind and goes on.  The reference runs once, and what it computed is kept
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -18,12 +19,13 @@ from .comparisons import (
     Step,
     compare_layers,
     compare_placement,
-    compare_step,
+    compare_steps,
     describe,
     record,
+    step_beside,
     take_step,
 )
-from .inputs import draw, input_shapes
+from .inputs import draw, proof_inputs
 from .layers import Pair
 from .tally import Tally
 
@@ -60,35 +62,36 @@ class Recorded:
 
     Attributes:
         evals: each input in eval mode, ``[N, C, H, W]``, the layers as they ran, and the logits.
-        train: the input of the training step.
-        step: the step.
+        train: the input of the training step, and the layers as they ran.
+        step: what it came to.
     """
 
     evals: tuple[tuple[Tensor, list[Ran], Tensor], ...]
-    train: Tensor
+    train: tuple[Tensor, list[Ran]]
     step: Step
 
 
 def record_reference(theirs: nn.Module, channels: int, device: torch.device) -> Recorded:
     """Runs a reference, on ``device`` already, on the proof's inputs."""
     dtype = next(theirs.parameters()).dtype
-    shapes, train_shape = input_shapes(channels)
-    inputs = [draw(shape, seed=i).to(device, dtype) for i, shape in enumerate((*shapes, train_shape))]
     evals = []
-    for x in inputs[:-1]:
+    for i, (mode, shape) in enumerate(proof_inputs(channels)):
+        x = draw(shape, seed=i).to(device, dtype)
         layers: list[Ran] = []
-        logits = record(theirs, x, layers.append)
-        evals.append((x, layers, logits))
-    return Recorded(tuple(evals), inputs[-1], take_step(theirs, inputs[-1]))
+        if mode == "train":
+            step = take_step(theirs, partial(record, theirs, x, layers.append, graph=True))
+            train = (x, layers)
+        else:
+            evals.append((x, layers, record(theirs, x, layers.append)))
+    return Recorded(tuple(evals), train, step)
 
 
 def score(ours: nn.Module, recorded: Recorded, scores: Scores) -> Tensor:
-    """Lets every functional check judge a network; returns its logits on the first input.
+    """Lets every functional check judge a network; returns its logits on the last input in eval mode.
 
     What the checks found is in ``scores.first``.
     """
     pairs: list[Pair] = []
-    outputs = []
     with torch.no_grad():
         for x, layers, expected in recorded.evals:
             try:
@@ -97,11 +100,11 @@ def score(ours: nn.Module, recorded: Recorded, scores: Scores) -> Tensor:
                 scores.first.setdefault("activations", error)
                 logits = cast(Tensor, ours(x))
             scores.compare("logits", "the output", logits, expected, describe(x, "eval"))
-            outputs.append(logits)
     compare_placement(pairs, scores)
     try:
-        compare_step(ours, recorded.step, recorded.train, scores)
+        x, layers = recorded.train
+        compare_steps(*step_beside(ours, x, iter(layers).__next__, scores), recorded.step, x, scores)
     except ParityError as error:  # there is nothing to hold the gradients against
         for kind in ("gradients", "running statistics"):
             scores.first.setdefault(kind, error)
-    return outputs[0]
+    return logits

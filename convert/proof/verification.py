@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import torch
@@ -21,7 +22,7 @@ from .comparisons import (
 )
 from .coverage import Sight
 from .determinism import deterministic, device_name, environment
-from .inputs import MOST_ADDED, Shape, draw, input_shapes
+from .inputs import MOST_ADDED, Shape, draw, proof_inputs
 from .tally import Tally
 
 # The shorter side of the smallest input, 64, is halved by the stem twice and by each transition.
@@ -53,26 +54,28 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
     tally = Tally(loaded.renamed.source_names)
     compare_bytes(loaded.renamed, loaded.model, tally)
     dtype = next(reference.network.parameters()).dtype
-    eval_shapes, train_shape = input_shapes(loaded.config.in_channels)
     with deterministic(device), half_the_threads():
         ours: nn.Module = loaded.model
         if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
             ours = deepcopy(ours).to(device, dtype)
         theirs = reference.network.to(device)
         sight = Sight(ours)
-        inputs = [*[("eval", shape) for shape in eval_shapes], ("train", train_shape)]
-        for i, shape in enumerate(eval_shapes):
-            x = draw(shape, seed=seed + i).to(device, dtype)
-            with sight.watching():
-                pairs, logits = compare_outputs(ours, theirs, x, tally)
-            _require_finite(logits, x)
-            sight.backward(logits)
-            del logits  # and with it the graph
-        compare_placement(pairs, tally)
-        x = draw(train_shape, seed=seed + len(eval_shapes)).to(device, dtype)
-        with sight.watching():
-            compare_training_step(ours, theirs, x, tally)
-        for shape in _while_it_shows_more(eval_shapes[-1], sight):
+        inputs = proof_inputs(loaded.config.in_channels)
+        # Gradients are taken beside what comes next: each network alone leaves cores idle.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            for i, (mode, shape) in enumerate(inputs):
+                x = draw(shape, seed=seed + i).to(device, dtype)
+                with sight.watching():
+                    if mode == "train":
+                        compare_training_step(ours, theirs, x, tally)
+                        continue
+                    pairs, logits = compare_outputs(ours, theirs, x, tally)
+                _require_finite(logits, x)
+                taken = beside.submit(sight.backward, logits)
+                del logits  # and with it the graph, once it was gone through
+            compare_placement(pairs, tally)
+            taken.result()
+        for shape in _while_it_shows_more(inputs[0][1], sight):
             x = draw(shape, seed=seed + len(inputs)).to(device, dtype)
             inputs.append(("eval", shape))
             with sight.watching(), torch.no_grad():

@@ -80,7 +80,7 @@ def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -
         "random weights, seed 0",
         "727: 580 renamed, 26 under their own names, 121 num_batches_tracked absent",
         "on cpu in float32 against torchvision's own loader",
-        "eval 1x3x224x224, eval 2x3x91x123, train 2x3x64x96",
+        "eval 2x3x91x123, train 2x3x64x96, eval 1x3x224x224",
         "difference  0\n",
         "100% of the running statistics; 99",
     ):

@@ -225,8 +225,9 @@ def limit(one: Any, other: Any, folder: Path) -> dict[int, str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     out, messages = folder / "out", {}
-    write_folder(one, out)
+    write_folder(other, out)
     sizes = sorted(path.stat().st_size for path in out.iterdir())
+    write_folder(one, out, force=True)
     for size in (0, 1, 100, *(size // 2 for size in sizes), *(size - 1 for size in sizes)):
         limit_to(size)
         messages[size] = attempt(other, out, force=True)

@@ -181,7 +181,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_a_hole_in_the_inputs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """On sides that every pooling fills, ceil_mode can't be seen."""
-    monkeypatch.setattr(inputs, "EVAL_SIZES", ((1, 64, 64),))
+    sizes = (("train", (2, 64, 96)), ("eval", (1, 64, 64)))
+    monkeypatch.setattr(inputs, "INPUTS", sizes)
     proven = prove(device="cpu", clean_runs=0)
     assert not proven.holds
     # The stem's pooling does not fill them.

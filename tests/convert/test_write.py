@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -303,8 +304,8 @@ def test_a_bit_that_flips_in_memory_after_reading_is_not_written(
     """Network, reference and file share the memory, so only a digest from before can tell."""
     verify = pipeline._verify
 
-    def flipping(renamed: Renamed, config: object, device: object) -> Verified:
-        verified = verify(renamed, config, device)  # type: ignore[arg-type]
+    def flipping(renamed: Renamed, *others: Any) -> Verified:
+        verified = verify(renamed, *others)
         renamed.tensors["features.norm0.weight"].view(torch.int32)[3] ^= 1
         return verified
 

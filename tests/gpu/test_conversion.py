@@ -1,16 +1,11 @@
-"""The whole job on a GPU: deterministic float32 to the bit, and lower precisions by a measured bound.
-
-Reduced precision can't be compared to the bit with float32.  The yardstick is a float64
-run: our error against it may not exceed the reference's own by more than a factor.
-Both networks run the same kernels, so their errors are equal where they are the same
-function; FACTOR leaves room for kernels that sum in another order from run to run.
-"""
+"""The whole job on a GPU: deterministic float32 to the bit, and everything else by a measured bound."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,12 +16,28 @@ from torch import Tensor, nn
 
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
+from densenet_convert.proof.determinism import deterministic
+from densenet_convert.proof.golden import compare_golden, take_golden
+from densenet_convert.proof.inputs import draw, measured_shape
+from densenet_convert.proof.tolerance import Setting, logits_of, measure, orders, precisions
 from densenet_convert.random_weights import random_network
 
-FACTOR = 2.0
 
+def compiled(network: nn.Module, x: Tensor) -> Tensor:
+    return logits_of(torch.compile(network), x)
+
+
+ON_CPU = [*precisions(torch.device("cpu")), *orders()]
+ON_GPU = [*precisions(torch.device("cuda")), *orders(), Setting("compile", torch.float32, compiled)]
 # One architecture shows on the CPU that the measure works.
-WHERE = [("densenet121", "cpu"), *(pytest.param(a, "cuda", marks=pytest.mark.gpu) for a in ARCHITECTURES)]
+CASES = [
+    *(pytest.param("densenet121", "cpu", setting, id=f"121-cpu-{setting.name}") for setting in ON_CPU),
+    *(
+        pytest.param(a, "cuda", setting, marks=pytest.mark.gpu, id=f"{a[8:]}-cuda-{setting.name}")
+        for a in ARCHITECTURES
+        for setting in ON_GPU
+    ),
+]
 
 
 @pytest.mark.gpu
@@ -55,53 +66,33 @@ def test_the_weights_written_on_a_gpu_are_those_written_on_the_cpu(tmp_path: Pat
         assert (tmp_path / "cpu" / name).read_bytes() == (tmp_path / "cuda" / name).read_bytes()
 
 
-@contextmanager
-def tf32() -> Iterator[None]:
-    precision = torch.get_float32_matmul_precision()
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
-        torch.set_float32_matmul_precision("high")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
-
-
-def in_tf32(network: nn.Module, x: Tensor) -> Tensor:
-    with tf32():
-        return network.float()(x.float())
-
-
-def in_dtype(dtype: torch.dtype) -> Callable[[nn.Module, Tensor], Tensor]:
-    return lambda network, x: network.to(dtype)(x.to(dtype))
-
-
-PRECISIONS = {"tf32": in_tf32, "bfloat16": in_dtype(torch.bfloat16), "float16": in_dtype(torch.float16)}
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("architecture", "device"), WHERE)
-def test_the_error_of_a_lower_precision_is_the_references_own(
-    architecture: str, device: str, precision: str, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize(("architecture", "device", "setting"), CASES)
+def test_our_error_in_every_setting_is_within_the_bound_of_the_reference(
+    architecture: str, device: str, setting: Setting, record_property: Callable[[str, object], None]
 ) -> None:
-    state = random_network(ARCHITECTURES[architecture], 0).state_dict()
-    side = 224 if device == "cuda" else 64
-    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)).mul_(4).sub_(2).to(device)
-    with torch.no_grad():
-        exact = network_of(torchvision.models.get_model(architecture), state, device).double()(x.double())
-        errors = {}
-        for name, network in (
-            ("ours", DenseNet(ARCHITECTURES[architecture])),
-            ("reference", torchvision.models.get_model(architecture)),
-        ):
-            output = PRECISIONS[precision](network_of(network, state, device), x)
-            errors[name] = (output.double() - exact).abs().max().item()
-    for name, error in errors.items():
-        record_property(f"largest error of {name}", error)
-    print(
-        f"{architecture} {device} {precision}: ours {errors['ours']:.3g}, reference {errors['reference']:.3g}"
-    )
-    # TF32 on a CPU is float32; what matters is that there is an error to compare.
-    assert 0 < errors["ours"] <= FACTOR * errors["reference"]
+    config = ARCHITECTURES[architecture]
+    state = random_network(config, 0).state_dict()
+    x = draw(measured_shape(config), seed=0).to(device)
+    ours = network_of(DenseNet(config), state, device)
+    theirs = network_of(torchvision.models.get_model(architecture), state, device)
+    with deterministic(torch.device(device)):
+        exact = logits_of(deepcopy(theirs).double(), x.double())
+        found = measure(setting, ours, theirs, x, exact)
+    record_property("error", asdict(found))
+    print(f"{architecture} {device} {found}")
+    assert found.ours > 0
+    assert found.holds
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_golden_outputs_of_the_cpu_hold_on_a_gpu_and_the_other_way_round(architecture: str) -> None:
+    config = ARCHITECTURES[architecture]
+    network = random_network(config, 0).eval()
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for taken_on, compared_on in ((cpu, gpu), (gpu, cpu)):
+        golden = take_golden(network, config, taken_on)
+        assert 0 < compare_golden(network, golden, config, compared_on) < 1
 
 
 def network_of(network: nn.Module, state: dict[str, Tensor], device: str) -> nn.Module:

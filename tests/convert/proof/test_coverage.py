@@ -78,7 +78,7 @@ def test_a_dead_channel_is_found_and_named() -> None:
 
 def test_an_input_is_added_for_a_dead_channel_and_no_further_one_if_it_shows_no_life() -> None:
     modes = [mode for mode, _ in proof_of(planted()).inputs]
-    assert modes == ["eval", "eval", "train", "eval"]
+    assert modes == ["eval", "train", "eval", "eval"]
 
 
 @pytest.mark.parametrize(("found", "added"), [([{}], 0), ([{"a": (1, 2)}, {"a": (1,)}, {"a": (1,)}], 2)])

@@ -27,7 +27,7 @@ def flags() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """The flags that a test changes are the process's."""
-    with determinism._settings():
+    with determinism._settings(determinism._wanted(), "highest"):
         yield
 
 
