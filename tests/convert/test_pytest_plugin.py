@@ -1,0 +1,170 @@
+"""The pytest plugin: a folder's parity is a test, and costs nothing where it is not asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from checkpoints import in_2017_names, save, state_dict_of
+
+from densenet_convert import pipeline, pytest_plugin
+from densenet_convert.errors import ParityError
+from densenet_convert.pipeline import convert
+
+REPORT = "report.xml"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parity")
+    return convert(save(in_2017_names(state_dict_of()), folder / "old.pth"), folder / "new").folder
+
+
+@pytest.fixture
+def changed(sound: Path, tmp_path: Path) -> Path:
+    """A copy of which one byte is another one."""
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    for path in sound.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Any:
+    """Runs pytest in this process and in a folder of its own, with the plugin."""
+    known = request.config.pluginmanager.has_plugin("densenet_parity")
+    plugin = () if known else ("-p", pytest_plugin.__name__)
+
+    def run(*arguments: object) -> pytest.RunResult:
+        return pytester.runpytest_inprocess(*plugin, "-p", "no:xdist", *map(str, arguments))
+
+    return run
+
+
+def properties(pytester: pytest.Pytester, number: int = 0) -> dict[str, str]:
+    cases = list(ElementTree.parse(pytester.path / REPORT).iter("testcase"))
+    found = {}
+    for item in cases[number].iter("property"):
+        found[item.attrib["name"].removeprefix("densenet_parity.")] = item.attrib["value"]
+    return found
+
+
+def test_a_sound_folder_passes_and_says_in_the_report_what_was_compared(
+    run: Any, pytester: pytest.Pytester, sound: Path
+) -> None:
+    run("--densenet-parity", sound, f"--junitxml={REPORT}").assert_outcomes(passed=1)
+    found = properties(pytester)
+    assert found["folder"] == str(sound)
+    assert (found["device"], found["dtype"]) == ("cpu", "float32")
+    assert found["largest_difference"] == "0.0"
+    assert int(found["comparisons"]) > 500
+    assert float(found["coverage.parameters"]) > 0.99
+    assert {"versions.torch", "versions.torchvision", "reference"} <= set(found)
+
+
+def test_a_changed_byte_fails_with_the_message_and_no_traceback(
+    run: Any, pytester: pytest.Pytester, changed: Path
+) -> None:
+    result = run("--densenet-parity", changed, f"--junitxml={REPORT}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*disagrees with its conversion.json: model.safetensors was changed*"])
+    assert "Traceback" not in result.stdout.str()
+    assert "pytest_plugin.py" not in result.stdout.str()
+    assert properties(pytester) == {"folder": str(changed), "error": "FolderError"}
+
+
+def test_a_network_that_is_another_function_fails_and_is_located(
+    run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ParityError("It differs.", where="features.norm5", largest=1.0)
+
+    monkeypatch.setattr(pipeline, "verify", fail)
+    run("--densenet-parity", "any", f"--junitxml={REPORT}").assert_outcomes(failed=1)
+    assert properties(pytester)["where"] == "features.norm5"
+
+
+def test_an_unexpected_error_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "verify", lambda *_, **__: 1 / 0)
+    result = run("--densenet-parity", "any")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
+def test_the_fixture_gives_the_network_and_the_proof(
+    run: Any, pytester: pytest.Pytester, sound: Path, changed: Path
+) -> None:
+    pytester.makepyfile(
+        """
+        def test_mine(densenet_parity):
+            assert not densenet_parity.loaded.model.training
+            assert set(densenet_parity.proof.largest.values()) == {0.0}
+        """
+    )
+    result = run("--densenet-parity", sound, "--densenet-parity", changed, f"--junitxml={REPORT}")
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    assert properties(pytester)["largest_difference"] == "0.0"
+
+
+def test_the_fixture_skips_where_no_folder_is_named(run: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_mine(densenet_parity): pass")
+    result = run("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no converted folder was named with --densenet-parity FOLDER*"])
+
+
+def test_a_folder_is_verified_once_and_on_the_device_that_was_asked_for(
+    run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, sound: Path
+) -> None:
+    calls: list[tuple[str, str]] = []
+    verified = pipeline.verify(sound)
+
+    def count(folder: str, *, device: str) -> Any:
+        calls.append((folder, device))
+        return verified
+
+    monkeypatch.setattr(pipeline, "verify", count)
+    pytester.makepyfile("def test_a(densenet_parity): pass\ndef test_b(densenet_parity): pass")
+    twice = ("--densenet-parity", sound) * 2
+    run(*twice, "--densenet-parity-device", "cpu").assert_outcomes(passed=3)
+    assert calls == [(str(sound), "cpu")]
+
+
+def test_items_are_listed_and_selected_as_any_other(run: Any, sound: Path) -> None:
+    run("--densenet-parity", sound, "--collect-only", "-q").stdout.fnmatch_lines(
+        [f"densenet-parity::{sound}"]
+    )
+    run("--densenet-parity", sound, "-k", "nothing").assert_outcomes(deselected=1)
+
+
+def test_the_installed_plugin_works_with_xdist_and_warnings_as_errors(
+    sound: Path, changed: Path, tmp_path: Path
+) -> None:
+    options = ["-n", "2", "-W", "error", "-p", "no:cacheprovider"]
+    folders = ["--densenet-parity", str(sound), "--densenet-parity", str(changed)]
+    command = [sys.executable, "-m", "pytest", *options, *folders]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "1 failed, 1 passed" in result.stdout
+    assert "model.safetensors was changed" in result.stdout
+
+
+def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "import sys\n"
+        "def test_mine(request):\n"
+        f"    assert {pytest_plugin.__name__!r} in sys.modules\n"
+        "    assert not {'torch', 'densenet_convert.pipeline'} & set(sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout
