@@ -1,0 +1,134 @@
+"""The GitHub action runs verify, writes the summary of the step and passes the exit code on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from checkpoints import in_2017_names, save, state_dict_of
+
+from densenet_convert.pipeline import convert
+
+ROOT = Path(__file__).parents[1]
+ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
+DOCUMENT = (ROOT / "docs" / "ci.md").read_text()
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the action's shell is bash")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("action")
+    return convert(save(in_2017_names(state_dict_of()), folder / "old.pth"), folder / "new").folder
+
+
+def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tuple[int, str, str]:
+    """Runs the script of the action's step: exit code, summary and outputs."""
+    step = STEPS[-1]
+    given = {name: str(field.get("default", "")) for name, field in ACTION["inputs"].items()} | inputs
+    variables = {
+        name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: given[m[1]], value)
+        for name, value in step["env"].items()
+    }
+    summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
+    first = Path(sys.executable).parent if command is None else command.parent
+    environment = {
+        **os.environ,
+        **variables,
+        "PATH": f"{first}{os.pathsep}{os.environ['PATH']}",
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "GITHUB_OUTPUT": str(outputs),
+    }
+    # As GitHub runs bash: https://docs.github.com/actions/reference/workflow-syntax#defaultsrunshell
+    shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return done.returncode, summary.read_text(), outputs.read_text()
+
+
+def fake(tmp_path: Path, script: str) -> Path:
+    """A command of the same name that is quick, and fails as told."""
+    command = tmp_path / "bin" / "densenet-convert"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    return command
+
+
+def test_a_sound_folder_passes_and_its_summary_says_what_was_verified(sound: Path, tmp_path: Path) -> None:
+    code, summary, outputs = run_verify(tmp_path, folder=str(sound), source=str(sound.parent / "old.pth"))
+    assert code == 0, summary
+    assert outputs == "exit-code=0\n"
+    assert summary.startswith("### DenseNet parity\n\n")
+    assert f"    {sound}: verified\n" in summary
+    assert "      difference  0\n" in summary
+
+
+def test_a_changed_folder_fails_with_a_summary_that_names_the_file(sound: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sound, tmp_path / "changed")
+    (folder / "config.json").write_text("{}")
+    code, summary, outputs = run_verify(tmp_path, folder=str(folder))
+    assert (code, outputs) == (1, "exit-code=1\n")
+    assert "config.json was changed" in summary
+
+
+def test_a_failed_parity_exits_with_3(tmp_path: Path) -> None:
+    code, summary, outputs = run_verify(tmp_path, fake(tmp_path, "echo 'error: it differs' >&2; exit 3"))
+    assert (code, outputs) == (3, "exit-code=3\n")
+    assert "    error: it differs\n" in summary
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["my folder", "-rf", "$(touch executed)", "`touch executed`", "a'b\"c", "a; touch executed", "*"],
+)
+def test_a_folder_of_any_name_is_passed_on_as_it_is(folder: str, tmp_path: Path) -> None:
+    command = fake(tmp_path, 'printf "%s\\n" "$@"')
+    code, summary, _ = run_verify(tmp_path, command, folder=folder, source="$(touch executed)", device="cpu")
+    assert code == 0
+    assert not (tmp_path / "executed").exists()
+    told = ["verify", "--device", "cpu", "--source", "$(touch executed)", "--", folder]
+    assert summary.splitlines()[2:] == [f"    {argument}" for argument in told]
+
+
+def test_without_a_source_none_is_named(tmp_path: Path) -> None:
+    _, summary, _ = run_verify(tmp_path, fake(tmp_path, 'printf "%s\\n" "$@"'), folder="converted")
+    assert "--source" not in summary
+
+
+def test_what_is_said_does_not_get_out_of_its_block(tmp_path: Path) -> None:
+    _, summary, _ = run_verify(tmp_path, fake(tmp_path, "printf '```\\n# big\\n<img src=x>\\n'"))
+    assert all(line.startswith("    ") for line in summary.splitlines()[2:])
+
+
+def test_no_input_is_pasted_into_a_script() -> None:
+    for step in STEPS:
+        assert "${{" not in step["run"]
+        assert step["shell"] == "bash"
+
+
+def workflows() -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.S)]
+
+
+def test_the_workflow_in_the_document_uses_inputs_that_exist() -> None:
+    used = [
+        step
+        for workflow in workflows()
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+        if "densenet-convert@" in step.get("uses", "")
+    ]
+    assert used
+    for step in used:
+        assert set(step["with"]) <= set(ACTION["inputs"])
+        assert {name for name, field in ACTION["inputs"].items() if field.get("required")} <= set(
+            step["with"]
+        )
