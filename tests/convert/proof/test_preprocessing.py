@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,3 +54,14 @@ def test_timm_does_the_same_by_our_config() -> None:
     for size in SIZES:
         image = to_pil_image(_image(*size))
         assert torch.equal(transform(image), preset(image))
+
+
+def test_transformers_does_the_same_by_our_config(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(config_file(DenseNetConfig())))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    preset = DenseNet121_Weights.IMAGENET1K_V1.transforms()
+    for size in SIZES:
+        image = to_pil_image(_image(*size))
+        told = processor(image, return_tensors="pt")["pixel_values"]
+        assert torch.equal(told, preset(image)[None])
