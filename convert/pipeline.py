@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import ARCHITECTURES
 
-from .config_file import config_file
 from .devices import choose_device, plain_torch
 from .download import download
 from .errors import (
     ArchitectureError,
     FolderError,
-    ParityError,
-    ReportError,
     WeightsUnavailableError,
     some,
 )
 from .folder import open_folder, read_golden, recover_checkpoint
 from .identify import identify_layout
 from .layouts import LAYOUTS
-from .load import choose_config, load_model
+from .load import choose_config
+from .parity import Wanted, verify_parity
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .receipt import describe_conversion, describe_proof
+from .receipt import describe_conversion
 from .records import (
     PUBLISHED,
     RANDOM,
     Checkpoint,
-    Loaded,
-    Measured,
     Progress,
-    Proof,
-    Reference,
     Renamed,
     Verified,
     Written,
@@ -48,9 +42,6 @@ from .write import check_target, write_folder
 if TYPE_CHECKING:
     import os
 
-    import torch
-    from torch import Tensor
-
     from densenet_convert.densenet import DenseNetConfig
 
     AnyPath = str | os.PathLike[str]
@@ -58,40 +49,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("densenet_convert")
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What is to be made or compared beside the proof; see ``convert``."""
-
-    golden: bool = False
-    report: Path | None = None
-    images: Path | None = None
-    progress: Progress | None = None
-
-
-def _wanted(
-    folder: Path,
-    report: AnyPath | None,
-    images: AnyPath | None,
-    progress: Progress | None,
-    *,
-    golden: bool = False,
-) -> _Wanted:
-    """Refuses at once what could not be made in the end."""
-    if report is not None:
-        from .proof.report import check_report
-
-        check_report(Path(report))
-        if folder.resolve() in Path(report).resolve().parents:
-            raise ReportError(
-                f"{report} is in the folder {folder}, whose files are counted. Name another place."
-            )
-    page, pictures = (None if path is None else Path(path) for path in (report, images))
-    return _Wanted(golden, page, pictures, progress)
-
-
 def convert(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    source: AnyPath,
+    output: AnyPath,
     *,
     device: str = "auto",
     force: bool = False,
@@ -120,7 +80,8 @@ def convert(
     """
     folder = Path(output)
     check_target(folder, force=force)
-    wanted = _wanted(folder, report, images, progress, golden=golden)
+    wanted = Wanted(golden, _path(report), _path(images), progress)
+    wanted.check(folder)
     return _convert(lambda: _read_file(Path(source)), folder, None, device, force, wanted)
 
 
@@ -129,8 +90,8 @@ def convert_torchvision(
     *,
     weights: str = PUBLISHED,
     seed: int = 0,
-    checkpoint: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] | None = None,
+    checkpoint: AnyPath | None = None,
+    output: AnyPath | None = None,
     device: str = "auto",
     force: bool = False,
     golden: bool = False,
@@ -161,7 +122,8 @@ def convert_torchvision(
         raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
     folder = Path(name if output is None else output)
     check_target(folder, force=force)
-    wanted = _wanted(folder, report, images, progress, golden=golden)
+    wanted = Wanted(golden, _path(report), _path(images), progress)
+    wanted.check(folder)
 
     def read() -> Checkpoint:
         if checkpoint is not None:
@@ -200,7 +162,8 @@ def verify(
             the receipt names.
         ParityError: the network is not the reference's function.
     """
-    wanted = _wanted(Path(folder), report, images, progress)
+    wanted = Wanted(False, _path(report), _path(images), progress)
+    wanted.check(Path(folder))
     chosen = choose_device(device)
     with plain_torch():
         written = open_folder(Path(folder))
@@ -209,7 +172,7 @@ def verify(
         renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
         config = choose_config(renamed)
         _check_receipt(renamed, config, written)
-        return _verify(renamed, config, chosen, wanted, read_golden(written))
+        return verify_parity(renamed, config, chosen, wanted, read_golden(written))
 
 
 def _convert(
@@ -218,7 +181,7 @@ def _convert(
     architecture: str | None,
     device: str,
     force: bool,
-    wanted: _Wanted,
+    wanted: Wanted,
 ) -> Written:
     chosen = choose_device(device)
     with plain_torch():
@@ -228,85 +191,13 @@ def _convert(
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        written = write_folder(_verify(renamed, config, chosen, wanted), folder, force=force)
+        written = write_folder(verify_parity(renamed, config, chosen, wanted), folder, force=force)
         log.info("wrote %s", folder)
         return written
 
 
-def _verify(
-    renamed: Renamed,
-    config: DenseNetConfig,
-    device: torch.device,
-    wanted: _Wanted,
-    golden: Mapping[str, Tensor] | None = None,
-) -> Verified:
-    """Proves; and writes the report, whatever comes of it."""
-    from .proof.references import load_reference
-
-    loaded = load_model(renamed, config)
-    reference = load_reference(renamed.checkpoint, renamed.layout, config)
-    log.info("verifying on %s against %s", device, reference.description)
-    try:
-        verified = _prove(loaded, reference, device, wanted, golden)
-    except ParityError as error:
-        if wanted.report is not None:
-            try:
-                _report(loaded, reference, device, error, wanted.report)
-            except ReportError as another:  # the failed proof matters more
-                log.warning("%s", another)
-        raise
-    if wanted.report is None:
-        return verified
-    measured = _report(loaded, reference, device, verified.proof, wanted.report)
-    return replace(verified, proof=replace(verified.proof, measured=measured))
-
-
-def _prove(
-    loaded: Loaded,
-    reference: Reference,
-    device: torch.device,
-    wanted: _Wanted,
-    golden: Mapping[str, Tensor] | None,
-) -> Verified:
-    from .proof.verification import verify_model
-
-    verified = verify_model(loaded, reference, device)
-    proof, config = verified.proof, loaded.config
-    if wanted.images is not None:
-        from .proof.images import compare_images
-
-        networks = (loaded.model, reference.network)
-        found = compare_images(*networks, config_file(config), wanted.images, device, wanted.progress)
-        proof = replace(proof, images=found)
-    if wanted.golden or golden is not None:
-        from .proof.golden import compare_golden, take_golden
-
-        golden = golden or take_golden(reference.network, config, device)
-        proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
-    return Verified(loaded, proof, golden)
-
-
-def _report(
-    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
-) -> tuple[Measured, ...]:
-    """Measures both networks in other settings, and writes the page; returns what was measured.
-
-    Raises:
-        ParityError: an error is beyond its bound, where nothing else failed.
-        ReportError: the page can't be written.
-    """
-    from .proof.diagnosis import diagnose, require_within_bounds
-    from .proof.report import write_report
-
-    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
-    content = describe_conversion(loaded.renamed, loaded.config)
-    if not isinstance(shown, ParityError):
-        content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
-    write_report(path, diagnosis, content)
-    log.info("wrote %s", path)
-    if not isinstance(shown, ParityError):
-        require_within_bounds(diagnosis.measured)
-    return diagnosis.measured
+def _path(given: AnyPath | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _read_file(path: Path) -> Checkpoint:

@@ -302,14 +302,14 @@ def test_a_bit_that_flips_in_memory_after_reading_is_not_written(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Network, reference and file share the memory, so only a digest from before can tell."""
-    verify = pipeline._verify
+    verify = pipeline.verify_parity
 
     def flipping(renamed: Renamed, *others: Any) -> Verified:
         verified = verify(renamed, *others)
         renamed.tensors["features.norm0.weight"].view(torch.int32)[3] ^= 1
         return verified
 
-    monkeypatch.setattr(pipeline, "_verify", flipping)
+    monkeypatch.setattr(pipeline, "verify_parity", flipping)
     with pytest.raises(FolderError, match=r"tensor features\.norm0\.weight has sha256"):
         densenet_convert.convert(source, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()

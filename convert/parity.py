@@ -1,0 +1,142 @@
+"""Composes the proof with what may be asked for beside it: images, golden outputs and the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config_file import config_file
+from .errors import ParityError, ReportError
+from .load import load_model
+from .receipt import describe_conversion, describe_proof
+from .records import Loaded, Measured, Progress, Proof, Reference, Renamed, Verified
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from densenet_convert.densenet import DenseNetConfig
+
+log = logging.getLogger("densenet_convert")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made or compared beside the proof.
+
+    Attributes:
+        golden: take the reference's outputs, to be written beside the weights.
+        report: where a page about the proof is written, also where it fails.
+        images: a folder of images on which both networks must agree as well.
+        progress: wraps the images as they are gone through.
+    """
+
+    golden: bool = False
+    report: Path | None = None
+    images: Path | None = None
+    progress: Progress | None = None
+
+    def check(self, folder: Path) -> None:
+        """Refuses at once what could not be made in the end.
+
+        Args:
+            folder: the conversion's own.
+
+        Raises:
+            ReportError: the report can't be written there.
+        """
+        if self.report is None:
+            return
+        from .proof.report import check_report
+
+        check_report(self.report)
+        if folder.resolve() in self.report.resolve().parents:
+            raise ReportError(
+                f"{self.report} is in the folder {folder}, whose files are counted. Name another place."
+            )
+
+
+def verify_parity(
+    renamed: Renamed,
+    config: DenseNetConfig,
+    device: torch.device,
+    wanted: Wanted,
+    golden: Mapping[str, Tensor] | None = None,
+) -> Verified:
+    """Loads both networks, proves that they are one function, and writes the report whatever comes of it.
+
+    Args:
+        golden: outputs that the network must compute, where the folder has them.
+
+    Raises:
+        ParityError: they are not.
+    """
+    from .proof.references import load_reference
+
+    loaded = load_model(renamed, config)
+    reference = load_reference(renamed.checkpoint, renamed.layout, config)
+    log.info("verifying on %s against %s", device, reference.description)
+    try:
+        verified = _prove(loaded, reference, device, wanted, golden)
+    except ParityError as error:
+        if wanted.report is not None:
+            try:
+                _report(loaded, reference, device, error, wanted.report)
+            except ReportError as another:  # the failed proof matters more
+                log.warning("%s", another)
+        raise
+    if wanted.report is None:
+        return verified
+    measured = _report(loaded, reference, device, verified.proof, wanted.report)
+    return replace(verified, proof=replace(verified.proof, measured=measured))
+
+
+def _prove(
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    wanted: Wanted,
+    golden: Mapping[str, Tensor] | None,
+) -> Verified:
+    from .proof.verification import verify_model
+
+    verified = verify_model(loaded, reference, device)
+    proof, config = verified.proof, loaded.config
+    if wanted.images is not None:
+        from .proof.images import compare_images
+
+        networks = (loaded.model, reference.network)
+        found = compare_images(*networks, config_file(config), wanted.images, device, wanted.progress)
+        proof = replace(proof, images=found)
+    if wanted.golden or golden is not None:
+        from .proof.golden import compare_golden, take_golden
+
+        golden = golden or take_golden(reference.network, config, device)
+        proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
+    return Verified(loaded, proof, golden)
+
+
+def _report(
+    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
+) -> tuple[Measured, ...]:
+    """Measures both networks in other settings, and writes the page; returns what was measured.
+
+    Raises:
+        ParityError: an error is beyond its bound, where nothing else failed.
+        ReportError: the page can't be written.
+    """
+    from .proof.diagnosis import diagnose, require_within_bounds
+    from .proof.report import write_report
+
+    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
+    content = describe_conversion(loaded.renamed, loaded.config)
+    if not isinstance(shown, ParityError):
+        content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
+    write_report(path, diagnosis, content)
+    log.info("wrote %s", path)
+    if not isinstance(shown, ParityError):
+        require_within_bounds(diagnosis.measured)
+    return diagnosis.measured
