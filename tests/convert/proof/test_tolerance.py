@@ -126,6 +126,7 @@ def test_another_function_is_beyond_its_bound(setting: Setting) -> None:
     assert not measure(setting, faulty, Case.theirs, Case.x, Case.exact).holds
 
 
+@pytest.mark.filterwarnings("default")  # the compiler warns of itself
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_compiled_network_is_within_the_bound_of_the_reference_as_it_is(backend: str) -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h")
