@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Event, Semaphore
 from typing import TypeVar, cast
 
 import torch
@@ -17,9 +16,6 @@ from ..errors import ParityError
 from ..records import Renamed
 from .layers import Pair, kind_of, watching
 from .tally import Tally
-
-# Outputs that wait to be compared take memory.
-AHEAD = 8
 
 # A layer of the reference as it ran, with its output; None stands for the end.
 Ran = tuple[nn.Module | None, Tensor]
@@ -206,29 +202,16 @@ def half_the_threads() -> Iterator[None]:
 def side_by_side(
     theirs: Callable[[Callable[[Ran], None]], T], ours: Callable[[Callable[[], Ran]], U]
 ) -> tuple[T, U]:
-    """Runs both at once; ``theirs`` puts layers that ``ours`` gets, and is at most ``AHEAD`` of it.
+    """Runs both at once; ``theirs`` puts the layers that ``ours`` gets.
 
     What ``theirs`` raises comes before what ``ours`` makes of it.
     """
     waiting: SimpleQueue[Ran] = SimpleQueue()
-    free, nobody_gets = Semaphore(AHEAD), Event()
-
-    def put(ran: Ran) -> None:
-        if not nobody_gets.is_set():
-            free.acquire()
-        waiting.put(ran)
-
-    def get() -> Ran:
-        free.release()
-        return waiting.get()
-
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(theirs, put)
+        future = pool.submit(theirs, waiting.put)
         try:
-            result = ours(get)
+            result = ours(waiting.get)
         finally:
-            nobody_gets.set()
-            free.release()  # of who waited meanwhile
             expected = future.result()
     return expected, result
 

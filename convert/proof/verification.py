@@ -60,7 +60,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
             ours = deepcopy(ours).to(device, dtype)
         theirs = reference.network.to(device)
         sight = Sight(ours)
-        inputs = proof_inputs(loaded.config.in_channels)
+        inputs, taken = proof_inputs(loaded.config.in_channels), []
         # Gradients are taken beside what comes next: each network alone leaves cores idle.
         with ThreadPoolExecutor(max_workers=1) as beside:
             for i, (mode, shape) in enumerate(inputs):
@@ -71,10 +71,11 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
                         continue
                     pairs, logits = compare_outputs(ours, theirs, x, tally)
                 _require_finite(logits, x)
-                taken = beside.submit(sight.backward, logits)
+                taken.append(beside.submit(sight.backward, logits))
                 del logits  # and with it the graph, once it was gone through
             compare_placement(pairs, tally)
-            taken.result()
+            for one in taken:
+                one.result()  # which raises what was raised there
         for shape in _while_it_shows_more(inputs[0][1], sight):
             x = draw(shape, seed=seed + len(inputs)).to(device, dtype)
             inputs.append(("eval", shape))

@@ -23,6 +23,7 @@ from densenet_convert.identify import identify_layout
 from densenet_convert.layout import Layout, Rule
 from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.load import load_model
+from densenet_convert.proof.coverage import Sight
 from densenet_convert.proof.references import load_reference
 from densenet_convert.proof.verification import verify_model
 from densenet_convert.records import Checkpoint, Loaded, Trace, Verified
@@ -275,6 +276,18 @@ def test_a_trail_that_names_another_source_is_found_by_the_bytes() -> None:
     trail = tuple(Trace(name, "features.norm0.bias") if t.name == name else t for t in loaded.renamed.trail)
     error = refused(replace(loaded, renamed=replace(loaded.renamed, trail=trail)), checkpoint)
     assert error.where == name
+
+
+def test_what_goes_wrong_beside_the_comparisons_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = iter([True, False])
+
+    def fail_at_first(*_: object) -> None:
+        if next(turns):
+            raise RuntimeError("no memory for gradients")
+
+    monkeypatch.setattr(Sight, "backward", fail_at_first)
+    with pytest.raises(RuntimeError, match="no memory for gradients"):
+        proven(state_dict_of())
 
 
 def test_a_network_that_overflows_proves_nothing() -> None:
