@@ -46,8 +46,13 @@ class Wanted:
             folder: the conversion's own.
 
         Raises:
+            ImageError: there are no images.
             ReportError: the report can't be written there.
         """
+        if self.images is not None:
+            from .proof.images import find_images
+
+            find_images(self.images)
         if self.report is None:
             return
         from .proof.report import check_report
@@ -114,7 +119,8 @@ def _prove(
     if wanted.golden or golden is not None:
         from .proof.golden import compare_golden, take_golden
 
-        golden = golden or take_golden(reference.network, config, device)
+        if golden is None:
+            golden = take_golden(reference.network, config, device)
         proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
     return Verified(loaded, proof, golden)
 

@@ -47,7 +47,7 @@ def compare_images(
     """
     if config["num_classes"] == 0 or config["pretrained_cfg"]["input_size"][0] != 3:
         raise ArchitectureError("Images are compared with networks that have classes and take RGB only.")
-    files = _files(folder)
+    files = find_images(folder)
     dtype = next(theirs.parameters()).dtype
     ours = deepcopy(ours).to(device, dtype)
     told, preset = told_transform(config["pretrained_cfg"]), preset_transform()
@@ -73,7 +73,12 @@ def compare_images(
     return Agreement(len(files), agreed, largest)
 
 
-def _files(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
+    """Paths of all images in a folder and the folders in it, sorted.
+
+    Raises:
+        ImageError: there is none, or the folder can't be read.
+    """
     try:
         if not folder.is_dir():
             raise ImageError(f"{folder} is no folder. Name one that holds images.")

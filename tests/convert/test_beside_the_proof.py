@@ -14,7 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.densenet import DenseNet
-from densenet_convert.errors import FolderError, ParityError, ReportError
+from densenet_convert.errors import FolderError, ImageError, ParityError, ReportError
 from densenet_convert.folder import GOLDEN
 from densenet_convert.proof import diagnosis, verification
 from densenet_convert.proof.preprocessing import _image
@@ -130,6 +130,13 @@ def test_a_place_where_no_report_can_be_written_is_refused_before_the_work(
     with pytest.raises(ReportError, match=message):
         dc.convert(source, "new", report=report)
     assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("source")
+def test_a_folder_without_images_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densenet_convert.pipeline.read_checkpoint", None)
+    with pytest.raises(ImageError, match="is no folder"):
+        dc.convert("old.pth", "new", images="missing")
 
 
 def test_a_report_is_not_put_among_the_files_that_the_receipt_counts(source: Path) -> None:

@@ -166,6 +166,13 @@ def test_a_folder_without_it_says_nothing_of_it(tmp_path: Path) -> None:
     ]
 
 
+def reseal(folder: Path, written: Written, files: object = None) -> None:
+    """Makes the receipt agree with the golden file that is there, or name ``files``."""
+    content = json.loads(json.dumps(written.receipt))
+    content["verification"]["files"] = files or {GOLDEN: file_sha256(folder / GOLDEN)}
+    (folder / receipt.FILE_NAME).write_text(receipt.seal(content))
+
+
 def copied(written: Written, folder: Path, **tensors: Any) -> Path:
     """A copy with other golden outputs, to which its receipt was made to agree."""
     folder.mkdir()
@@ -173,9 +180,7 @@ def copied(written: Written, folder: Path, **tensors: Any) -> Path:
         (folder / path.name).write_bytes(path.read_bytes())
     golden = {**load_file(written.folder / GOLDEN), **tensors}
     save_file(golden, folder / GOLDEN, metadata={"format": "pt"})
-    content = json.loads(json.dumps(written.receipt))
-    content["verification"]["files"][GOLDEN] = file_sha256(folder / GOLDEN)
-    (folder / receipt.FILE_NAME).write_text(receipt.seal(content))
+    reseal(folder, written)
     return folder
 
 
@@ -201,10 +206,16 @@ def test_a_golden_file_that_was_changed_lost_or_damaged_is_refused(written: Writ
     with pytest.raises(FolderError, match=f"{GOLDEN} is missing"):
         verify(folder)
     (folder / GOLDEN).write_bytes(b"no safetensors")
-    content = json.loads(json.dumps(written.receipt))
-    content["verification"]["files"][GOLDEN] = file_sha256(folder / GOLDEN)
-    (folder / receipt.FILE_NAME).write_text(receipt.seal(content))
+    reseal(folder, written)
     with pytest.raises(FolderError, match=f"{GOLDEN} is no sound safetensors file"):
+        verify(folder)
+
+
+def test_a_golden_file_that_holds_nothing_is_refused(written: Written, tmp_path: Path) -> None:
+    folder = copied(written, tmp_path / "copy")
+    save_file({}, folder / GOLDEN, metadata={"format": "pt"})
+    reseal(folder, written)
+    with pytest.raises(FolderError, match="The golden outputs are not of this network: .* is missing"):
         verify(folder)
 
 
@@ -213,9 +224,7 @@ def test_a_receipt_that_counts_other_files_is_refused(
     written: Written, tmp_path: Path, files: object
 ) -> None:
     folder = copied(written, tmp_path / "copy")
-    content = json.loads(json.dumps(written.receipt))
-    content["verification"]["files"] = files
-    (folder / receipt.FILE_NAME).write_text(receipt.seal(content))
+    reseal(folder, written, files)
     with pytest.raises(ConvertError):
         verify(folder)
 
