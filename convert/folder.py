@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config_file, receipt
+from densenet_convert.densenet import config_file
+
+from . import receipt
 from .errors import FolderError, some
 from .formats.safetensors import read_data, read_header
 from .records import FILE, PUBLISHED, RANDOM, Checkpoint, Written

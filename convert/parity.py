@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_file import config_file
+from densenet_convert.densenet.config_file import config_file
+
 from .errors import ParityError, ReportError
 from .load import load_model
 from .receipt import describe_conversion, describe_proof

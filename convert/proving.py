@@ -14,9 +14,8 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from densenet_convert.densenet import DenseNet, DenseNetConfig, architecture_of
+from densenet_convert.densenet import DenseNet, DenseNetConfig, architecture_of, config_file
 
-from . import config_file
 from .blank import NothingDrawn
 from .devices import choose_device, plain_torch
 from .errors import ConvertError, FolderError, ParityError, some

@@ -16,6 +16,7 @@ from math import isfinite
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config_file import as_json
 
 from .errors import FolderError
 from .records import Coverage, Proof, Renamed
@@ -44,7 +45,7 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
             "origin": source.origin,
             "seed": source.seed,
         },
-        "config": config_fields(config),
+        "config": as_json(config),
         "tensors": [
             {
                 "name": name,
@@ -107,13 +108,8 @@ def _describe_seen(coverage: Coverage) -> dict[str, Any]:
     return {**_describe_coverage(coverage), "not_whole": unseen}
 
 
-def config_fields(config: DenseNetConfig) -> dict[str, Any]:
-    """The hyperparameters, as JSON holds them."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
-
-
 def config_from(fields: Mapping[str, Any]) -> DenseNetConfig:
-    """The inverse of ``config_fields``."""
+    """The inverse of ``as_json``."""
     return DenseNetConfig(**fields)
 
 

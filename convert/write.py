@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config_file, receipt
+from densenet_convert.densenet import config_file
+
+from . import receipt
 from .errors import FolderError, some
 from .folder import ADDED_BY_HUB, FILES, GOLDEN, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
 from .records import Verified, Written

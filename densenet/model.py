@@ -7,6 +7,7 @@ lines: N batch, C channels that enter, k growth rate, H and W the sides there.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, cast
@@ -115,6 +116,21 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
             elif isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
+    ) -> DenseNet:
+        """Loads a folder, or a repository on the Hub, strictly; see ``hub.from_pretrained``."""
+        from .hub import from_pretrained
+
+        return from_pretrained(source, revision=revision, token=token)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json and model.safetensors; see ``hub.save_pretrained``."""
+        from .hub import save_pretrained
+
+        save_pretrained(self, folder)
 
     def forward(self, x: Tensor) -> Tensor:
         features = F.relu(self.features(x), inplace=True)  # [N, num_features, H // 32, W // 32]

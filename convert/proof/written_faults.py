@@ -13,7 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .. import config_file, receipt
+from densenet_convert.densenet import config_file
+
+from .. import receipt
 from ..folder import FILES
 from .faults import IN_FILES, Fault
 

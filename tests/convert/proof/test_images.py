@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 
-from densenet_convert.config_file import config_file
+from densenet_convert.densenet.config_file import config_file
 from densenet_convert.errors import ArchitectureError, ImageError, ParityError
 from densenet_convert.proof.images import compare_images
 from densenet_convert.proof.preprocessing import SIZES, _image

@@ -14,8 +14,8 @@ from checkpoints import SMALL
 from torchvision.models import DenseNet121_Weights
 from torchvision.transforms.functional import to_pil_image
 
-from densenet_convert.config_file import config_file
 from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config_file import config_file
 from densenet_convert.errors import ParityError
 from densenet_convert.proof.preprocessing import SIZES, _image, compare_preprocessing
 from densenet_convert.proof.written_faults import WRONG_PREPROCESSING

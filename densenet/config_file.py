@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
-from densenet_convert.densenet import DenseNetConfig, architecture_of
-
-from .receipt import config_fields
+from .config import DenseNetConfig, Shape, architecture_of, infer_config
 
 FILE_NAME = "config.json"
 
@@ -23,6 +23,8 @@ OWN_FIELDS = (
     "stem_padding",
 )
 
+UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
+
 
 def config_file(config: DenseNetConfig) -> dict[str, Any]:
     """timm's keys, then ours.
@@ -33,7 +35,7 @@ def config_file(config: DenseNetConfig) -> dict[str, Any]:
     architecture = architecture_of(config)
     named = {"architecture": architecture} if architecture else {}
     channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
-    fields = config_fields(config)
+    fields = as_json(config)
     return {
         **named,
         "num_classes": config.num_classes,
@@ -42,6 +44,38 @@ def config_file(config: DenseNetConfig) -> dict[str, Any]:
         "pretrained_cfg": _pretrained_cfg(config),
         **{name: fields[name] for name in OWN_FIELDS},
     }
+
+
+def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> DenseNetConfig:
+    """The config of a network that was published with ``content`` as its config.json.
+
+    The structure is read off the tensors, and the file must not say otherwise; what shapes can't tell is
+    taken from the file, or is as torchvision has it where a file of others does not say.
+
+    Raises:
+        ValueError: these are not the tensors of a whole DenseNet, or the file describes another network.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{FILE_NAME} holds {type(content).__name__}, expected an object.")
+    found = infer_config(shapes)
+    try:
+        config = replace(found, **{name: content[name] for name in UNSEEN_IN_SHAPES if name in content})
+    except TypeError as error:
+        raise ValueError(f"{FILE_NAME} holds a value of another type: {error}.") from error
+    fields = as_json(config)
+    problems = [
+        f"{name} {content[name]!r}, and its tensors {fields[name]!r}"
+        for name in ("num_classes", *OWN_FIELDS)
+        if name in content and content[name] != fields[name]
+    ]
+    if problems:
+        raise ValueError(f"{FILE_NAME} says {'; '.join(problems)}.")
+    return config
+
+
+def as_json(config: DenseNetConfig) -> dict[str, Any]:
+    """The hyperparameters, as JSON holds them."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
 
 
 def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import torch
 from checkpoints import SMALL, save, state_dict_of
 
 import densenet_convert
-from densenet_convert.config_file import OWN_FIELDS, config_file
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
+from densenet_convert.densenet.config_file import OWN_FIELDS, config_file
 
 
 @pytest.mark.parametrize("config", [SMALL, *ARCHITECTURES.values()])

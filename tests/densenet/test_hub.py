@@ -1,0 +1,169 @@
+"""A folder loads strictly into the network that it describes, and into other people's, with difference 0."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import densenet_convert
+from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
+from densenet_convert.densenet.config_file import FILE_NAME
+from densenet_convert.densenet.hub import WEIGHTS
+
+UNUSUAL = replace(SMALL, norm_eps=1e-3, transition_pool="max", stem_padding=(2, 3), drop_rate=0.25)
+
+
+def folder_of(config: DenseNetConfig, folder: Path) -> Path:
+    model = DenseNet(config)
+    model.load_state_dict(state_dict_of(config))
+    model.save_pretrained(folder)
+    return folder
+
+
+def run(network: nn.Module, channels: int = 3) -> Tensor:
+    x = torch.rand(2, channels, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output: Tensor = network(x.to(next(network.parameters()).dtype))
+    return output
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, UNUSUAL, replace(SMALL, num_classes=0), replace(SMALL, num_classes=1, in_channels=1)],
+)
+def test_what_was_saved_is_loaded_again_as_it_was(config: DenseNetConfig, tmp_path: Path) -> None:
+    folder = folder_of(config, tmp_path / "new")
+    loaded = DenseNet.from_pretrained(folder)
+    assert loaded.config == config
+    assert not loaded.training
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    expected = DenseNet(config)
+    expected.load_state_dict(load_file(folder / WEIGHTS))
+    assert torch.equal(run(loaded, config.in_channels), run(expected.eval(), config.in_channels))
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "densenet161"])
+def test_a_converted_folder_is_the_same_function_in_every_library(architecture: str, tmp_path: Path) -> None:
+    timm, transformers = pytest.importorskip("timm"), pytest.importorskip("transformers")
+    config = ARCHITECTURES[architecture]
+    source = save(in_2017_names(state_dict_of(config)), tmp_path / "old.pth")
+    folder = densenet_convert.convert(source, tmp_path / "new", device="cpu").folder
+    reference = torchvision.models.get_model(architecture)
+    reference.load_state_dict(load_file(folder / WEIGHTS))
+    expected = run(reference.eval())
+    wrapped, info = transformers.AutoModelForImageClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    others = {
+        "ours": DenseNet.from_pretrained(folder),
+        "timm": timm.create_model(f"local-dir:{folder}", pretrained=True).eval(),
+        "transformers": wrapped.timm_model.eval(),
+    }
+    for name, network in others.items():
+        assert torch.equal(run(network), expected), name
+
+
+def test_loading_is_silent_and_keeps_the_dtype(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(folder / WEIGHTS).items()}
+    save_file(half, folder / WEIGHTS, metadata={"format": "pt"})
+    assert next(DenseNet.from_pretrained(folder).parameters()).dtype == torch.float16
+    assert capfd.readouterr().out == ""
+
+
+def test_loading_does_not_touch_the_random_state(tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    before = torch.get_rng_state()
+    DenseNet.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("change", [{"classifier.bias": None}, {"surplus": torch.zeros(1)}])
+def test_loading_is_strict(change: dict[str, Tensor | None], tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    tensors = {**load_file(folder / WEIGHTS), **change}
+    save_file({name: t for name, t in tensors.items() if t is not None}, folder / WEIGHTS)
+    with pytest.raises((RuntimeError, ValueError), match=next(iter(change))):
+        DenseNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"growth_rate": 5}, "says growth_rate 5, and its tensors 4"),
+        ({"block_config": [2, 3, 1, 1000000000]}, "says block_config"),
+        ({"num_classes": 6}, "says num_classes 6, and its tensors 5"),
+        ({"norm_eps": "small"}, "value of another type"),
+        ({"norm_eps": -1.0}, "norm_eps is -1.0, expected a positive number"),
+        ({"stem_padding": None}, "value of another type"),
+    ],
+)
+def test_a_config_file_that_describes_another_network_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    content = json.loads((folder / FILE_NAME).read_bytes())
+    (folder / FILE_NAME).write_text(json.dumps({**content, **change}))
+    with pytest.raises(ValueError, match=message):
+        DenseNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "no JSON", "3"])
+def test_what_is_no_config_file_is_refused(text: str, tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    (folder / FILE_NAME).write_text(text)
+    with pytest.raises(ValueError):  # noqa: PT011 (json's own message, or ours)
+        DenseNet.from_pretrained(folder)
+
+
+def test_a_config_file_of_others_that_says_less_is_enough(tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    (folder / FILE_NAME).write_text('{"architecture": "densenet121", "num_classes": 5}')
+    assert DenseNet.from_pretrained(folder).config == SMALL
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match=WEIGHTS):
+        DenseNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["./missing", "a/b/c", "/nowhere"])
+def test_what_is_neither_a_folder_nor_a_repository_is_said_to_be_neither(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="is no folder here, and no name of a repository"):
+        DenseNet.from_pretrained(name)
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no revision 'main'"):
+        DenseNet.from_pretrained(folder_of(SMALL, tmp_path / "new"), revision="main")
+
+
+def test_a_repository_is_fetched_at_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    folder, asked = folder_of(SMALL, tmp_path / "new"), {}
+
+    def fetch(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert DenseNet.from_pretrained("user/name", revision="v1", token="secret").config == SMALL
+    assert asked == {
+        "name": "user/name",
+        "revision": "v1",
+        "token": "secret",
+        "allow_patterns": [FILE_NAME, WEIGHTS],
+    }
