@@ -107,6 +107,12 @@ def main() -> None:
     is_flag=True,
     help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
 )
+@click.option(
+    "--labels",
+    metavar="imagenet1k|FILE",
+    help="Names of the classes, one a line.  [default: torchvision's for its own weights, else none]",
+)
+@click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax.")
 @proof_options
 @shared_options
 @click.pass_context
@@ -119,6 +125,8 @@ def torchvision(
     output: Path | None,
     force: bool,
     golden: bool,
+    labels: str | None,
+    multi_label: bool,
     images: Path | None,
     report: Path | None,
     device: str,
@@ -156,6 +164,8 @@ def torchvision(
             device=device,
             force=force,
             golden=golden,
+            labels=labels,
+            multi_label=multi_label,
             images=images,
             report=report,
             progress=_progress(quiet),

@@ -8,6 +8,7 @@ ConvertError                the root; the command line prints its message and ex
 |- ValueRangeError          a tensor holds values that no trained network has
 |- DeviceError              the device asked for is not there
 |- FolderError              a folder can't be written, or disagrees with its receipt
+|- LabelError               the names of the classes can't be had, or are not as many
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
 `- ParityError              the converted network is not the reference's function (exit code 3)
@@ -52,6 +53,10 @@ class DeviceError(ConvertError):
 
 class FolderError(ConvertError):
     """A folder can't be written, or its files and its receipt disagree."""
+
+
+class LabelError(ConvertError):
+    """The names of the classes can't be had, or are not as many as these."""
 
 
 class ImageError(ConvertError):

@@ -135,7 +135,7 @@ def _require_regular_files(folder: Path) -> None:
 
 def _require_fields(content: dict[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError where a receipt has not the form of one."""
-    for field in ("config", "converter", "dropped", "verification"):
+    for field in ("config", "converter", "dropped", "labels", "verification"):
         content[field]
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
@@ -189,8 +189,15 @@ def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[
 
 def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
     found = json.loads((folder / config_file.FILE_NAME).read_bytes())
-    expected = json.loads(json.dumps(config_file.config_file(receipt.config_from(content["config"]))))
-    return [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
+    config, labels = receipt.config_from(content["config"]), content["labels"]
+    names = found.get("label_names") if labels["sha256"] else None
+    expected = json.loads(json.dumps(config_file.config_file(config, names, labels["problem_type"])))
+    problems = [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
+    if labels["sha256"] and not (
+        isinstance(names, list) and receipt.labels_sha256(names) == labels["sha256"]
+    ):
+        problems.append(f"{config_file.FILE_NAME} has other label_names than the receipt names")
+    return problems
 
 
 def _differences(found: dict[str, Any], expected: dict[str, Any], path: str = "") -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from .errors import (
 )
 from .folder import open_folder, read_golden, recover_checkpoint
 from .identify import identify_layout
+from .labels import choose_labels
 from .layouts import LAYOUTS
 from .load import choose_config
 from .parity import Wanted, verify_parity
@@ -30,6 +32,7 @@ from .records import (
     PUBLISHED,
     RANDOM,
     Checkpoint,
+    Labels,
     Progress,
     Renamed,
     Verified,
@@ -58,6 +61,8 @@ def convert(
     golden: bool = False,
     report: AnyPath | None = None,
     images: AnyPath | None = None,
+    labels: AnyPath | None = None,
+    multi_label: bool = False,
     progress: Progress | None = None,
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
@@ -73,6 +78,9 @@ def convert(
         golden: write the reference's outputs as well, to parity.safetensors.
         report: a page to write about the proof, also where it fails; needs matplotlib.
         images: a folder of images on which both networks must agree as well.
+        labels: names of the classes, ``"imagenet1k"`` or a file with one name a line; by default
+            torchvision's for its own weights, and none for others.
+        multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
         progress: wraps the images as they are gone through, and is told what they are.
 
     Raises:
@@ -82,7 +90,8 @@ def convert(
     check_target(folder, force=force)
     wanted = Wanted(golden, _path(report), _path(images), progress)
     wanted.check(folder)
-    return _convert(lambda: _read_file(Path(source)), folder, None, device, force, wanted)
+    named = partial(choose_labels, asked=labels, multi_label=multi_label)
+    return _convert(lambda: _read_file(Path(source)), folder, None, device, force, wanted, named)
 
 
 def convert_torchvision(
@@ -97,6 +106,8 @@ def convert_torchvision(
     golden: bool = False,
     report: AnyPath | None = None,
     images: AnyPath | None = None,
+    labels: AnyPath | None = None,
+    multi_label: bool = False,
     progress: Progress | None = None,
 ) -> Written:
     """Converts one of torchvision's four networks, proves the result and writes it.
@@ -111,7 +122,7 @@ def convert_torchvision(
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
-        golden, report, images: see ``convert``.
+        golden, report, images, labels, multi_label: see ``convert``.
         progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
@@ -132,7 +143,8 @@ def convert_torchvision(
             return _read_random(name, seed)
         return _read_published(name, weights, progress is not None)
 
-    return _convert(read, folder, name, device, force, wanted)
+    named = partial(choose_labels, asked=labels, multi_label=multi_label)
+    return _convert(read, folder, name, device, force, wanted, named)
 
 
 def verify(
@@ -182,6 +194,7 @@ def _convert(
     device: str,
     force: bool,
     wanted: Wanted,
+    named: Callable[[Checkpoint, DenseNetConfig], Labels],
 ) -> Written:
     chosen = choose_device(device)
     with plain_torch():
@@ -191,7 +204,9 @@ def _convert(
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        written = write_folder(verify_parity(renamed, config, chosen, wanted), folder, force=force)
+        labels = named(checkpoint, config)
+        verified = replace(verify_parity(renamed, config, chosen, wanted), labels=labels)
+        written = write_folder(verified, folder, force=force)
         log.info("wrote %s", folder)
         return written
 

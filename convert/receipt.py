@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
@@ -19,7 +19,7 @@ from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config_file import as_json
 
 from .errors import FolderError
-from .records import Coverage, Proof, Renamed
+from .records import Coverage, Labels, Proof, Renamed
 from .tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 1
@@ -59,6 +59,18 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
         ],
         "dropped": [{"source_name": name, "because": why} for name, why in renamed.dropped.items()],
     }
+
+
+def describe_labels(labels: Labels) -> dict[str, Any]:
+    """The field ``labels``; the names themselves are in config.json."""
+    digest = None if labels.names is None else labels_sha256(labels.names)
+    return {"origin": labels.origin, "sha256": digest, "problem_type": labels.problem_type}
+
+
+def labels_sha256(names: Sequence[str]) -> str:
+    """SHA-256 of the names, as a list in JSON without a space."""
+    text = json.dumps(list(names), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(renamed: Renamed, source_name: str | None, name: str) -> str:

@@ -24,6 +24,7 @@ Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 PUBLISHED = "IMAGENET1K_V1"
 RANDOM = "random"
 FILE = "file"
+IMAGENET = "imagenet1k"
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,21 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What the classes of a network are called.
+
+    Attributes:
+        names: one for each class; None where none are claimed.
+        origin: ``"imagenet1k"`` or ``"file"``; None without names.
+        problem_type: transformers' word for a head that is not read by a softmax; None for others.
+    """
+
+    names: tuple[str, ...] | None = None
+    origin: str | None = None
+    problem_type: str | None = None
+
+
+@dataclass(frozen=True)
 class Verified:
     """A network that was shown to be the reference's function.  Only this can be written.
 
@@ -233,11 +249,13 @@ class Verified:
         loaded: the network.
         proof: how it was shown.
         golden: the reference's outputs, as parity.safetensors holds them; None where they were not asked for.
+        labels: of its classes.
     """
 
     loaded: Loaded
     proof: Proof
     golden: Mapping[str, Tensor] | None = None
+    labels: Labels = Labels()
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
 
 def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
-    text = receipt.canonical_json(config_file.config_file(config))
+    labels = verified.labels
+    text = receipt.canonical_json(config_file.config_file(config, labels.names, labels.problem_type))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
     _write_tensors(renamed.tensors, folder / WEIGHTS)
     proven = receipt.describe_proof(verified.proof)
@@ -114,6 +115,7 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
         proven["files"] = {GOLDEN: file_sha256(folder / GOLDEN)}
     content = {
         **receipt.describe_conversion(renamed, config),
+        "labels": receipt.describe_labels(labels),
         # Of the weights, every tensor is held against the source when they are read back.
         "files": {
             WEIGHTS: file_sha256(folder / WEIGHTS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,8 +26,14 @@ OWN_FIELDS = (
 UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
 
 
-def config_file(config: DenseNetConfig) -> dict[str, Any]:
+def config_file(
+    config: DenseNetConfig, labels: Sequence[str] | None = None, problem_type: str | None = None
+) -> dict[str, Any]:
     """timm's keys, then ours.
+
+    Args:
+        labels: names of the classes; without them ImageNet's of timm are shown for a head of 1,000.
+        problem_type: transformers' ``"multi_label_classification"``, or None for a softmax.
 
     ``interpolation`` is torchvision's; timm's own default for DenseNet, bicubic, gives
     other images.  ``architecture`` is left out where timm can't build the network.
@@ -36,12 +42,14 @@ def config_file(config: DenseNetConfig) -> dict[str, Any]:
     named = {"architecture": architecture} if architecture else {}
     channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
     fields = as_json(config)
+    told = {"label_names": None if labels is None else list(labels), "problem_type": problem_type}
     return {
         **named,
         "num_classes": config.num_classes,
         "num_features": config.num_features,
         **channels,
         "pretrained_cfg": _pretrained_cfg(config),
+        **{name: value for name, value in told.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
     }
 

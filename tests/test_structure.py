@@ -21,7 +21,7 @@ COMPOSERS = {"pipeline", "parity", "inspection", "proving", "pytest_plugin", "cl
 ALLOWED = {
     "click": {"cli"},
     "tqdm": {"cli"},
-    "torchvision": {"proof"},
+    "torchvision": {"proof", "labels"},
     "timm": {"proof"},
     "monai": {"proof"},
     "keras": {"proof"},

@@ -1,0 +1,66 @@
+"""What the classes are called: known of torchvision's own weights, otherwise as the user says, or not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from densenet_convert.densenet import DenseNetConfig
+
+from .errors import LabelError, some
+from .records import FILE, IMAGENET, PUBLISHED, Checkpoint, Labels
+
+
+def choose_labels(
+    checkpoint: Checkpoint,
+    config: DenseNetConfig,
+    *,
+    asked: str | os.PathLike[str] | None = None,
+    multi_label: bool = False,
+) -> Labels:
+    """The names of the classes, and how they are to be read.
+
+    Args:
+        checkpoint: what was converted.
+        config: what it is.
+        asked: ``"imagenet1k"``, or a file with one name a line; None for torchvision's where the weights are
+            its own, and for none otherwise.
+        multi_label: whether several classes may hold at once.
+
+    Raises:
+        LabelError: the file can't be read, or there are not as many names as classes.
+    """
+    problem = "multi_label_classification" if multi_label else None
+    if asked is None and checkpoint.origin == PUBLISHED:
+        asked = IMAGENET
+    if asked is None:
+        return Labels(problem_type=problem)
+    if asked == IMAGENET:
+        from torchvision.models import DenseNet121_Weights
+
+        names, origin = tuple(DenseNet121_Weights.IMAGENET1K_V1.meta["categories"]), IMAGENET
+    else:
+        names, origin = _read(Path(asked)), FILE
+    if len(names) != config.num_classes:
+        raise LabelError(
+            f"{some([str(asked)])} has {len(names):,} names, expected {config.num_classes:,}, "
+            "one for each class of the network."
+        )
+    return Labels(names, origin, problem)
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise LabelError(
+            f"{some([str(path)])} can't be read: {reason}. "
+            f"Name {IMAGENET}, or a text file with one name a line."
+        ) from error
+    names = tuple(line.strip() for line in lines)
+    if "" in names:
+        raise LabelError(
+            f"{some([str(path)])} has an empty line, {names.index('') + 1}, expected a name in each."
+        )
+    return names
