@@ -177,14 +177,14 @@ def torchvision(
 
 
 @main.command()
-@click.argument("folder", type=ANY_PATH)
+@click.argument("folder")
 @click.option("--source", type=ANY_PATH, help="The checkpoint that was converted.")
 @proof_options
 @shared_options
 @click.pass_context
 def verify(
     context: click.Context,
-    folder: Path,
+    folder: str,
     source: Path | None,
     images: Path | None,
     report: Path | None,
@@ -199,16 +199,19 @@ def verify(
     Examples:
       densenet-convert verify densenet169
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
+      densenet-convert verify hf://USER/NAME@main
     """
 
     def repeat() -> Receipt:
         from densenet_convert import receipt
+        from densenet_convert.hub_folder import local_folder
         from densenet_convert.pipeline import verify
 
+        here = local_folder(folder)
         verified = verify(
-            folder, source=source, device=device, images=images, report=report, progress=_progress(quiet)
+            here, source=source, device=device, images=images, report=report, progress=_progress(quiet)
         )
-        written = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
+        written = receipt.unseal((here / receipt.FILE_NAME).read_bytes().decode())
         files = written["verification"].get("files", {})
         return {**written, "verification": {**receipt.describe_proof(verified.proof), "files": files}}
 
@@ -335,7 +338,7 @@ def _folder(arch: str, output: Path | None, *, several: bool) -> Path:
 
 
 def _run(
-    jobs: Sequence[tuple[Path, Callable[[], Receipt]]],
+    jobs: Sequence[tuple[Path | str, Callable[[], Receipt]]],
     status: str,
     *,
     as_json: bool,

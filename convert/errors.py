@@ -8,6 +8,7 @@ ConvertError                the root; the command line prints its message and ex
 |- ValueRangeError          a tensor holds values that no trained network has
 |- DeviceError              the device asked for is not there
 |- FolderError              a folder can't be written, or disagrees with its receipt
+|- HubError                 the Hub does not have it, or does not give it
 |- LabelError               the names of the classes can't be had, or are not as many
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
@@ -53,6 +54,10 @@ class DeviceError(ConvertError):
 
 class FolderError(ConvertError):
     """A folder can't be written, or its files and its receipt disagree."""
+
+
+class HubError(ConvertError):
+    """The Hugging Face Hub does not have what was named, or does not give it."""
 
 
 class LabelError(ConvertError):

@@ -24,6 +24,10 @@ METADATA = {"format": "pt"}
 FILES = (WEIGHTS, config_file.FILE_NAME)
 # Written on demand. Its values depend on the machine's rounding, so its digest is under ``verification``.
 GOLDEN = "parity.safetensors"
+# All files whose digests a receipt may hold.
+COUNTED = (*FILES, GOLDEN)
+# The owner's, to write or to leave out; nothing in it is proven.
+README = "README.md"
 # What the Hub's client and server add to a folder.
 ADDED_BY_HUB = (".gitattributes", ".cache")
 CHUNK = 1 << 20
@@ -155,7 +159,7 @@ def _require_fields(content: dict[str, Any]) -> None:
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
-    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, *ADDED_BY_HUB}
+    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, README, *ADDED_BY_HUB}
     expected = digests(content)
     problems = [f"{name} is missing" for name in expected if name not in present]
     problems += [f"{name} was added" for name in sorted(present) if name not in expected]

@@ -20,6 +20,7 @@ from .errors import (
     some,
 )
 from .folder import open_folder, read_golden, recover_checkpoint
+from .hub_folder import local_folder
 from .identify import identify_layout
 from .labels import choose_labels
 from .layouts import LAYOUTS
@@ -164,21 +165,23 @@ def verify(
     what was dropped from it is then not proven again.
 
     Args:
-        folder: one that was converted.
+        folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
         source: the checkpoint that it was converted from.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         report, images, progress: see ``convert``.
 
     Raises:
+        HubError: the Hub does not have the folder, or does not give it.
         FolderError: a file is missing, was added or was changed, or ``source`` is not what
             the receipt names.
         ParityError: the network is not the reference's function.
     """
+    folder = local_folder(folder)
     wanted = Wanted(False, _path(report), _path(images), progress)
-    wanted.check(Path(folder))
+    wanted.check(folder)
     chosen = choose_device(device)
     with plain_torch():
-        written = open_folder(Path(folder))
+        written = open_folder(folder)
         log.info("%s: every byte agrees with the receipt", folder)
         checkpoint = recover_checkpoint(written) if source is None else _read_source(Path(source), written)
         renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))

@@ -26,7 +26,7 @@ ALLOWED = {
     "monai": {"proof"},
     "keras": {"proof"},
     "safetensors": {"write"},
-    "huggingface_hub": set(),
+    "huggingface_hub": {"hub_folder"},
 }
 
 
