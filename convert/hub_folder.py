@@ -67,6 +67,6 @@ def _explain(name: str, error: Exception) -> NoReturn:
     }
     reason = next((text for kind, text in advice.items() if isinstance(error, kind)), None)
     if reason is None:
-        said = str(error).splitlines() or [type(error).__name__]
-        reason = f"{said[0]}. Try again, or name a folder here"
+        said = next(filter(str.strip, str(error).splitlines()), type(error).__name__)
+        reason = f"{said}. Try again, or name a folder here"
     raise HubError(f"{some([name])} can't be had: {reason}.") from error

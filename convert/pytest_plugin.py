@@ -7,7 +7,7 @@ that does not ask for parity pays for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .records import Proof, Verified
 
 FIXTURE = "densenet_parity"
+GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k selects them by
 OPTION, DEVICE = "--densenet-parity", "--densenet-parity-device"
 
 # What came of each folder: it is verified once in a process.
@@ -38,12 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # so that -k and the like see these items, too
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    for folder in _folders(config):
-        items.append(ParityItem.from_parent(session, name=folder, nodeid=f"densenet-parity::{folder}"))
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Adds the items to what the session itself collects, so that they count as any other."""
+    report = yield
+    if isinstance(collector, pytest.Session) and report.passed:
+        for folder in _folders(collector.config):
+            report.result.append(ParityItem.from_parent(collector, name=folder, nodeid=f"{GROUP}::{folder}"))
+    return report
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,24 +57,44 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(FIXTURE, folders, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def densenet_parity(request: pytest.FixtureRequest) -> Verified:
     """The verified conversion of each folder: ``loaded.model`` is the network, ``proof`` what was compared.
 
     All tests share it: leave the network in eval mode, as it is.
     """
-    folder = getattr(request, "param", None)
-    if folder is None:
+    folders = _folders(request.config)
+    if not folders:
         pytest.skip(f"no converted folder was named with {OPTION} FOLDER")
-    found = _verify(request.config, folder)
-    request.node.user_properties.extend(_properties(folder, found))
+    # A unittest.TestCase and request.getfixturevalue are not repeated for each folder.
+    if not hasattr(request, "param") and len(folders) > 1:
+        pytest.fail(
+            f"{len(folders)} folders were named with {OPTION}, and this test runs once. "
+            f"Take {FIXTURE} as an argument of a function, which runs for each of them.",
+            pytrace=False,
+        )
+    found = _verify(request.config, getattr(request, "param", folders[0]))
     if isinstance(found, ConvertError):
         pytest.fail(str(found), pytrace=False)
     return found
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Tells the report of what each test took from the fixture, which itself runs once for all of them."""
+    known = item.config.stash.get(_VERIFIED, None)
+    callspec = getattr(item, "callspec", None)
+    if known and callspec and FIXTURE in callspec.params:
+        folder = callspec.params[FIXTURE]
+        if folder in known:  # it is not where a test was skipped before
+            item.user_properties.extend(_properties(folder, known[folder]))
+
+
 class ParityItem(pytest.Item):
     """The test of one folder."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.extra_keyword_matches.add(GROUP)
 
     def runtest(self) -> None:
         """Raises what the verification raised."""
@@ -86,7 +111,7 @@ class ParityItem(pytest.Item):
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Of no file and no line."""
-        return "densenet-parity", None, f"densenet-parity: {self.name}"
+        return GROUP, None, f"{GROUP}: {self.name}"
 
 
 def _folders(config: pytest.Config) -> list[str]:

@@ -50,6 +50,7 @@ def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tu
     # As GitHub runs bash: https://docs.github.com/actions/reference/workflow-syntax#defaultsrunshell
     shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
     done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    (tmp_path / "log").write_text(done.stdout)
     return done.returncode, summary.read_text(), outputs.read_text()
 
 
@@ -104,8 +105,17 @@ def test_without_a_source_none_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_said_does_not_get_out_of_its_block(tmp_path: Path) -> None:
-    _, summary, _ = run_verify(tmp_path, fake(tmp_path, "printf '```\\n# big\\n<img src=x>\\n'"))
+    _, summary, _ = run_verify(tmp_path, fake(tmp_path, "printf '```\\n# big\\n<img src=x>\\r# big\\n'"))
     assert all(line.startswith("    ") for line in summary.splitlines()[2:])
+
+
+def test_what_is_said_is_no_command_to_the_runner(tmp_path: Path) -> None:
+    run_verify(tmp_path, fake(tmp_path, 'printf "%s\\n" "$@"'), folder="a\n::set-output name=exit-code::0")
+    first, *said, last = (tmp_path / "log").read_text().splitlines()
+    mark = first.removeprefix("::stop-commands::")
+    assert re.fullmatch("[0-9a-f]{32}", mark)
+    assert last == f"::{mark}::"
+    assert said[-1] == "::set-output name=exit-code::0"
 
 
 def test_no_input_is_pasted_into_a_script() -> None:

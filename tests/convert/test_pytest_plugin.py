@@ -114,6 +114,49 @@ def test_the_fixture_gives_the_network_and_the_proof(
     assert properties(pytester)["largest_difference"] == "0.0"
 
 
+def test_the_fixture_is_there_for_fixtures_of_any_scope_and_where_nothing_is_parametrized(
+    run: Any, pytester: pytest.Pytester, sound: Path
+) -> None:
+    pytester.makepyfile(
+        """
+        import unittest
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def network(densenet_parity):
+            return densenet_parity.loaded.model
+
+        def test_mine(network):
+            assert not network.training
+
+        def test_by_name(request):
+            assert request.getfixturevalue("densenet_parity").proof
+
+        @pytest.mark.usefixtures("densenet_parity")
+        class TestOurs(unittest.TestCase):
+            def test_it(self):
+                pass
+        """
+    )
+    run("--densenet-parity", sound, f"--junitxml={REPORT}").assert_outcomes(passed=4)
+    assert properties(pytester)["folder"] == str(sound)
+
+
+def test_a_test_that_runs_once_does_not_choose_among_several_folders(
+    run: Any, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile("def test_mine(request): request.getfixturevalue('densenet_parity')")
+    result = run("--densenet-parity", "a", "--densenet-parity", "b", "-k", "test_mine")
+    result.assert_outcomes(failed=1, deselected=2)
+    result.stdout.fnmatch_lines(["*2 folders were named*Take densenet_parity as an argument*"])
+
+
+def test_a_skipped_test_says_nothing_of_a_folder_in_the_report(run: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.skip\ndef test_mine(densenet_parity): pass")
+    run("--densenet-parity", "any", "-k", "test_mine", f"--junitxml={REPORT}")
+    assert properties(pytester) == {}
+
+
 def test_the_fixture_skips_where_no_folder_is_named(run: Any, pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_mine(densenet_parity): pass")
     result = run("-rs")
@@ -138,23 +181,33 @@ def test_a_folder_is_verified_once_and_on_the_device_that_was_asked_for(
     assert calls == [(str(sound), "cpu")]
 
 
-def test_items_are_listed_and_selected_as_any_other(run: Any, sound: Path) -> None:
-    run("--densenet-parity", sound, "--collect-only", "-q").stdout.fnmatch_lines(
-        [f"densenet-parity::{sound}"]
+def test_items_are_listed_counted_and_selected_as_any_other(
+    run: Any, pytester: pytest.Pytester, sound: Path
+) -> None:
+    option = ("--densenet-parity", sound)
+    run(*option, "--collect-only", "-q").stdout.fnmatch_lines(
+        [f"densenet-parity::{sound}", "", "1 test collected*"]
     )
-    run("--densenet-parity", sound, "-k", "nothing").assert_outcomes(deselected=1)
+    file = pytester.makepyfile("def test_mine(): pass")
+    run(*option, file).stdout.fnmatch_lines(["collected 2 items"])
+    run(*option, file, "-k", "densenet-parity").assert_outcomes(passed=1, deselected=1)
+    run(*option, file, "-k", sound.name).assert_outcomes(passed=1, deselected=1)
+    run(*option, "-k", "nothing").stdout.fnmatch_lines(["collected 2 items / 2 deselected / 0 selected"])
 
 
 def test_the_installed_plugin_works_with_xdist_and_warnings_as_errors(
-    sound: Path, changed: Path, tmp_path: Path
+    pytester: pytest.Pytester, sound: Path, changed: Path
 ) -> None:
-    options = ["-n", "2", "-W", "error", "-p", "no:cacheprovider"]
+    pytester.makepyfile("def test_mine(densenet_parity): assert densenet_parity.proof")
+    options = ["-n", "2", "-W", "error", "-p", "no:cacheprovider", f"--junitxml={REPORT}"]
     folders = ["--densenet-parity", str(sound), "--densenet-parity", str(changed)]
     command = [sys.executable, "-m", "pytest", *options, *folders]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "1 failed, 1 passed" in result.stdout
+    assert "1 failed, 2 passed, 1 error" in result.stdout
     assert "model.safetensors was changed" in result.stdout
+    told = sorted(properties(pytester, number)["folder"] for number in range(4))
+    assert told == sorted([str(sound), str(changed)] * 2)
 
 
 def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> None:
