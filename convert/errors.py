@@ -82,11 +82,10 @@ class ParityError(ConvertError):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, where: str, largest: float) -> None:
-        super().__init__(
-            f"{message} The converter or this torch is at fault, not the checkpoint: "
-            "report it with this message."
-        )
+    advice = "The converter or this torch is at fault, not the checkpoint: report it with this message."
+
+    def __init__(self, message: str, *, where: str, largest: float, advice: str = advice) -> None:
+        super().__init__(f"{message} {advice}")
         self.where = where
         self.largest = largest
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("densenet_convert")
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise ReportError(f"{path} can't be followed: {error}. Name another place.") from error
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be made or compared beside the proof.
@@ -59,7 +66,7 @@ class Wanted:
         from .proof.report import check_report
 
         check_report(self.report)
-        if folder.resolve() in self.report.resolve().parents:
+        if _resolved(folder) in _resolved(self.report).parents:
             raise ReportError(
                 f"{self.report} is in the folder {folder}, whose files are counted. Name another place."
             )

@@ -18,7 +18,7 @@ from typing import Any
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config_file import as_json
 
-from .errors import FolderError
+from .errors import FolderError, some
 from .records import Coverage, Labels, Proof, Renamed
 from .tensors import dtype_name, tensor_sha256
 
@@ -153,11 +153,11 @@ def unseal(text: str) -> dict[str, Any]:
         raise FolderError(f"{FILE_NAME} is no receipt of this converter. {advice}") from error
     if not known:
         raise FolderError(
-            f"{FILE_NAME} has schema_version {receipt['schema_version']}, expected {SCHEMA_VERSION} or less. "
+            f"{FILE_NAME} has schema_version {some([str(version_read)])}, expected {SCHEMA_VERSION} or less. "
             "Install a newer densenet-convert."
         )
     if seal(receipt) != text:
         raise FolderError(
-            f"{FILE_NAME} was changed: it no longer has the digest {claimed} of itself. {advice}"
+            f"{FILE_NAME} was changed: it no longer has the digest {some([str(claimed)])} of itself. {advice}"
         )
     return dict(receipt)

@@ -148,12 +148,19 @@ class Measured:
         ours: largest error of our logits against a float64 run, absolute.
         theirs: that of the reference, in the same setting.
         bound: what ``ours`` may not exceed.
+        spread: standard deviation of the exact logits.
     """
 
     setting: str
     ours: float
     theirs: float
     bound: float
+    spread: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the bound leaves less room than logits that have nothing to do with each other."""
+        return self.bound < self.spread
 
     @property
     def holds(self) -> bool:
@@ -207,7 +214,7 @@ class Diagnosis:
         ours: for each precision, such as ``"bfloat16"``, the error of each layer: the largest difference
             from the reference's float64 run, divided by the largest value of that run.
         theirs: the same of the reference.
-        logits: of both networks in float32 on the first input, ours and theirs, row by row.
+        logits: of both networks in float32, ours and theirs, image by image.
         coverage: share of each tensor's elements that the logits depend on, by canonical name.
         dead: channels whose values can't pass on, by the canonical name of the tensor that would read them.
         measured: errors of the logits in every setting.

@@ -60,6 +60,7 @@ def _measured(measured: list[Mapping[str, Any]]) -> list[str]:
     return [head] + [
         f"    {one['setting']:<20}"
         + "".join(f"{'infinite' if one[c] is None else format(one[c], '.2e'):>12}" for c in columns)
+        + ("" if one["bound"] is not None and one["bound"] < one["spread"] else "  (tells nothing)")
         for one in measured
     ]
 

@@ -207,8 +207,16 @@ def side_by_side(
     What ``theirs`` raises comes before what ``ours`` makes of it.
     """
     waiting: SimpleQueue[Ran] = SimpleQueue()
+
+    def run() -> T:
+        try:
+            return theirs(waiting.put)
+        finally:
+            # Whatever went wrong, and where, nobody is to wait for more.
+            waiting.put((None, torch.empty(0)))
+
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(theirs, waiting.put)
+        future = pool.submit(run)
         try:
             result = ours(waiting.get)
         finally:

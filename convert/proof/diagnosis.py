@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,16 @@ from ..records import Diagnosis, Measured, Proof
 from .coverage import Sight
 from .determinism import deterministic
 from .inputs import draw, measured_shape
-from .layers import outputs
+from .layers import OUTPUT, outputs, watching
 from .tolerance import Setting, largest_error, logits_of, measure, measured, orders, precisions
 
-# Name and output of each layer, the logits last.
-Ran = list[tuple[str, Tensor]]
+
+@dataclass(frozen=True)
+class _Run:
+    """Error of each layer by its name, and last of the output, divided by the largest value there."""
+
+    errors: Mapping[str, float]
+    logits: Tensor
 
 
 def diagnose(
@@ -42,25 +48,25 @@ def diagnose(
         ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
         x = draw(measured_shape(config), seed=0).to(device)
         double = deepcopy(theirs).double()
-        exact = outputs(double, lambda: logits_of(double, x.double()))
+        exact = [value for _, value in outputs(double, lambda: logits_of(double, x.double()))]
         settings = precisions(device)
-        sides = [[_run(setting, network, x) for setting in settings] for network in (ours, theirs)]
+        sides = [[_run(setting, network, x, exact) for setting in settings] for network in (ours, theirs)]
         found = [
-            measured(setting, a[-1][1], b[-1][1], exact[-1][1])
+            measured(setting, a.logits, b.logits, exact[-1])
             for setting, a, b in zip(settings, *sides, strict=True)
         ]
-        found += [measure(setting, ours, theirs, x, exact[-1][1]) for setting in orders()]
+        found += [measure(setting, ours, theirs, x, exact[-1]) for setting in orders()]
         if isinstance(shown, ParityError):
             seen, dead = _seen(ours, x)
         else:
             seen, dead = shown.reaching.shares, shown.dead
     names = [setting.name for setting in settings]
     return Diagnosis(
-        layers=tuple(name for name, _ in sides[0][0]),
-        ours=dict(zip(names, _errors(sides[0], exact), strict=True)),
-        theirs=dict(zip(names, _errors(sides[1], exact), strict=True)),
+        layers=tuple(sides[0][0].errors),
+        ours={name: tuple(run.errors.values()) for name, run in zip(names, sides[0], strict=True)},
+        theirs={name: tuple(run.errors.values()) for name, run in zip(names, sides[1], strict=True)},
         # The first setting is float32.
-        logits=(_numbers(sides[0][0]), _numbers(sides[1][0])),
+        logits=(_numbers(sides[0][0].logits), _numbers(sides[1][0].logits)),
         coverage=seen,
         dead=dead,
         measured=tuple(found),
@@ -81,24 +87,29 @@ def require_within_bounds(measured: Iterable[Measured]) -> None:
             )
 
 
-def _run(setting: Setting, network: nn.Module, x: Tensor) -> Ran:
+def _run(setting: Setting, network: nn.Module, x: Tensor, exact: Sequence[Tensor]) -> _Run:
+    """Compares each layer as it runs: kept, those of a small head's many images would take much memory."""
     network = deepcopy(network)
-    return outputs(network, lambda: setting.run(network, x))
+    names = {module: name for name, module in network.named_modules()}
+    errors: dict[str, float] = {}
+    # Of other layers than the reference's the first ones are compared, up to an end.
+    left = iter(exact[:-1])
+
+    def compare(layer: nn.Module, output: Tensor) -> None:
+        if (value := next(left, None)) is not None:
+            errors[names[layer]] = _error(output, value)
+
+    with watching(network, compare):
+        logits = setting.run(network, x)
+    return _Run({**errors, OUTPUT: _error(logits, exact[-1])}, logits)
 
 
-def _errors(runs: Iterable[Ran], exact: Ran) -> Iterator[tuple[float, ...]]:
-    """Error of each layer in each run, divided by the layer's largest value."""
-    scales = [value.abs().max().item() or 1.0 for _, value in exact]
-    for ran in runs:
-        # Of other layers than the reference's the first ones are compared, up to an end.
-        yield tuple(
-            largest_error(output, value) / scale
-            for (_, output), (_, value), scale in zip(ran, exact, scales, strict=False)
-        )
+def _error(output: Tensor, exact: Tensor) -> float:
+    return largest_error(output, exact) / (exact.abs().max().item() or 1.0)
 
 
-def _numbers(ran: Ran) -> tuple[float, ...]:
-    return tuple(ran[-1][1].flatten().tolist())
+def _numbers(logits: Tensor) -> tuple[float, ...]:
+    return tuple(logits.flatten().tolist())
 
 
 def _seen(ours: nn.Module, x: Tensor) -> tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]:

@@ -24,7 +24,7 @@ from ..blank import NothingDrawn
 from ..errors import FolderError, ParityError, some
 from ..tensors import dtype_name
 from .determinism import deterministic
-from .inputs import draw, odd_shape
+from .inputs import draw, measured_shape
 from .layers import OUTPUT, outputs
 from .tolerance import bound, largest_error, logits_of
 
@@ -44,7 +44,7 @@ def take_golden(theirs: nn.Module, config: DenseNetConfig, device: torch.device)
         ``statistics.NAME``, ``[4]`` (minimum, maximum, mean, standard deviation), and for each layer and
         the logits ``bounds.NAME``, ``[]``.
     """
-    x = draw(odd_shape(config), seed=0)
+    x = draw(measured_shape(config), seed=0)
     with deterministic(device):
         theirs = deepcopy(theirs).to(device, torch.float32)
         single = outputs(theirs, lambda: logits_of(theirs, x.to(device)))
@@ -83,6 +83,8 @@ def compare_golden(model: nn.Module, golden: Golden, config: DenseNetConfig, dev
                 f"by {difference:.3g}, expected at most {limit:.3g}.",
                 where=name,
                 largest=difference,
+                advice="This machine computes something else than the one that converted, or the golden "
+                "outputs were taken of another network.",
             )
         largest = max(largest, difference / limit if limit else 0.0)
     return largest
@@ -92,7 +94,7 @@ def _check(golden: Golden, config: DenseNetConfig) -> None:
     """Every tensor is there, of its dtype and shape, finite, and no bound is negative."""
     layers = _layers(config)[:-1]
     classes = config.num_classes or config.num_features
-    shapes: dict[str, tuple[int, ...]] = {"input": odd_shape(config)}
+    shapes: dict[str, tuple[int, ...]] = {"input": measured_shape(config)}
     shapes["logits"] = (shapes["input"][0], classes)
     shapes |= {f"statistics.{name}": (4,) for name in layers}
     shapes |= {_bound_of(name): () for name in (*layers, OUTPUT)}
@@ -117,7 +119,7 @@ def _layers(config: DenseNetConfig) -> list[str]:
     """Canonical names of the layers in running order, ``OUTPUT`` last."""
     with torch.device("meta"), NothingDrawn():
         network = DenseNet(config).eval()
-        x = torch.empty(odd_shape(config))
+        x = torch.empty(measured_shape(config))
     return [name for name, _ in outputs(network, lambda: logits_of(network, x))]
 
 

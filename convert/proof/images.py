@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import ArchitectureError, ImageError, ParityError, some
 from ..records import Agreement, Progress
+from ..tensors import same_bits
 from .determinism import deterministic
 from .preprocessing import preset_transform, told_transform
 from .tolerance import largest_error, logits_of
@@ -60,9 +62,9 @@ def compare_images(
                 for network, transform in ((ours, told), (theirs, preset))
             )
             agreed += int(a.argmax() == b.argmax())
-            difference = largest_error(a, b.double())
-            if difference > largest:
-                largest, where = difference, str(file)
+            difference = 0.0 if same_bits(a, b) else largest_error(a, b.double()) or inf
+            if difference > largest or difference != difference:
+                largest, where = inf if difference != difference else difference, str(file)
     if largest or agreed < len(files):
         raise ParityError(
             f"On {len(files):,} images both networks name the same class for {agreed:,}, and the logits "
@@ -95,6 +97,9 @@ def find_images(folder: Path) -> list[Path]:
 def _read(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
+            # Its shorter side becomes 256: a thin line of pixels would become a wide one.
+            if max(image.size) * 256**2 > (Image.MAX_IMAGE_PIXELS or inf) * min(image.size):
+                raise ValueError(f"{image.width} x {image.height} pixels are too thin to be resized")
             return image.convert("RGB")
     # Pillow's decoders raise what they like on a damaged file.
     except Exception as error:

@@ -119,7 +119,7 @@ def draw_logits(diagnosis: Diagnosis) -> Plot | None:
     finding = f"The largest difference of {len(finite):,} pairs of logits is {number_text(apart)}."
     if left := len(pairs) - len(finite):
         finding += f" Pairs that are not finite, and not drawn: {left:,}."
-    caption = "Each logit on the first input, ours against the reference's; equal ones lie on the diagonal."
+    caption = "Each logit in float32, ours against the reference's; equal ones lie on the diagonal."
     return _plot(draw, finding, caption, wide=False)
 
 

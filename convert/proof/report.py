@@ -67,6 +67,10 @@ tr { break-inside: avoid; }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+# By which a page of ours is known, and may be replaced.
+_BEGIN = '<!DOCTYPE html>\n<html lang="en" data-by="densenet-convert">'
+
+
 def check_report(path: Path) -> None:
     """Refuses at once what could not be written in the end.
 
@@ -78,8 +82,23 @@ def check_report(path: Path) -> None:
             "The report's plots need matplotlib, which is not installed. Install it with: "
             'pip install "densenet-convert[report]"'
         )
-    if path.is_dir() or not path.parent.is_dir():
-        raise ReportError(f"{path} can't be written: it is a folder, or not in one. Name a file.")
+    try:
+        path.resolve()
+        if path.is_dir() or not path.parent.is_dir():
+            raise ReportError(f"{path} can't be written: it is a folder, or not in one. Name a file.")
+        taken = path.exists() and not _is_report(path)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a name too long
+        raise ReportError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}.") from error
+    if taken:
+        raise ReportError(f"{path} exists and is no report: it is left alone. Name another file.")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file begins as a page of ours; a folder and a pipe do not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_BEGIN)) == _BEGIN.encode()
 
 
 def write_report(path: Path, diagnosis: Diagnosis, receipt: Mapping[str, Any]) -> None:
@@ -109,8 +128,7 @@ def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str)
 
     """
     body = "\n".join(_body(diagnosis, receipt, title))
-    page = f"""<!DOCTYPE html>
-<html lang="en">
+    page = f"""{_BEGIN}
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
@@ -236,7 +254,10 @@ def _settings(measured: Sequence[Measured]) -> Iterator[str]:
     if not measured:
         yield '<p class="soft">None was measured.</p>'
         return
-    yield '<p class="soft">Largest absolute difference from a float64 run of the reference.</p>'
+    yield (
+        '<p class="soft">Largest absolute difference from a float64 run of the reference. A bound that is no '
+        "smaller than the standard deviation of the logits tells nothing.</p>"
+    )
     columns = ("setting", "ours", "the reference's", "bound", "share of the bound")
     rows = [
         (one.setting, *map(number_text, (one.ours, one.theirs, one.bound)), _share(one)) for one in measured
@@ -247,7 +268,7 @@ def _settings(measured: Sequence[Measured]) -> Iterator[str]:
 def _share(one: Measured) -> str:
     share = one.ours / one.bound if one.bound else one.ours and inf
     if one.holds:
-        return f"{number_text(100 * share)}%"
+        return f"{number_text(100 * share)}%{'' if one.tells else ', tells nothing'}"
     return f"beyond: {number_text(share)} times" if isfinite(share) else "beyond"
 
 

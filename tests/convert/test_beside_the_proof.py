@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_a_report_that_cannot_be_written_in_the_end_does_not_hide_that_the_proof
 def test_an_error_beyond_its_bound_fails_and_is_in_the_report(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "measure", lambda *_: Measured("channels_last", 3.0, 1.0, 2.0))
+    monkeypatch.setattr(diagnosis, "measure", lambda *_: Measured("channels_last", 3.0, 1.0, 2.0, 9.0))
     with pytest.raises(ParityError, match="In the setting 'channels_last' the error of our logits .* is 3"):
         dc.convert(source, "new", report="page.html")
     assert "beyond its bound in channels_last" in Path("page.html").read_text()
@@ -122,14 +123,28 @@ def test_an_error_beyond_its_bound_fails_and_is_in_the_report(
         (".", "is a folder, or not in one"),
         ("missing/page.html", "is a folder, or not in one"),
         ("new/page.html", "is a folder, or not in one"),
+        ("old.pth", "exists and is no report: it is left alone"),
+        ("pipe", "exists and is no report"),
+        ("loop", "loop"),
+        ("x" * 300, "too long"),
     ],
 )
 def test_a_place_where_no_report_can_be_written_is_refused_before_the_work(
     source: Path, report: str, message: str
 ) -> None:
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    before = source.read_bytes()
     with pytest.raises(ReportError, match=message):
         dc.convert(source, "new", report=report)
     assert not Path("new").exists()
+    assert source.read_bytes() == before
+
+
+def test_a_report_replaces_an_earlier_one(source: Path) -> None:
+    for _ in range(2):
+        dc.convert(source, "new", report="page.html", force=True)
+    assert Path("page.html").read_text().count("<h1>") == 1
 
 
 @pytest.mark.usefixtures("source")

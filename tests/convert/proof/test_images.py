@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ def test_an_image_of_a_size_that_no_photograph_has_is_named(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="can't be read"):
         compare(folder)
+
+
+def test_a_line_of_pixels_that_would_become_too_large_is_named(folder: Path) -> None:
+    Image.new("RGB", (60_000, 1)).save(folder / "line.png")
+    with pytest.raises(ImageError, match="line.png can't be read as an image: .* too thin"):
+        compare(folder)
+
+
+def test_logits_that_are_no_numbers_on_one_side_are_found(folder: Path) -> None:
+    silent = deepcopy(OURS)
+    with torch.no_grad():
+        silent.get_submodule("classifier").bias.fill_(torch.nan)
+    for networks in ((silent, OURS), (OURS, silent)):
+        with pytest.raises(ParityError) as error:
+            compare_images(*networks, config_file(SMALL), folder, CPU, None)
+        assert error.value.largest == inf
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

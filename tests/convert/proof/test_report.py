@@ -32,7 +32,7 @@ PROVEN = Diagnosis(
     logits=((0.5, -1.0, 2.0), (0.5, -1.0, 2.0)),
     coverage={"features.conv0.weight": 0.98765, f"{NORM}.weight": 1.0},
     dead={"features.conv0.weight": (0, 1, 2, 7), "classifier.weight": tuple(range(0, 60, 2))},
-    measured=(Measured("float32", 1e-6, 1e-6, 2e-6), Measured("bfloat16", 0.01, 0.02, 0.04)),
+    measured=(Measured("float32", 1e-6, 1e-6, 2e-6, 1.0), Measured("bfloat16", 0.01, 0.02, 0.04, 0.03)),
 )
 FAILED = replace(PROVEN, problem=MESSAGE, first=f"{NORM}.weight")
 
@@ -140,7 +140,7 @@ def test_what_a_stranger_wrote_is_escaped() -> None:
         ours={HOSTILE: (1.0,)},
         coverage={HOSTILE: 0.5},
         dead={HOSTILE: (1,)},
-        measured=(Measured(HOSTILE, 1, 1, 1),),
+        measured=(Measured(HOSTILE, 1, 1, 1, 2),),
     )
     page = Page(report_html(diagnosis, receipt(format=HOSTILE, sha256=HOSTILE), title=HOSTILE))
     assert page.all("script") == []
@@ -178,8 +178,8 @@ def test_a_failed_proof_is_told_with_its_message_and_the_layer(failed: str) -> N
     [
         (PROVEN, False),
         (replace(PROVEN, first=NORM), True),
-        (replace(PROVEN, measured=(Measured("bfloat16", 0.5, 0.1, 0.2),)), True),
-        (replace(PROVEN, measured=(Measured("bfloat16", nan, 0.1, 0.2),)), True),
+        (replace(PROVEN, measured=(Measured("bfloat16", 0.5, 0.1, 0.2, 1.0),)), True),
+        (replace(PROVEN, measured=(Measured("bfloat16", nan, 0.1, 0.2, 1.0),)), True),
     ],
 )
 def test_nothing_is_called_proven_that_is_not(diagnosis: Diagnosis, verified: bool) -> None:
@@ -208,7 +208,7 @@ def test_a_table_has_a_row_for_each_thing(proven: str) -> None:
     assert "0-2, 7" in page.text
     assert "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22 and 18 more" in page.text
     assert "50%" in page.text
-    assert "25%" in page.text
+    assert "25%, tells nothing" in page.text
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_table_has_a_row_for_each_thing(proven: str) -> None:
     [(0.5, 0.2, "beyond: 2.5 times"), (nan, 0.2, "beyond"), (0.0, 0.0, "0%"), (0.1, 0.0, "beyond")],
 )
 def test_an_error_beyond_its_bound_is_marked(ours: float, bound: float, text: str) -> None:
-    assert _share(Measured("bfloat16", ours, 0.1, bound)) == text
+    assert _share(Measured("bfloat16", ours, 0.1, bound, spread=1.0)) == text
 
 
 def test_wide_tables_scroll_in_a_box_of_their_own_that_the_keyboard_reaches(proven: str) -> None:

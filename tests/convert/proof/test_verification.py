@@ -23,6 +23,7 @@ from densenet_convert.identify import identify_layout
 from densenet_convert.layout import Layout, Rule
 from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.load import load_model
+from densenet_convert.proof.comparisons import side_by_side
 from densenet_convert.proof.coverage import Sight
 from densenet_convert.proof.references import load_reference
 from densenet_convert.proof.verification import verify_model
@@ -288,6 +289,14 @@ def test_what_goes_wrong_beside_the_comparisons_is_raised(monkeypatch: pytest.Mo
     monkeypatch.setattr(Sight, "backward", fail_at_first)
     with pytest.raises(RuntimeError, match="no memory for gradients"):
         proven(state_dict_of())
+
+
+def test_a_run_that_ends_early_leaves_nobody_waiting() -> None:
+    def theirs(_: object) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        side_by_side(theirs, lambda get: get())
 
 
 def test_a_network_that_overflows_proves_nothing() -> None:
