@@ -2,6 +2,7 @@
 
     read_checkpoint -> identify_layout -> rename_tensors -> load_model
         -> load_reference, verify_model -> write_folder
+        -> publish_folder
 
 ``pipeline`` composes these steps; ``records`` holds what passes between them.
 Importing this package loads no torch: the public names are imported when first used.
@@ -15,18 +16,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
     from .inspection import inspect
-    from .pipeline import convert, convert_torchvision, verify
-    from .records import Inspection, Verified, Written
+    from .pipeline import convert, convert_torchvision, push, verify
+    from .records import Inspection, Published, Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
     "Inspection": "records",
     "ParityError": "errors",
+    "Published": "records",
     "Verified": "records",
     "Written": "records",
     "convert": "pipeline",
     "convert_torchvision": "pipeline",
     "inspect": "inspection",
+    "push": "pipeline",
     "verify": "pipeline",
 }
 
@@ -34,11 +37,13 @@ __all__ = [
     "ConvertError",
     "Inspection",
     "ParityError",
+    "Published",
     "Verified",
     "Written",
     "convert",
     "convert_torchvision",
     "inspect",
+    "push",
     "verify",
 ]
 

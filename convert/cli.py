@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +42,32 @@ def shared_options(command: Command) -> Command:
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
         click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def conversion_options(command: Command) -> Command:
+    """The options of commands that write a folder."""
+    options = [
+        click.option("--force", is_flag=True, help="Replace a folder that exists."),
+        click.option(
+            "--golden",
+            is_flag=True,
+            help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
+        ),
+        click.option(
+            "--labels",
+            metavar="imagenet1k|FILE",
+            help="Names of the classes, one a line.  [default: torchvision's for its own weights, else none]",
+        ),
+        click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax."),
+        click.option(
+            "--license",
+            metavar="ID",
+            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights]",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -93,46 +120,31 @@ def main() -> None:
 )
 @click.option(
     "--checkpoint",
-    type=ANY_PATH,
-    help="A file at hand instead: torchvision's names of today or of 2017, any number of classes.",
+    metavar="FILE",
+    help="A file instead, here or hf://USER/NAME/FILE: torchvision's names of today or of 2017.",
 )
 @click.option(
     "--output",
     type=ANY_PATH,
     help="Folder to write, or with several architectures their parent.  [default: densenet169 and so on]",
 )
-@click.option("--force", is_flag=True, help="Replace a folder that exists.")
-@click.option(
-    "--golden",
-    is_flag=True,
-    help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
-)
-@click.option(
-    "--labels",
-    metavar="imagenet1k|FILE",
-    help="Names of the classes, one a line.  [default: torchvision's for its own weights, else none]",
-)
-@click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax.")
+@conversion_options
 @proof_options
 @shared_options
 @click.pass_context
 def torchvision(
     context: click.Context,
+    /,
     archs: tuple[str, ...],
     weights: str | None,
     seed: int | None,
-    checkpoint: Path | None,
+    checkpoint: str | None,
     output: Path | None,
-    force: bool,
-    golden: bool,
-    labels: str | None,
-    multi_label: bool,
-    images: Path | None,
-    report: Path | None,
-    device: str,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    report: Path | None,
+    **options: Any,
 ) -> None:
     """Convert torchvision's weights, verify them and write a folder.
 
@@ -161,14 +173,9 @@ def torchvision(
             seed=seed or 0,
             checkpoint=checkpoint,
             output=folders[arch],
-            device=device,
-            force=force,
-            golden=golden,
-            labels=labels,
-            multi_label=multi_label,
-            images=images,
             report=report,
             progress=_progress(quiet),
+            **options,
         )
         return written.receipt
 
@@ -177,15 +184,108 @@ def torchvision(
 
 
 @main.command()
+@click.argument("source")
+@click.option(
+    "--output", type=ANY_PATH, help="Folder to write.  [default: the name of SOURCE without its end]"
+)
+@conversion_options
+@proof_options
+@shared_options
+@click.pass_context
+def file(
+    context: click.Context,
+    /,
+    source: str,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Convert the checkpoint SOURCE, verify it and write a folder.
+
+    SOURCE is a file, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.  Its layout is found
+    by its names and its network by its shapes.
+
+    \b
+    Examples:
+      densenet-convert file my-densenet.pth
+      densenet-convert file chest.pth --labels names.txt --multi-label --output chest
+      densenet-convert file hf://timm/densenet121.tv_in1k
+    """
+    folder = output or Path(_stem(source))
+
+    def convert() -> Receipt:
+        from densenet_convert.pipeline import convert
+
+        return convert(source, folder, progress=_progress(quiet), **options).receipt
+
+    context.exit(_run([(folder, convert)], "converted", as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+@main.command()
 @click.argument("folder")
-@click.option("--source", type=ANY_PATH, help="The checkpoint that was converted.")
+@click.option("--repo-id", required=True, metavar="USER/NAME", help="The repository; it is made if missing.")
+@click.option("--license", metavar="ID", help="By the Hub's identifier; required where it is not known.")
+@click.option("--private", is_flag=True, help="Make the repository private; a public one is refused.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
+@click.option("--revision", default="main", show_default=True, help="Branch; it is made if missing.")
+@click.option("--commit-message", help="Of the one commit.  [default: the network and the converter]")
+@click.option("--token", help="What signs in.  [default: HF_TOKEN, or the login of `hf auth login`]")
+@click.option("--dry-run", is_flag=True, help="Print exactly what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+@click.pass_context
+def push(
+    context: click.Context,
+    /,
+    folder: str,
+    repo_id: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Publish a converted FOLDER on the Hugging Face Hub, fetch it back and compare every byte.
+
+    \b
+    Examples:
+      densenet-convert push densenet169 --repo-id USER/densenet169 --dry-run
+      densenet-convert push densenet169 --repo-id USER/densenet169
+      densenet-convert push chest --repo-id USER/chest --license mit --private
+    """
+    from densenet_convert import summary
+    from densenet_convert.errors import ConvertError
+    from densenet_convert.pipeline import push
+
+    _log(verbose)
+    _draw_bars(quiet)
+    try:
+        published = push(folder, repo_id, **options)
+    except ConvertError as error:
+        click.echo(f"error: {error}", err=True)
+        if as_json:
+            click.echo(json.dumps(summary.error_as_json(error, folder=folder), indent=2))
+        context.exit(error.exit_code)
+    for remark in published.remarks:
+        click.echo(remark, err=True)
+    if as_json:
+        click.echo(json.dumps(summary.published_as_json(published, folder=folder), indent=2))
+    elif not quiet:
+        click.echo(summary.published_as_text(published))
+
+
+@main.command()
+@click.argument("folder")
+@click.option("--source", metavar="FILE", help="The checkpoint that was converted, here or hf://...")
 @proof_options
 @shared_options
 @click.pass_context
 def verify(
     context: click.Context,
     folder: str,
-    source: Path | None,
+    source: str | None,
     images: Path | None,
     report: Path | None,
     device: str,
@@ -204,7 +304,7 @@ def verify(
 
     def repeat() -> Receipt:
         from densenet_convert import receipt
-        from densenet_convert.hub_folder import local_folder
+        from densenet_convert.hub import local_folder
         from densenet_convert.pipeline import verify
 
         here = local_folder(folder)
@@ -295,6 +395,12 @@ def _progress(quiet: bool) -> Progress | None:
     return _bar if not quiet and sys.stderr.isatty() else None
 
 
+def _draw_bars(quiet: bool) -> None:
+    """The Hub's client draws its own, also where nobody looks at a terminal."""
+    if _progress(quiet) is None:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:
     from tqdm import tqdm
 
@@ -327,7 +433,17 @@ def run() -> None:
 
 
 def _log(verbose: bool) -> None:
-    logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
+    # Ours alone: what an HTTP client logs holds addresses that sign in whoever has them.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("densenet_convert").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def _stem(source: str) -> str:
+    """``"chest"`` of ``"here/chest.pth.tar"``; of a name on the Hub without a file the repository's."""
+    name = Path(source).name
+    if source.startswith("hf://"):
+        name = name.partition("@")[0]
+    return re.sub(r"(\.[A-Za-z]\w*){1,2}$", "", name) or name
 
 
 def _folder(arch: str, output: Path | None, *, several: bool) -> Path:
@@ -350,6 +466,7 @@ def _run(
     from densenet_convert.errors import ConvertError
 
     _log(verbose)
+    _draw_bars(quiet)
     # A process that ends soon: collecting its cycles costs more than it frees.
     gc.disable()
     documents: list[dict[str, Any]] = []

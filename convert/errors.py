@@ -9,6 +9,7 @@ ConvertError                the root; the command line prints its message and ex
 |- DeviceError              the device asked for is not there
 |- FolderError              a folder can't be written, or disagrees with its receipt
 |- HubError                 the Hub does not have it, or does not give it
+|- PublishError             a folder or a repository is not fit for publishing, or what came back differs
 |- LabelError               the names of the classes can't be had, or are not as many
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
@@ -58,6 +59,10 @@ class FolderError(ConvertError):
 
 class HubError(ConvertError):
     """The Hugging Face Hub does not have what was named, or does not give it."""
+
+
+class PublishError(ConvertError):
+    """A folder or a repository is not fit for publishing, or what came back from it differs."""
 
 
 class LabelError(ConvertError):

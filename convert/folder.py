@@ -24,10 +24,10 @@ METADATA = {"format": "pt"}
 FILES = (WEIGHTS, config_file.FILE_NAME)
 # Written on demand. Its values depend on the machine's rounding, so its digest is under ``verification``.
 GOLDEN = "parity.safetensors"
-# All files whose digests a receipt may hold.
-COUNTED = (*FILES, GOLDEN)
-# The owner's, to write or to leave out; nothing in it is proven.
-README = "README.md"
+# The model card. It is its owner's to edit or to leave out; nothing in it is proven.
+CARD = "README.md"
+# All that a conversion may write.
+WRITTEN = (*FILES, GOLDEN, CARD, receipt.FILE_NAME)
 # What the Hub's client and server add to a folder.
 ADDED_BY_HUB = (".gitattributes", ".cache")
 CHUNK = 1 << 20
@@ -129,9 +129,21 @@ def is_ours(folder: Path) -> bool:
     return bool(converter == receipt.CONVERTER)
 
 
+def card_was_edited(folder: Path) -> bool:
+    """Whether there is a card that its receipt does not name."""
+    try:
+        digest = file_sha256(folder / CARD)
+        content = json.loads((folder / receipt.FILE_NAME).read_bytes())
+        return bool(content["verification"]["files"][CARD] != digest)
+    except FileNotFoundError:
+        return (folder / CARD).exists()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True
+
+
 def _require_regular_files(folder: Path) -> None:
     """A pipe of one of these names would be waited for without end."""
-    for name in (*FILES, GOLDEN, receipt.FILE_NAME):
+    for name in WRITTEN:
         path = folder / name
         if path.exists() and not path.is_file():
             raise FolderError(f"{name} is no regular file. Get the folder from where it came from.")
@@ -143,8 +155,8 @@ def _require_fields(content: dict[str, Any]) -> None:
         content[field]
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
-    if not set(content["verification"].get("files", {})) <= {GOLDEN}:
-        raise ValueError(f"files are {sorted(digests(content))}, expected {GOLDEN} and no other beside them")
+    if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
+        raise ValueError(f"files are {sorted(digests(content))}, expected {GOLDEN} and {CARD} beside them")
     source = content["source"]
     for field in ("sha256", "format", "layout"):
         if not isinstance(source[field], str):
@@ -159,8 +171,8 @@ def _require_fields(content: dict[str, Any]) -> None:
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
-    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, README, *ADDED_BY_HUB}
-    expected = digests(content)
+    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, CARD, *ADDED_BY_HUB}
+    expected = {name: digest for name, digest in digests(content).items() if name != CARD}
     problems = [f"{name} is missing" for name in expected if name not in present]
     problems += [f"{name} was added" for name in sorted(present) if name not in expected]
     problems += [

@@ -8,6 +8,7 @@ from pathlib import Path
 from densenet_convert.densenet import DenseNetConfig
 
 from .errors import LabelError, some
+from .published import imagenet_names
 from .records import FILE, IMAGENET, PUBLISHED, Checkpoint, Labels
 
 
@@ -36,9 +37,7 @@ def choose_labels(
     if asked is None:
         return Labels(problem_type=problem)
     if asked == IMAGENET:
-        from torchvision.models import DenseNet121_Weights
-
-        names, origin = tuple(DenseNet121_Weights.IMAGENET1K_V1.meta["categories"]), IMAGENET
+        names, origin = imagenet_names(), IMAGENET
     else:
         names, origin = _read(Path(asked)), FILE
     if len(names) != config.num_classes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import ARCHITECTURES
 
+from .card import network_name
 from .devices import choose_device, plain_torch
 from .download import download
 from .errors import (
@@ -19,22 +20,25 @@ from .errors import (
     WeightsUnavailableError,
     some,
 )
-from .folder import open_folder, read_golden, recover_checkpoint
-from .hub_folder import local_folder
+from .folder import CARD, card_was_edited, open_folder, read_golden, recover_checkpoint
+from .hub import local_file, local_folder
 from .identify import identify_layout
 from .labels import choose_labels
 from .layouts import LAYOUTS
 from .load import choose_config
 from .parity import Wanted, verify_parity
+from .published import published_digits, published_url
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .receipt import describe_conversion
+from .receipt import config_from, describe_conversion
 from .records import (
     PUBLISHED,
     RANDOM,
     Checkpoint,
+    Destination,
     Labels,
     Progress,
+    Published,
     Renamed,
     Verified,
     Written,
@@ -64,6 +68,7 @@ def convert(
     images: AnyPath | None = None,
     labels: AnyPath | None = None,
     multi_label: bool = False,
+    license: str | None = None,
     progress: Progress | None = None,
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
@@ -72,7 +77,8 @@ def convert(
 
     Args:
         source: a file in one of the formats of ``formats``, which holds a state dict or a module
-            in a layout of ``LAYOUTS``.
+            in a layout of ``LAYOUTS``; here, or as ``hf://USER/NAME[@REVISION][/FILE]`` on the
+            Hugging Face Hub.
         output: is created; an existing folder is left alone without ``force``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
@@ -82,6 +88,7 @@ def convert(
         labels: names of the classes, ``"imagenet1k"`` or a file with one name a line; by default
             torchvision's for its own weights, and none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
+        license: the Hub's identifier of the license, for the model card.
         progress: wraps the images as they are gone through, and is told what they are.
 
     Raises:
@@ -92,7 +99,8 @@ def convert(
     wanted = Wanted(golden, _path(report), _path(images), progress)
     wanted.check(folder)
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
-    return _convert(lambda: _read_file(Path(source)), folder, None, device, force, wanted, named)
+    write = partial(write_folder, folder=folder, force=force, license=license)
+    return _convert(lambda: _read_file(local_file(source)), None, device, wanted, named, write)
 
 
 def convert_torchvision(
@@ -109,6 +117,7 @@ def convert_torchvision(
     images: AnyPath | None = None,
     labels: AnyPath | None = None,
     multi_label: bool = False,
+    license: str | None = None,
     progress: Progress | None = None,
 ) -> Written:
     """Converts one of torchvision's four networks, proves the result and writes it.
@@ -123,7 +132,7 @@ def convert_torchvision(
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
-        golden, report, images, labels, multi_label: see ``convert``.
+        golden, report, images, labels, multi_label, license: see ``convert``.
         progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
@@ -139,13 +148,14 @@ def convert_torchvision(
 
     def read() -> Checkpoint:
         if checkpoint is not None:
-            return _read_file(Path(checkpoint))
+            return _read_file(local_file(checkpoint))
         if weights == RANDOM:
             return _read_random(name, seed)
         return _read_published(name, weights, progress is not None)
 
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
-    return _convert(read, folder, name, device, force, wanted, named)
+    write = partial(write_folder, folder=folder, force=force, license=license)
+    return _convert(read, name, device, wanted, named, write)
 
 
 def verify(
@@ -166,7 +176,7 @@ def verify(
 
     Args:
         folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
-        source: the checkpoint that it was converted from.
+        source: the checkpoint that it was converted from, here or on the Hub.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         report, images, progress: see ``convert``.
 
@@ -183,21 +193,68 @@ def verify(
     with plain_torch():
         written = open_folder(folder)
         log.info("%s: every byte agrees with the receipt", folder)
-        checkpoint = recover_checkpoint(written) if source is None else _read_source(Path(source), written)
+        if card_was_edited(folder):
+            log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+        checkpoint = (
+            recover_checkpoint(written) if source is None else _read_source(local_file(source), written)
+        )
         renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
         config = choose_config(renamed)
         _check_receipt(renamed, config, written)
         return verify_parity(renamed, config, chosen, wanted, read_golden(written))
 
 
+def push(
+    folder: AnyPath,
+    repo_id: str,
+    *,
+    license: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str = "main",
+    commit_message: str | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+) -> Published:
+    """Publishes a converted folder on the Hugging Face Hub, fetches it back and compares every byte.
+
+    The repository is made where it is missing. What it has already is not sent again.
+
+    Args:
+        folder: one that was converted.
+        repo_id: ``"USER/NAME"``.
+        license: the Hub's identifier of the license; required where the weights are not torchvision's own
+            and the card names none.
+        private: make the repository private; one that is there and public is refused.
+        create_pr: open a pull request, or go on with the one of this message that is open.
+        revision: branch, made where it is missing; with ``create_pr``, what the pull request is for.
+        commit_message: by default the network, the converter and its version.
+        token: by default that of the environment, or of the login.
+        dry_run: look at the repository, change nothing, and say what would be sent.
+
+    Raises:
+        FolderError: a file is missing, was added or was changed.
+        PublishError: the folder holds random weights or no license is known, the repository holds other
+            files or is public, or what came back differs.
+        HubError: the Hub refuses, fails or does not answer.
+    """
+    from .publish import publish_folder
+
+    written = open_folder(Path(folder))
+    converter = written.receipt["converter"]
+    made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
+    message = commit_message or f"{made} {converter['version']}"
+    to = Destination(repo_id, revision, message, license, private, create_pr, token)
+    return publish_folder(written, to, dry_run=dry_run)
+
+
 def _convert(
     read: Callable[[], Checkpoint],
-    folder: Path,
     architecture: str | None,
     device: str,
-    force: bool,
     wanted: Wanted,
     named: Callable[[Checkpoint, DenseNetConfig], Labels],
+    write: Callable[[Verified], Written],
 ) -> Written:
     chosen = choose_device(device)
     with plain_torch():
@@ -209,8 +266,8 @@ def _convert(
         log.info("layout %s, %s", layout.name, config)
         labels = named(checkpoint, config)
         verified = replace(verify_parity(renamed, config, chosen, wanted), labels=labels)
-        written = write_folder(verified, folder, force=force)
-        log.info("wrote %s", folder)
+        written = write(verified)
+        log.info("wrote %s", written.folder)
         return written
 
 
@@ -225,14 +282,10 @@ def _read_file(path: Path) -> Checkpoint:
 
 
 def _is_published(checkpoint: Checkpoint) -> bool:
-    from .proof.references import published_digits
-
     return any(checkpoint.sha256.startswith(published_digits(name)) for name in ARCHITECTURES)
 
 
 def _read_published(architecture: str, weights: str, progress: bool) -> Checkpoint:
-    from .proof.references import published_digits, published_url
-
     if weights != PUBLISHED:
         raise WeightsUnavailableError(
             f"There are no weights {weights!r} of {architecture}, expected {PUBLISHED} or {RANDOM}."

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ConvertError, ParityError, some
 from .folder import digests
-from .records import Inspection
+from .records import FILE, RANDOM, Inspection, Published
 
 SCHEMA_VERSION = 1
 
@@ -20,14 +20,14 @@ def as_text(receipt: Mapping[str, Any]) -> str:
     covered = proof["coverage"]
     rows = {
         "source": _source(receipt["source"]),
-        "tensors": _tensors(receipt["tensors"], receipt["dropped"]),
+        "tensors": tensors_text(receipt),
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
         "inputs": ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"]),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
         "difference": f"{max(proof['largest_difference'].values()):.3g}",
-        "coverage": f"{_percent(covered['parameters']['share'])} of the parameters, "
-        f"{_percent(covered['running_statistics']['share'])} of the running statistics; "
-        f"{_percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
+        "coverage": f"{percent(covered['parameters']['share'])} of the parameters, "
+        f"{percent(covered['running_statistics']['share'])} of the running statistics; "
+        f"{percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
         "unseen": _dead(covered["dead_channels"]),
         **asked_for(proof),
         "files": ", ".join([*digests(receipt), "conversion.json"]),
@@ -79,6 +79,42 @@ def as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str
         "folder": folder,
         **document,
         "tensors": _counts(receipt["tensors"], receipt["dropped"]),
+    }
+
+
+def published_as_text(published: Published) -> str:
+    """A few lines for the terminal; of what would be sent, every file and the card."""
+    where = f"{published.repo_id}, {published.revision}"
+    if published.commit is None:
+        lines = [
+            f"  {file.action:<8}{file.name:<20}"
+            + ("" if file.size is None else f"{file.size:>12,} bytes  sha256 {file.sha256}")
+            for file in published.files
+        ]
+        head = [f"{where}: would be sent in one commit", f"  message {published.message}"]
+        card = (f"  {line}".rstrip() for line in published.card.splitlines())
+        return "\n".join([*head, *lines, "", *card])
+    rows = {
+        "commit": published.commit,
+        "url": published.url,
+        **{
+            action: ", ".join(file.name for file in published.files if file.action == action)
+            for action in ("add", "change", "delete", "keep")
+        },
+        "fetched": "back and compared: not a byte differs",
+    }
+    status = "published" if published.changed else "is there already"
+    return "\n".join([f"{where}: {status}", *(f"  {label:<12}{row}" for label, row in rows.items() if row)])
+
+
+def published_as_json(published: Published, *, folder: str) -> dict[str, Any]:
+    """All of it."""
+    status = "published" if published.changed else "unchanged"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status if published.commit else "dry-run",
+        "folder": folder,
+        **asdict(published),
     }
 
 
@@ -139,12 +175,16 @@ def error_as_json(error: ConvertError, **where: str) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "status": "error", **where, "error": details}
 
 
+def origin_text(source: Mapping[str, Any]) -> str:
+    """``"a file"``, or whose the weights are."""
+    kinds = {RANDOM: f"random weights, seed {source['seed']}", FILE: "a file"}
+    return kinds.get(source["origin"], f"torchvision's {source['origin']}")
+
+
 def _source(source: Mapping[str, Any]) -> str:
-    kinds = {"random": f"random weights, seed {source['seed']}", "file": "a file"}
-    origin = kinds.get(source["origin"], f"torchvision's {source['origin']}")
     return (
-        f"{origin}: {source['format']}, layout {source['layout']}, {source['size'] / 1e6:.1f} MB, "
-        f"sha256 {source['sha256'][:8]}"
+        f"{origin_text(source)}: {source['format']}, layout {source['layout']}, "
+        f"{source['size'] / 1e6:.1f} MB, sha256 {source['sha256'][:8]}"
     )
 
 
@@ -160,8 +200,9 @@ def _counts(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> dict[str, i
     }
 
 
-def _tensors(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> str:
-    counts = _counts(tensors, dropped)
+def tensors_text(receipt: Mapping[str, Any]) -> str:
+    """``"1,015: 820 renamed, 26 under their own names"`` and so on."""
+    counts = _counts(receipt["tensors"], receipt["dropped"])
     zero = f", {counts['zero']:,} num_batches_tracked absent and written as zero" if counts["zero"] else ""
     return (
         f"{counts['total']:,}: {counts['renamed']:,} renamed, {counts['kept']:,} under their own names"
@@ -169,6 +210,6 @@ def _tensors(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> str:
     )
 
 
-def _percent(share: float) -> str:
-    # Rounded down: 100% means all of them.
+def percent(share: float) -> str:
+    """Rounded down: 100% means all of them."""
     return f"{int(share * 1000) / 10:g}%"

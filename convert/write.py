@@ -12,8 +12,20 @@ from typing import TYPE_CHECKING, Any
 from densenet_convert.densenet import config_file
 
 from . import receipt
+from .card import model_card
 from .errors import FolderError, some
-from .folder import ADDED_BY_HUB, FILES, GOLDEN, METADATA, WEIGHTS, file_sha256, is_ours, open_folder
+from .folder import (
+    ADDED_BY_HUB,
+    CARD,
+    GOLDEN,
+    METADATA,
+    WEIGHTS,
+    WRITTEN,
+    card_was_edited,
+    file_sha256,
+    is_ours,
+    open_folder,
+)
 from .records import Verified, Written
 from .replace import put_in_place, sync
 from .staging import staging_folder
@@ -21,7 +33,7 @@ from .staging import staging_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-OURS = (*FILES, GOLDEN, receipt.FILE_NAME, *ADDED_BY_HUB)
+OURS = (*WRITTEN, *ADDED_BY_HUB)
 
 
 def check_target(folder: Path, *, force: bool) -> None:
@@ -44,6 +56,7 @@ def check_target(folder: Path, *, force: bool) -> None:
         present = sorted(folder.iterdir())
         links = [path.name for path in present if path.is_symlink()]
         foreign = [path.name for path in present if path.name not in OURS or not is_ours(folder)]
+        foreign += [CARD] if not foreign and card_was_edited(folder) else []
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -61,8 +74,10 @@ def check_target(folder: Path, *, force: bool) -> None:
         )
 
 
-def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Written:
-    """Writes model.safetensors, config.json and conversion.json, all or nothing.
+def write_folder(
+    verified: Verified, folder: Path, *, force: bool = False, license: str | None = None
+) -> Written:
+    """Writes model.safetensors, config.json, README.md and conversion.json, all or nothing.
 
     Golden outputs too, where there are any.
 
@@ -78,6 +93,7 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
         folder: is created, with its parents. Where it is a link to a folder, that folder is
             replaced and the link stays.
         force: replace ``folder`` where it exists.
+        license: for the card; see ``model_card``.
 
     Raises:
         FolderError: it can't be written, or what was read back differs.
@@ -90,7 +106,7 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
         for path in made:
             sync(path.parent)
         with staging_folder(target, OURS) as staging:
-            content = _write_files(verified, staging)
+            content = _write_files(verified, staging, license)
             _read_back(staging)
             check_target(target, force=force)  # someone may have put something there meanwhile
             put_in_place(staging, target, last=receipt.FILE_NAME, force=force)
@@ -103,16 +119,16 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
     return Written(folder, content)
 
 
-def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
+def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
     labels = verified.labels
     text = receipt.canonical_json(config_file.config_file(config, labels.names, labels.problem_type))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
     _write_tensors(renamed.tensors, folder / WEIGHTS)
-    proven = receipt.describe_proof(verified.proof)
+    beside: dict[str, str] = {}
     if verified.golden is not None:
         _write_tensors(verified.golden, folder / GOLDEN)
-        proven["files"] = {GOLDEN: file_sha256(folder / GOLDEN)}
+        beside[GOLDEN] = file_sha256(folder / GOLDEN)
     content = {
         **receipt.describe_conversion(renamed, config),
         "labels": receipt.describe_labels(labels),
@@ -121,8 +137,11 @@ def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
             WEIGHTS: file_sha256(folder / WEIGHTS),
             config_file.FILE_NAME: hashlib.sha256(text.encode()).hexdigest(),
         },
-        "verification": proven,
+        "verification": {**receipt.describe_proof(verified.proof), "files": beside},
     }
+    card = model_card(content, license=license).encode()
+    (folder / CARD).write_bytes(card)
+    beside[CARD] = hashlib.sha256(card).hexdigest()
     (folder / receipt.FILE_NAME).write_bytes(receipt.seal(content).encode())
     for path in (*folder.iterdir(), folder):
         sync(path)

@@ -30,6 +30,8 @@ class Repository:
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    pull_requests: list[str] = field(default_factory=list)
 
     def commit(self, branch: str, files: dict[str, bytes], message: str = "") -> str:
         """Makes ``files`` all that ``branch`` has; returns the commit."""
@@ -37,6 +39,7 @@ class Repository:
         oid = hashlib.sha1(content.encode()).hexdigest()
         self.commits[oid] = dict(files)
         self.refs[branch] = oid
+        self.messages.append(message)
         return oid
 
     def resolve(self, revision: str) -> str | None:
@@ -197,7 +200,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, name: str, revision: str = "main") -> None:
         oid, files = self.files(name, revision)
-        siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
+        siblings = [
+            {
+                "rfilename": path,
+                "size": len(data),
+                "blobId": _git_sha1(data),
+                # Here the digest goes by another name than in a tree.
+                "lfs": {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
+                if _is_large(path, data)
+                else None,
+            }
+            for path, data in files.items()
+        ]
         self.send(
             {
                 "id": name,
@@ -277,8 +291,36 @@ class _Handler(BaseHTTPRequestHandler):
         changed = dict(files)
         for line in lines[1:]:
             _apply(line["key"], line["value"], changed, self.server.stored)
-        oid = self.repository(name).commit(revision, changed, header.get("summary", ""))
-        self.send({"commitUrl": f"{self.server.url}/{name}/commit/{oid}", "commitOid": oid})
+        repository, message = self.repository(name), header.get("summary", "")
+        answer = {}
+        if parse_qs(urlsplit(self.path).query).get("create_pr") == ["1"]:
+            repository.pull_requests.append(message)
+            number = len(repository.pull_requests)
+            revision = f"refs/pr/{number}"
+            answer["pullRequestUrl"] = f"{self.server.url}/{name}/discussions/{number}"
+        oid = repository.commit(revision, changed, message)
+        self.send({"commitUrl": f"{self.server.url}/{name}/commit/{oid}", "commitOid": oid, **answer})
+
+    def discussions(self, name: str) -> None:
+        found = [
+            {
+                "num": number,
+                "title": title,
+                "status": "open",
+                "author": {"name": "user"},
+                "isPullRequest": True,
+                "createdAt": "2026-01-01T00:00:00.000Z",
+                "repo": {"name": name, "type": "model"},
+            }
+            for number, title in enumerate(self.repository(name).pull_requests, 1)
+        ]
+        self.send({"discussions": found, "count": len(found), "start": 0})
+
+    def branch(self, name: str, branch: str) -> None:
+        self.require_token()
+        repository = self.repository(name)
+        repository.refs[branch] = repository.refs["main"]
+        self.send({})
 
     def resolve(self, name: str, revision: str, path: str) -> None:
         oid, files = self.files(name, revision)
@@ -286,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusalError(404, "EntryNotFound", "Entry not found")
         data = files[path]
         headers = {"X-Repo-Commit": oid, "ETag": f'"{_git_sha1(data)}"'}
-        if len(data) < LARGE and not path.endswith(".safetensors"):
+        if not _is_large(path, data):
             self.send(data, headers=headers)
             return
         digest = _sha256(data)
@@ -307,9 +349,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(data[start:], 206, span)
 
 
+def _is_large(path: str, data: bytes) -> bool:
+    return path.endswith(".safetensors") or len(data) >= LARGE
+
+
 def _entry(path: str, data: bytes) -> dict[str, Any]:
     entry = {"type": "file", "path": path, "oid": _git_sha1(data), "size": len(data)}
-    if path.endswith(".safetensors") or len(data) >= LARGE:
+    if _is_large(path, data):
         entry["lfs"] = {"oid": _sha256(data), "size": len(data), "pointerSize": 134}
     return entry
 
@@ -337,6 +383,8 @@ _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("GET", rf"{_API}/revision/([^/]+)", _Handler.info),
     ("GET", rf"{_API}/tree/([^/]+)(?:/.*)?", _Handler.tree),
     ("GET", rf"{_API}/refs", _Handler.refs),
+    ("GET", rf"{_API}/discussions", _Handler.discussions),
+    ("POST", rf"{_API}/branch/([^/]+)", _Handler.branch),
     ("POST", rf"{_API}/paths-info/([^/]+)", _Handler.paths),
     ("POST", rf"{_API}/preupload/([^/]+)", _Handler.preupload),
     ("POST", rf"{_API}/commit/([^/]+)", _Handler.commit),

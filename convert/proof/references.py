@@ -18,6 +18,7 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of
 from ..blank import NothingDrawn
 from ..errors import ParityError
 from ..layout import Layout
+from ..published import published_url
 from ..records import PUBLISHED, Checkpoint, Reference
 from ..scratch import scratch_folder
 
@@ -27,18 +28,6 @@ if TYPE_CHECKING:
 
 # The first forces torch.load to be safe, the second not to be; torch refuses both at once.
 WEIGHTS_ONLY = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
-
-
-def published_url(architecture: str) -> str:
-    """Where torchvision serves its ImageNet weights of, say, ``"densenet169"``."""
-    return cast(str, torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url)
-
-
-def published_digits(architecture: str) -> str:
-    """The digits with which the SHA-256 of that file begins, as its name states them."""
-    match = re.search(r"-([a-f0-9]{8,})\.", published_url(architecture))
-    assert match is not None  # torch.hub's convention for the names of weight files
-    return match[1]
 
 
 def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> Reference:

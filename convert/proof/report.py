@@ -19,7 +19,7 @@ from densenet_convert.densenet import architecture_of
 from ..errors import ReportError
 from ..receipt import config_from
 from ..records import Diagnosis, Measured
-from ..summary import asked_for
+from ..summary import asked_for, origin_text
 from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text, percent_text
 
 MOST_CHANNELS = 12
@@ -192,10 +192,9 @@ def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
 
 def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     source = receipt["source"]
-    origin = {"random": f"random weights, seed {source['seed']}", "file": "a file"}
-    named = origin.get(source["origin"], f"torchvision's {source['origin']}")
     network = architecture_of(config_from(receipt["config"]))
-    yield "source", f"{named}: {source['format']}, layout {source['layout']}, {source['size'] / 1e6:.1f} MB"
+    size = f"{source['size'] / 1e6:.1f} MB"
+    yield "source", f"{origin_text(source)}: {source['format']}, layout {source['layout']}, {size}"
     yield "SHA-256", source["sha256"]
     yield "network", network or f"a DenseNet with blocks {receipt['config']['block_config']}"
     yield "tensors", f"{len(receipt['tensors']):,}, and {len(receipt['dropped']):,} dropped"

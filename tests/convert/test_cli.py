@@ -153,9 +153,9 @@ def test_a_network_that_is_another_function_exits_with_3_and_writes_nothing(
 def test_weights_that_cant_be_had_are_an_error_that_names_the_ways_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from densenet_convert.proof import references
+    from densenet_convert import pipeline
 
-    monkeypatch.setattr(references, "published_url", lambda _: "http://127.0.0.1:9/densenet121-a639ec97.pth")
+    monkeypatch.setattr(pipeline, "published_url", lambda _: "http://127.0.0.1:9/densenet121-a639ec97.pth")
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path / "hub"))
     try:

@@ -18,7 +18,8 @@ from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ParityError
 from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.proof import references
-from densenet_convert.proof.references import load_reference, published_digits, published_url
+from densenet_convert.proof.references import load_reference
+from densenet_convert.published import published_digits, published_url
 from densenet_convert.records import Checkpoint
 
 D121 = ARCHITECTURES["densenet121"]

@@ -1,0 +1,177 @@
+"""What the Hugging Face Hub has under an ``hf://`` name, and one message where it does not give it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import HubError, some
+from .folder import WRITTEN
+from .receipt import FILE_NAME
+
+SCHEME = "hf://"
+SIGN_IN = "set HF_TOKEN, or run `hf auth login`"
+# The client's own attribute file; a server adds it to every repository.
+ATTRIBUTES = ".gitattributes"
+# What a checkpoint's name ends in.
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".tar", ".pkl")
+
+
+def local_folder(named: str | os.PathLike[str]) -> Path:
+    """The folder itself, or what is under ``hf://USER/NAME[@REVISION]``, in the Hub's own cache.
+
+    The token is that of the environment or of the login. With ``HF_HUB_OFFLINE`` only the cache is looked at.
+
+    Raises:
+        HubError: it can't be had, or the repository holds what densenet-convert did not write.
+    """
+    name = os.fspath(named)
+    if not name.startswith(SCHEME):
+        return Path(name)
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    with hub_errors(name):
+        repository, revision, file = _parse(name)
+        if file is not None:
+            raise HubError(f"{some([name])}: expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION.")
+        if not constants.HF_HUB_OFFLINE:
+            found = HfApi().model_info(repository, revision=revision)
+            _require_ours(name, [file.rfilename for file in found.siblings or ()])
+        # By the name that was given, or it would not be found in the cache without a network.
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(WRITTEN)))
+
+
+def local_file(named: str | os.PathLike[str]) -> Path:
+    """The file itself, or what is under ``hf://USER/NAME[@REVISION][/FILE]``, in the Hub's own cache.
+
+    Without ``FILE`` it is ``model.safetensors``, or else the only checkpoint that the repository has.
+
+    Raises:
+        HubError: it can't be had, or there are several.
+    """
+    name = os.fspath(named)
+    if not name.startswith(SCHEME):
+        return Path(name)
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors(name):
+        repository, revision, file = _parse(name)
+        chosen = file or _only_checkpoint(name, repository, revision)
+        return Path(hf_hub_download(repository, chosen, revision=revision))
+
+
+@contextmanager
+def hub_errors(name: str, secret: str | None = None) -> Iterator[None]:
+    """Makes one message of whatever the Hub's client raises.
+
+    Args:
+        name: what was asked for.
+        secret: a token, which no message may hold.
+
+    Raises:
+        HubError: with the reason, and what to do.
+    """
+    # Of the library that the client speaks HTTP with, which was another one in each of its major versions.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        told = secret is not None and secret in str(error)
+        reason = _reason(error).replace(secret or "\n", "[the token]")
+        raise HubError(f"{some([name])}: {reason}.") from None if told else error
+
+
+def _parse(name: str) -> tuple[str, str | None, str | None]:
+    """Repository, revision and file; a branch's name with a slash is written ``a%2Fb``."""
+    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@((?:refs/[^/]+/)?[^/]+))?(?:/(.+))?", name)
+    if match is None:
+        raise HubError(
+            f"{some([name])}: expected {SCHEME}USER/NAME, with @REVISION or /FILE after it or not."
+        )
+    revision = match[2]
+    return match[1], revision and revision.replace("%2F", "/"), match[3]
+
+
+def _require_ours(name: str, files: list[str]) -> None:
+    """What is not ours is not fetched, so it would not be seen."""
+    foreign = foreign_files(files)
+    if foreign or FILE_NAME not in files:
+        raise HubError(
+            f"{some([name])} is no folder that densenet-convert wrote: it holds "
+            f"{some(foreign) or f'no {FILE_NAME}'}. Name a repository that it pushed."
+        )
+
+
+def foreign_files(files: list[str]) -> list[str]:
+    """What this converter does not write, nor the Hub."""
+    return [file for file in files if file not in (*WRITTEN, ATTRIBUTES)]
+
+
+def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    files = HfApi().list_repo_files(repository, revision=revision)
+    found = [file for file in files if file.endswith(SUFFIXES)]
+    if "model.safetensors" in found:
+        return "model.safetensors"
+    if len(found) != 1:
+        raise HubError(
+            f"{some([name])} holds {some(found) or 'no checkpoint'}. Name the file: {some([name])}/FILE."
+        )
+    return found[0]
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, and what to do."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        # The client's own words for an upload that failed, whatever for.
+        return f"{str(error).rstrip('.')}: {_reason(error.__cause__)}"
+    if isinstance(error, KeyError | TypeError):
+        return f"the Hub's answer is not one that its client understands ({error!r})"
+    return _known(error) or _by_status(getattr(error, "response", None)) or _said(error)
+
+
+def _known(error: Exception) -> str | None:
+    from huggingface_hub import errors
+
+    known = {
+        # A kind of EntryNotFoundError in some versions.
+        errors.LocalEntryNotFoundError: "it is not in the cache, and the Hub is not asked or does not answer",
+        errors.EntryNotFoundError: "it has no such file",
+        errors.RevisionNotFoundError: "it has no such branch, tag or commit",
+        # A kind of RepositoryNotFoundError.
+        errors.GatedRepoError: f"its owner must let you in; then {SIGN_IN}",
+        errors.RepositoryNotFoundError: f"it is not there, or private: {SIGN_IN}",
+        errors.HFValidationError: f"expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION",
+    }
+    return next((text for kind, text in known.items() if isinstance(error, kind)), None)
+
+
+def _by_status(response: Any) -> str | None:
+    status = getattr(response, "status_code", None)
+    if status == 401:
+        return f"the Hub asks for a token that it knows (401): {SIGN_IN}"
+    if status == 403:
+        return "the token does not allow this (403): it needs the right to write there"
+    if status in (409, 412):
+        return f"someone else changed it meanwhile ({status}): run this again"
+    if status == 429:
+        wait = response.headers.get("Retry-After", "")
+        seconds = f" {wait} seconds" if wait.isdecimal() else ""
+        return f"the Hub asks to wait{seconds} (429): run this again then"
+    if status is not None and status >= 500:
+        return f"the Hub failed ({status}): run this again later, and only what is missing is sent"
+    return None
+
+
+def _said(error: Exception) -> str:
+    """Of an answer the first line; what the client finds wrong by itself takes several."""
+    lines = str(error).splitlines()
+    text = " ".join(lines if isinstance(error, ValueError) else [next(filter(str.strip, lines), "")])
+    text = " ".join(text.split()).rstrip(".") or type(error).__name__
+    return f"{text}. Run this again, or try without the Hub"
