@@ -195,13 +195,13 @@ def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Both networks ran side by side, this one and the reference ({proof['reference']}), which was "
         f"given the source under the source's names: on {proof['device']}, in {proof['dtype']}, with "
-        + ", ".join(f"{name} {version}" for name, version in proof["versions"].items())
+        + ", ".join(f"{name} {version}" for name, version in sorted(proof["versions"].items()))
         + "; on inputs "
         + ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"])
         + "."
     )
     largest = proof["largest_difference"]
-    rows = [(kind, f"{count:,}", f"{largest[kind]:g}") for kind, count in proof["compared"].items()]
+    rows = [(kind, f"{count:,}", f"{largest[kind]:g}") for kind, count in sorted(proof["compared"].items())]
     yield _table(("compared", "comparisons", "largest difference"), rows)
     covered = proof["coverage"]
     yield (

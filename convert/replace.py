@@ -16,7 +16,7 @@ EXCHANGE = 2  # RENAME_EXCHANGE in linux/fs.h, RENAME_SWAP in macOS's sys/stdio.
 AT_FDCWD = -100
 
 
-def put_in_place(new: Path, folder: Path, *, last: str, force: bool) -> None:
+def put_in_place(new: Path, folder: Path, *, last: str, loose: str, force: bool) -> None:
     """Moves the content of the folder ``new`` to ``folder``; what is at ``new`` then can be deleted.
 
     Where the system can't exchange two folders in one step, files are replaced one by
@@ -27,6 +27,8 @@ def put_in_place(new: Path, folder: Path, *, last: str, force: bool) -> None:
         new: a folder in the same parent folder, already on disk.
         folder: exists or not; its mode and owner are kept, and those of its files.
         last: name of the file that vouches for the others.
+        loose: name of a file without which a folder is whole. Where files are replaced one by one, it is
+            taken away first and comes after ``last``: it is never another one than ``last`` names.
         force: replace ``folder`` where it exists and isn't empty.
 
     Raises:
@@ -41,7 +43,7 @@ def put_in_place(new: Path, folder: Path, *, last: str, force: bool) -> None:
             raise
         if not _exchange(new, folder):
             with locked(folder, wait=True):  # one writer after the other
-                _replace_files(new, folder, last)
+                _replace_files(new, folder, last, loose)
     sync(folder.parent)
 
 
@@ -99,8 +101,10 @@ def _exchange(a: Path, b: Path) -> bool:
         return False
 
 
-def _replace_files(new: Path, folder: Path, last: str) -> None:
-    names = sorted(path.name for path in new.iterdir() if path.name != last)
+def _replace_files(new: Path, folder: Path, last: str, loose: str) -> None:
+    names = sorted(path.name for path in new.iterdir() if path.name not in (last, loose))
+    (folder / loose).unlink(missing_ok=True)
+    sync(folder)
     for name in names:
         (new / name).replace(folder / name)
     for stale in folder.iterdir():
@@ -109,3 +113,6 @@ def _replace_files(new: Path, folder: Path, last: str) -> None:
     sync(folder)
     (new / last).replace(folder / last)
     sync(folder)
+    if (new / loose).exists():
+        (new / loose).replace(folder / loose)
+        sync(folder)

@@ -8,7 +8,8 @@ from math import isfinite
 from typing import Any
 
 from .errors import ConvertError, ParityError, some
-from .folder import digests
+from .folder import WRITTEN, digests
+from .receipt import FILE_NAME
 from .records import FILE, RANDOM, Inspection, Published
 
 SCHEMA_VERSION = 1
@@ -30,7 +31,7 @@ def as_text(receipt: Mapping[str, Any]) -> str:
         f"{percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
         "unseen": _dead(covered["dead_channels"]),
         **asked_for(proof),
-        "files": ", ".join([*digests(receipt), "conversion.json"]),
+        "files": ", ".join(name for name in WRITTEN if name in (*digests(receipt), FILE_NAME)),
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
     return "\n".join([*lines, *_measured(proof.get("measured", []))])

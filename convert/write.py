@@ -109,7 +109,7 @@ def write_folder(
             content = _write_files(verified, staging, license)
             _read_back(staging)
             check_target(target, force=force)  # someone may have put something there meanwhile
-            put_in_place(staging, target, last=receipt.FILE_NAME, force=force)
+            put_in_place(staging, target, last=receipt.FILE_NAME, loose=CARD, force=force)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             check_target(folder, force=force)  # says so, if that is what is in the way
@@ -152,6 +152,8 @@ def _read_back(folder: Path) -> None:
     """Holds the files against the receipt, whose digests of tensors were taken when the source was read."""
     try:
         open_folder(folder)
+        if card_was_edited(folder):
+            raise FolderError(f"{CARD} was changed.")
     except FolderError as error:
         raise FolderError(
             f"What was written was read back and differs from what was to be written: {error} "

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class Hub(ThreadingHTTPServer):
     Attributes:
         repositories: by name, ``"user/name"``.
         stored: bytes of large files, by their SHA-256.
+        xet: address of a store of large files that is the client's own business; None for LFS.
+        xet_hashes: what the store calls a file, by its SHA-256.
         asked: method and path of every request, in their order.
         fault: called with each request before it is answered; true where it has answered.
     """
@@ -64,6 +67,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, Repository] = {}
         self.stored: dict[str, bytes] = {}
+        self.xet: str | None = None
+        self.xet_hashes: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
         self.fault: Callable[[Any], bool] = lambda _: False
 
@@ -77,7 +82,7 @@ class Hub(ThreadingHTTPServer):
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(folder),
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **({} if token is None else {"HF_TOKEN": token}),
         }
@@ -257,6 +262,17 @@ class _Handler(BaseHTTPRequestHandler):
             )
         self.send({"files": answers})
 
+    def xet_token(self, name: str, kind: str, _: str) -> None:
+        self.repository(name)
+        if kind == "write":
+            self.require_token()
+        if self.server.xet is None:
+            raise _RefusalError(404)
+        expires = int(time.time()) + 3600
+        headers = {"Cas-Url": self.server.xet, "Access-Token": "a", "Token-Expiration": str(expires)}
+        content = {"casUrl": self.server.xet, "accessToken": "a", "exp": expires}
+        self.send(content, headers={f"X-Xet-{name}": text for name, text in headers.items()})
+
     def batch(self, name: str) -> None:
         self.require_token()
         self.repository(name)
@@ -335,6 +351,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.stored[digest] = data
         # Another host's name, for the client follows a HEAD within one host.
         linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data)), "ETag": f'"{digest}"'}
+        if digest in self.server.xet_hashes:
+            headers["X-Xet-Hash"] = self.server.xet_hashes[digest]
+            headers["X-Xet-Refresh-Route"] = f"{self.server.url}/api/models/{name}/xet-read-token/{oid}"
         where = f"http://localhost:{self.server.server_port}/stored/{digest}"
         self.send(b"", 302, {**headers, **linked, "Location": where})
 
@@ -387,6 +406,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("POST", rf"{_API}/branch/([^/]+)", _Handler.branch),
     ("POST", rf"{_API}/paths-info/([^/]+)", _Handler.paths),
     ("POST", rf"{_API}/preupload/([^/]+)", _Handler.preupload),
+    ("GET", rf"{_API}/xet-(read|write)-token/([^/]+)", _Handler.xet_token),
     ("POST", rf"{_API}/commit/([^/]+)", _Handler.commit),
     ("POST", rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler.batch),
     ("PUT", r"/lfs/([0-9a-f]{64})", _Handler.store),

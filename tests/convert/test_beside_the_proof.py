@@ -16,7 +16,7 @@ import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import FolderError, ImageError, ParityError, ReportError
-from densenet_convert.folder import GOLDEN
+from densenet_convert.folder import CARD, GOLDEN
 from densenet_convert.proof import diagnosis, verification
 from densenet_convert.proof.preprocessing import _image
 from densenet_convert.records import Measured
@@ -64,7 +64,7 @@ def test_everything_that_was_asked_for_is_in_the_receipt_and_in_the_summary(
     assert result.exit_code == 0
     assert "images      1: the same class for 1, largest difference of a logit 0\n" in result.stdout
     assert "golden      every layer within its bound" in result.stdout
-    assert f", {GOLDEN}, conversion.json\n" in result.stdout
+    assert f", {GOLDEN}, {CARD}, conversion.json\n" in result.stdout
     assert "    bfloat16    " in result.stdout
     for page in ("convert.html", "verify.html"):
         text = Path(page).read_text()
@@ -78,7 +78,7 @@ def test_json_has_the_same_and_what_was_not_asked_for_is_not_there(source: Path,
     assert "images" not in document
     assert "measured" not in document
     assert document["golden"]["share_of_bound"] < 0.25
-    assert set(document["files"]) == {GOLDEN}
+    assert set(document["files"]) == {GOLDEN, CARD}
 
 
 def test_a_failed_proof_has_a_report_that_marks_the_first_layer(

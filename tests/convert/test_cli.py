@@ -17,7 +17,7 @@ from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from densenet_convert.cli import main
+from densenet_convert.cli import _stem, main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
 from densenet_convert.proof import verification
 from densenet_convert.random_weights import random_checkpoint
@@ -264,3 +264,31 @@ def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert done.returncode == 128 + signal.SIGTERM
     assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("here/chest.pth.tar", "chest"),
+        ("densenet169-b2777c0a.pth", "densenet169-b2777c0a"),
+        ("v1.2.ckpt", "v1.2"),
+        ("model", "model"),
+        ("hf://timm/densenet121.tv_in1k", "densenet121"),
+        ("hf://user/chest@v2", "chest"),
+        ("hf://user/chest@v2/files/best.pt", "best"),
+    ],
+)
+def test_a_folder_is_named_after_its_source(source: str, folder: str) -> None:
+    assert _stem(source) == folder
+
+
+def test_file_converts_what_it_finds_by_its_names_and_shapes(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(in_2017_names(state_dict_of()), tmp_path / "old.pth")
+    document = json.loads(run("file", "old.pth", "--license", "mit", "--json").stdout)
+    assert (document["status"], document["folder"]) == ("converted", "old")
+    assert document["source"]["layout"] == "torchvision-dotted"
+    assert "license: mit" in Path("old/README.md").read_text()
+    again = run("file", "old.pth")
+    assert again.exit_code == 1
+    assert "old exists and is left alone" in again.stderr

@@ -148,3 +148,56 @@ def test_a_hub_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with running_hub() as hub:
         pass
     assert fetch(hub, tmp_path).startswith(f"HubError: hf://{NAME}: ")
+
+
+SOURCE = """
+import sys
+from densenet_convert.errors import ConvertError
+from densenet_convert.hub import local_file
+try:
+    print(local_file(sys.argv[1]).read_bytes())
+except ConvertError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "found"),
+    [
+        ({"old.pth": b"1", "README.md": b""}, "hf://user/x", "b'1'"),
+        ({"model.safetensors": b"2", "pytorch_model.bin": b"1"}, "hf://user/x@main", "b'2'"),
+        ({"a/b.pth": b"3", "c.pth": b"1"}, "hf://user/x/a/b.pth", "b'3'"),
+        ({"a.pth": b"4"}, "hf://user/x@main/a.pth", "b'4'"),
+        (
+            {"a.pth": b"", "b.ckpt": b""},
+            "hf://user/x",
+            "HubError: hf://user/x holds a.pth, b.ckpt. Name the file",
+        ),
+        ({"README.md": b""}, "hf://user/x", "HubError: hf://user/x holds no checkpoint"),
+        ({"a.pth": b""}, "hf://user/x/b.pth", "HubError: hf://user/x/b.pth: it has no such file"),
+        ({"a.pth": b""}, "hf://user/x@v1/a.pth", "it has no such branch"),
+        ({}, "hf://user", "HubError: hf://user: expected hf://USER/NAME"),
+    ],
+)
+def test_a_source_is_a_file_of_a_repository(
+    files: dict[str, bytes], name: str, found: str, hub: Hub, tmp_path: Path
+) -> None:
+    hub.repositories["user/x"] = Repository()
+    hub.repositories["user/x"].commit("main", files)
+    code, said, trace = run(hub, tmp_path, SOURCE, name)
+    assert code == 0, trace
+    assert found in said
+
+
+def test_a_checkpoint_on_the_hub_is_converted_and_verified_by_its_name(hub: Hub, tmp_path: Path) -> None:
+    old = save(in_2017_names(state_dict_of()), tmp_path / "old.pth")
+    hub.repositories["user/chest"] = Repository()
+    hub.repositories["user/chest"].commit("main", {"chest.pth.tar": old.read_bytes()})
+    out = tmp_path / "out"
+    code, said, trace = run(hub, tmp_path, VERIFY, "file", "hf://user/chest", "--output", str(out))
+    assert code == 0, trace
+    assert "layout torchvision-dotted" in said
+    code, _, trace = run(
+        hub, tmp_path, VERIFY, "verify", str(out), "--source", "hf://user/chest/chest.pth.tar"
+    )
+    assert code == 0, trace

@@ -116,7 +116,7 @@ def test_a_file_over_the_limit_of_ulimit_is_an_error_and_leaves_the_old_folder(
     both: Path, tmp_path: Path
 ) -> None:
     messages = run_here("limit", both, tmp_path)
-    assert len(messages) == 9
+    assert len(messages) == 11
     for message in messages.values():
         assert message.startswith(f"{tmp_path / 'out'} can't be written: ")
         assert "File too large" in message

@@ -46,7 +46,7 @@ def replaced(tmp_path: Path, *, force: bool = True) -> Path:
     with staging_folder(tmp_path / "out", NAMES) as new:
         for name in NAMES:
             (new / name).write_text("new")
-        put_in_place(new, tmp_path / "out", last="last", force=force)
+        put_in_place(new, tmp_path / "out", last="last", loose="loose", force=force)
     return tmp_path / "out"
 
 

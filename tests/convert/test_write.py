@@ -23,7 +23,7 @@ from densenet_convert.folder import open_folder
 from densenet_convert.records import Renamed, Verified
 from densenet_convert.staging import _system
 
-FILES = {"model.safetensors", "config.json", "conversion.json"}
+FILES = {"model.safetensors", "config.json", "conversion.json", "README.md"}
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_folder_that_appears_at_the_last_moment_is_said_to_exist(
 def test_force_keeps_modes(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     densenet_convert.convert(source, out, device="cpu")
-    modes = {"model.safetensors": 0o640, "config.json": 0o444, "conversion.json": 0o604}
+    modes = {"model.safetensors": 0o640, "config.json": 0o444, "conversion.json": 0o604, "README.md": 0o644}
     for name, mode in modes.items():
         (out / name).chmod(mode)
     out.chmod(0o2750)
@@ -321,8 +321,8 @@ def test_a_file_that_the_disk_damaged_is_not_put_in_place(
 ) -> None:
     write_files = write._write_files
 
-    def damaging(verified: Verified, folder: Path) -> dict[str, object]:
-        content = write_files(verified, folder)
+    def damaging(verified: Verified, folder: Path, license: str | None) -> dict[str, object]:
+        content = write_files(verified, folder, license)
         path = folder / name
         path.write_bytes(path.read_bytes()[:-1])
         return content
@@ -355,5 +355,5 @@ def test_where_folders_cant_be_exchanged_the_receipt_is_replaced_last(
     monkeypatch.setattr(replace, "_exchange", lambda *_: False)
     monkeypatch.setattr(Path, "replace", recording)
     densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
-    assert order == ["config.json", "model.safetensors", "conversion.json"]
+    assert order == ["config.json", "model.safetensors", "conversion.json", "README.md"]
     assert contents(tmp_path / "out") == contents(expected.folder)
