@@ -15,7 +15,7 @@ import pytest
 from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from hub_server import TOKEN, Hub, Repository, running_hub
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, constants, file_download
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
     disable_progress_bars,
@@ -54,10 +54,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with running_hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for module in (constants, file_download):  # in older clients a copy
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         drawn = not are_progress_bars_disabled()
         disable_progress_bars()
