@@ -1,10 +1,17 @@
-"""What a layout is: a table that says what every tensor of a source is called here."""
+"""What a layout is: a table that says what every tensor of a source is called here.
+
+A source may be wrapped: its names may stand under a prefix, its head may have a name of its own, and
+it may be a part of something larger.  That is composed with any table, by ``Layout.wrapped``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+HEAD = "classifier"
 
 
 @dataclass(frozen=True)
@@ -14,10 +21,13 @@ class Rule:
     Attributes:
         pattern: regular expression, matched with ``fullmatch`` over ASCII.
         target: the canonical name, a template as ``re.Match.expand`` takes it.
+        axes: the source's axes in canonical order, as ``torch.Tensor.permute`` takes them;
+            None where they are in it.
     """
 
     pattern: str
     target: str = r"\g<0>"
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,13 @@ class Explanation:
         targets: canonical name of each source name that is kept.
         dropped: reason for each source name that is left out.
         problems: one sentence for each name that the layout can't account for.
+        axes: for each source name whose axes lie otherwise, these in canonical order.
     """
 
     targets: dict[str, str]
     dropped: dict[str, str]
     problems: tuple[str, ...]
+    axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,20 @@ class Layout:
         name: what receipts and messages call it.
         origin: who wrote files of this layout.
         rules: exactly one of these, or one drop, must match each source name.
-        drops: what is left out, each with its reason.
         reference: ``"module:function"`` that takes a DenseNetConfig and returns the
             source's own network on the meta device, its parameters under the
             source's names.  A string, so that reading the table imports no library.
+        drops: what is left out, each with its reason; a layout fits only where each matches something.
+        library: the same of the source library's own network; it raises ImportError where the
+            library is not installed, and ``reference`` is taken.
+        stem: what the source calls the first convolution's weight.
+        head: what it calls the last layer.
+        overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
+        problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
+        prefix: what stands before each of these names.
+        inside: what is missing there of them, such as ``"features."``.
+        wrapped_head: whole source name of the last layer, where it is not ``prefix`` and ``head``.
+        only: whether names without the prefix are left out, because the user says so.
     """
 
     name: str
@@ -62,31 +84,73 @@ class Layout:
     rules: tuple[Rule, ...]
     reference: str
     drops: tuple[Drop, ...] = ()
+    library: str | None = None
+    stem: str = "features.conv0.weight"
+    head: str = HEAD
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    problem_type: str | None = None
+    prefix: str = ""
+    inside: str = ""
+    wrapped_head: str | None = None
+    only: bool = False
 
-    def explain(self, names: Iterable[str]) -> Explanation:
-        """Accounts for every name, or says in ``problems`` which it can't."""
-        rules = [(re.compile(rule.pattern, re.ASCII), rule.target) for rule in self.rules]
+    def wrapped(
+        self, prefix: str, *, inside: str = "", head: str | None = None, only: bool = False
+    ) -> Layout:
+        """The same table for names under a prefix, or of a part of something larger."""
+        return replace(self, prefix=prefix, inside=inside, wrapped_head=head, only=only)
+
+    def own_name(self, name: str) -> str | None:
+        """What the table calls a source name; None where it is no part of the network."""
+        if self.wrapped_head is not None:
+            parent, _, last = name.rpartition(".")
+            if parent == self.wrapped_head:
+                return f"{self.head}.{last}"
+        if not name.startswith(self.prefix):
+            return None
+        return self.inside + name.removeprefix(self.prefix)
+
+    def explain(self, names: Iterable[str], *, whole: bool = True) -> Explanation:
+        """Accounts for every name, or says in ``problems`` which it can't.
+
+        Args:
+            whole: these are all names of a source; otherwise what is left out may be missing.
+        """
+        rules = [(re.compile(rule.pattern, re.ASCII), rule) for rule in self.rules]
         drops = [(re.compile(drop.pattern, re.ASCII), drop.because) for drop in self.drops]
         targets: dict[str, str] = {}
         sources: dict[str, str] = {}
         dropped: dict[str, str] = {}
+        axes: dict[str, tuple[int, ...]] = {}
+        unmatched = set(self.drops)
         problems: list[str] = []
         for name in names:
-            renamed = [m.expand(target) for pattern, target in rules if (m := pattern.fullmatch(name))]
-            reasons = [because for pattern, because in drops if pattern.fullmatch(name)]
-            if len(renamed) + len(reasons) != 1:
-                count = "no rule" if not renamed + reasons else f"{len(renamed) + len(reasons)} rules"
+            own = self.own_name(name)
+            if own is None:
+                if self.only:
+                    dropped[name] = f"outside of {self.prefix}, left out by --only"
+                else:
+                    problems.append(f"{name} is outside of {self.prefix}")
+                continue
+            found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
+            reasons = [because for pattern, because in drops if pattern.fullmatch(own)]
+            if len(found) + len(reasons) != 1:
+                count = f"{len(found) + len(reasons)} rules" if found or reasons else "no rule"
                 problems.append(f"{name} is explained by {count}")
             elif reasons:
                 dropped[name] = reasons[0]
-            elif renamed[0] in sources:
-                problems.append(f"{sources[renamed[0]]} and {name} both become {renamed[0]}")
+                unmatched -= {drop for drop in self.drops if re.fullmatch(drop.pattern, own, re.ASCII)}
+            elif found[0][0] in sources:
+                problems.append(f"{sources[found[0][0]]} and {name} both become {found[0][0]}")
             else:
-                targets[name] = renamed[0]
-                sources[renamed[0]] = name
-        problems += [
-            f"nothing matches {drop.pattern}, which this layout leaves out"
-            for drop in self.drops
-            if not any(re.fullmatch(drop.pattern, name, re.ASCII) for name in dropped)
-        ]
-        return Explanation(targets, dropped, tuple(problems))
+                target, rule = found[0]
+                targets[name], sources[target] = target, name
+                if rule.axes is not None:
+                    axes[name] = rule.axes
+        if whole:
+            problems += [
+                f"nothing matches {drop.pattern}, which this layout leaves out"
+                for drop in self.drops
+                if drop in unmatched
+            ]
+        return Explanation(targets, dropped, tuple(problems), axes)
