@@ -188,6 +188,11 @@ def torchvision(
 @click.option(
     "--output", type=ANY_PATH, help="Folder to write.  [default: the name of SOURCE without its end]"
 )
+@click.option("--arch", type=click.Choice(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
+@click.option("--layout", metavar="NAME", help="Which layout it must be in.  [default: the one that fits]")
+@click.option("--prefix", help="What must stand before the names.  [default: what is found]")
+@click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
+@click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @conversion_options
 @proof_options
 @shared_options

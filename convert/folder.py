@@ -79,12 +79,25 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     """
     tensors = dict(read_tensors(written.folder / WEIGHTS))
     source = written.receipt["source"]
-    entries = [entry for entry in written.receipt["tensors"] if entry["source_name"] is not None]
+    found = {
+        entry["source_name"]: as_in_source(tensors[entry["name"]], entry["transform"])
+        for entry in written.receipt["tensors"]
+        if entry["source_name"] is not None
+    }
     return Checkpoint(
-        tensors={entry["source_name"]: tensors[entry["name"]] for entry in entries},
-        digests={entry["source_name"]: entry["sha256"] for entry in entries},
+        tensors=found,
+        digests={name: tensor_sha256(tensor) for name, tensor in found.items()},
         **{key: source[key] for key in ("sha256", "size", "format", "container", "origin", "seed")},
     )
+
+
+def as_in_source(tensor: Tensor, transform: Mapping[str, Any] | None) -> Tensor:
+    """A canonical tensor with the axes of the source."""
+    axes = receipt.axes_from(transform)
+    if axes is None:
+        return tensor
+    back = sorted(range(len(axes)), key=axes.__getitem__)
+    return tensor.permute(back).contiguous()
 
 
 def read_golden(written: Written) -> dict[str, Tensor] | None:
@@ -151,23 +164,29 @@ def _require_regular_files(folder: Path) -> None:
 
 def _require_fields(content: dict[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError where a receipt has not the form of one."""
-    for field in ("config", "converter", "dropped", "labels", "verification"):
+    for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
         content[field]
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
     if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
         raise ValueError(f"files are {sorted(digests(content))}, expected {GOLDEN} and {CARD} beside them")
     source = content["source"]
-    for field in ("sha256", "format", "layout"):
+    for field in ("sha256", "format", "layout", "prefix"):
         if not isinstance(source[field], str):
             raise TypeError(f"{field} of the source is {source[field]!r}")
     if type(source["size"]) is not int or source["origin"] not in (PUBLISHED, RANDOM, FILE):
         raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
     if (source["origin"] == RANDOM) != (type(source["seed"]) is int):
         raise ValueError(f"origin and seed are {source['origin']!r} and {source['seed']!r}")
+    for entry in content["dropped"]:
+        if not isinstance(entry["source_name"], str):
+            raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")
     for entry in content["tensors"]:
         if not isinstance(entry["name"], str) or not isinstance(entry["source_name"], str | None):
             raise TypeError(f"the names of a tensor are {entry['name']!r} and {entry['source_name']!r}")
+        axes = receipt.axes_from(entry["transform"])
+        if axes is not None and sorted(axes) != list(range(len(entry["shape"]))):
+            raise ValueError(f"the axes of {entry['name']!r} are {axes!r}")
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
@@ -207,7 +226,8 @@ def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
     found = json.loads((folder / config_file.FILE_NAME).read_bytes())
     config, labels = receipt.config_from(content["config"]), content["labels"]
     names = found.get("label_names") if labels["sha256"] else None
-    expected = json.loads(json.dumps(config_file.config_file(config, names, labels["problem_type"])))
+    told = (names, labels["problem_type"], content["preprocessing"])
+    expected = json.loads(json.dumps(config_file.config_file(config, *told)))
     problems = [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
     if labels["sha256"] and not (
         isinstance(names, list) and receipt.labels_sha256(names) == labels["sha256"]

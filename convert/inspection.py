@@ -14,7 +14,7 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_con
 from .errors import LayoutError, ReadError, some
 from .formats.raw import Budget, FormatError
 from .identify import identify_layout
-from .layouts import LAYOUTS
+from .layouts import known_layouts
 from .records import Inspection, TensorInfo
 from .source_file import map_whole, parse
 
@@ -62,7 +62,7 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
 def _identify(tensors: Mapping[str, RawTensor]) -> tuple[str | None, DenseNetConfig | None, str | None]:
     """The layout, the config, and why one of them is None."""
     try:
-        layout = identify_layout(tensors, LAYOUTS)
+        layout = identify_layout(tensors, known_layouts())
     except LayoutError as error:
         return None, None, str(error)
     targets = layout.explain(tensors).targets

@@ -18,6 +18,7 @@ def choose_labels(
     *,
     asked: str | os.PathLike[str] | None = None,
     multi_label: bool = False,
+    implied: str | None = None,
 ) -> Labels:
     """The names of the classes, and how they are to be read.
 
@@ -27,11 +28,12 @@ def choose_labels(
         asked: ``"imagenet1k"``, or a file with one name a line; None for torchvision's where the weights are
             its own, and for none otherwise.
         multi_label: whether several classes may hold at once.
+        implied: the layout's ``problem_type``.
 
     Raises:
         LabelError: the file can't be read, or there are not as many names as classes.
     """
-    problem = "multi_label_classification" if multi_label else None
+    problem = "multi_label_classification" if multi_label else implied
     if asked is None and checkpoint.origin == PUBLISHED:
         asked = IMAGENET
     if asked is None:

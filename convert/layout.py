@@ -67,12 +67,16 @@ class Layout:
             source's own network on the meta device, its parameters under the
             source's names.  A string, so that reading the table imports no library.
         drops: what is left out, each with its reason; a layout fits only where each matches something.
-        library: the same of the source library's own network; it raises ImportError where the
-            library is not installed, and ``reference`` is taken.
+        library: the same of the source library's own network, which is returned with its description;
+            it raises ImportError where the library is not installed, and ``reference`` is taken.
+        loader: ``"module:function"`` that takes the network and the source's tensors, and puts them in,
+            strictly, where ``load_state_dict`` can't, for their axes lie otherwise.
         stem: what the source calls the first convolution's weight.
         head: what it calls the last layer.
         overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
         problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
+        preprocessing: fields of config.json's ``pretrained_cfg`` that the layout implies, where images
+            are not prepared as torchvision does.
         prefix: what stands before each of these names.
         inside: what is missing there of them, such as ``"features."``.
         wrapped_head: whole source name of the last layer, where it is not ``prefix`` and ``head``.
@@ -85,10 +89,12 @@ class Layout:
     reference: str
     drops: tuple[Drop, ...] = ()
     library: str | None = None
+    loader: str | None = None
     stem: str = "features.conv0.weight"
     head: str = HEAD
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     inside: str = ""
     wrapped_head: str | None = None

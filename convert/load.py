@@ -33,7 +33,7 @@ def choose_config(renamed: Renamed, architecture: str | None = None) -> DenseNet
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in renamed.tensors.items()}
     try:
-        found = infer_config(shapes)
+        found = replace(infer_config(shapes), **renamed.layout.overrides)
     except ValueError as error:
         if architecture is None:
             raise ArchitectureError(f"These are not the tensors of a whole DenseNet: {error}.") from error

@@ -122,7 +122,8 @@ def _prove(
         from .proof.images import compare_images
 
         networks = (loaded.model, reference.network)
-        found = compare_images(*networks, config_file(config), wanted.images, device, wanted.progress)
+        content = config_file(config, preprocessing=loaded.renamed.layout.preprocessing)
+        found = compare_images(*networks, content, wanted.images, device, wanted.progress)
         proof = replace(proof, images=found)
     if wanted.golden or golden is not None:
         from .proof.golden import compare_golden, take_golden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,15 @@ from .download import download
 from .errors import (
     ArchitectureError,
     FolderError,
+    LayoutError,
     WeightsUnavailableError,
     some,
 )
 from .folder import CARD, card_was_edited, open_folder, read_golden, recover_checkpoint
 from .hub import local_file, local_folder
-from .identify import identify_layout
+from .identify import identify_again, identify_layout
 from .labels import choose_labels
-from .layouts import LAYOUTS
+from .layouts import known_layouts
 from .load import choose_config
 from .parity import Wanted, verify_parity
 from .published import published_digits, published_url
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNetConfig
 
+    from .layout import Layout
+
     AnyPath = str | os.PathLike[str]
 
 log = logging.getLogger("densenet_convert")
@@ -61,6 +64,11 @@ def convert(
     source: AnyPath,
     output: AnyPath,
     *,
+    arch: str | int | None = None,
+    layout: str | None = None,
+    prefix: str | None = None,
+    only: str | None = None,
+    key: str | None = None,
     device: str = "auto",
     force: bool = False,
     golden: bool = False,
@@ -80,6 +88,11 @@ def convert(
             in a layout of ``LAYOUTS``; here, or as ``hf://USER/NAME[@REVISION][/FILE]`` on the
             Hugging Face Hub.
         output: is created; an existing folder is left alone without ``force``.
+        arch: 121, 161, 169 or 201, which it must then be.
+        layout: name of the layout that it must be in.
+        prefix: what must stand before the names.
+        only: the same, of a DenseNet within something larger; the rest is left out, and the receipt lists it.
+        key: keys that lead to the state dict, joined by dots, in a file that holds several.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden: write the reference's outputs as well, to parity.safetensors.
@@ -94,13 +107,19 @@ def convert(
     Raises:
         ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
     """
+    if only is not None and prefix is not None:
+        raise LayoutError("--only names the prefix already: leave --prefix out.")
     folder = Path(output)
     check_target(folder, force=force)
     wanted = Wanted(golden, _path(report), _path(images), progress)
     wanted.check(folder)
+    identify = partial(identify_layout, layouts=known_layouts(), layout=layout, prefix=prefix, only=only)
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
-    return _convert(lambda: _read_file(local_file(source)), None, device, wanted, named, write)
+    architecture = None if arch is None else _architecture(arch)
+    return _convert(
+        lambda: _read_file(local_file(source), key), identify, architecture, device, wanted, named, write
+    )
 
 
 def convert_torchvision(
@@ -138,9 +157,7 @@ def convert_torchvision(
     Raises:
         ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
     """
-    name = f"densenet{str(arch).removeprefix('densenet')}"
-    if name not in ARCHITECTURES:
-        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
+    name = _architecture(arch)
     folder = Path(name if output is None else output)
     check_target(folder, force=force)
     wanted = Wanted(golden, _path(report), _path(images), progress)
@@ -155,7 +172,8 @@ def convert_torchvision(
 
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
-    return _convert(read, name, device, wanted, named, write)
+    identify = partial(identify_layout, layouts=known_layouts())
+    return _convert(read, identify, name, device, wanted, named, write)
 
 
 def verify(
@@ -195,12 +213,11 @@ def verify(
         log.info("%s: every byte agrees with the receipt", folder)
         if card_was_edited(folder):
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
-        checkpoint = (
-            recover_checkpoint(written) if source is None else _read_source(local_file(source), written)
-        )
-        renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
+        whole = source is not None
+        checkpoint = recover_checkpoint(written) if source is None else _read_source(source, written)
+        renamed = rename_tensors(checkpoint, _recorded_layout(checkpoint, written, whole), whole=whole)
         config = choose_config(renamed)
-        _check_receipt(renamed, config, written)
+        _check_receipt(renamed, config, written, whole=whole)
         return verify_parity(renamed, config, chosen, wanted, read_golden(written))
 
 
@@ -250,34 +267,42 @@ def push(
 
 def _convert(
     read: Callable[[], Checkpoint],
+    identify: Callable[[Collection[str]], Layout],
     architecture: str | None,
     device: str,
     wanted: Wanted,
-    named: Callable[[Checkpoint, DenseNetConfig], Labels],
+    named: Callable[..., Labels],
     write: Callable[[Verified], Written],
 ) -> Written:
     chosen = choose_device(device)
     with plain_torch():
         checkpoint = read()
         log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
-        layout = identify_layout(checkpoint.tensors, LAYOUTS)
+        layout = identify(checkpoint.tensors.keys())
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        labels = named(checkpoint, config)
+        labels = named(checkpoint, config, implied=layout.problem_type)
         verified = replace(verify_parity(renamed, config, chosen, wanted), labels=labels)
         written = write(verified)
         log.info("wrote %s", written.folder)
         return written
 
 
+def _architecture(arch: str | int) -> str:
+    name = f"densenet{str(arch).removeprefix('densenet')}"
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
+    return name
+
+
 def _path(given: AnyPath | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _read_file(path: Path) -> Checkpoint:
+def _read_file(path: Path, key: str | None = None) -> Checkpoint:
     """A file at hand; it is torchvision's own where its digest says so."""
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, key=key)
     return replace(checkpoint, origin=PUBLISHED) if _is_published(checkpoint) else checkpoint
 
 
@@ -305,9 +330,10 @@ def _read_random(architecture: str, seed: int) -> Checkpoint:
         return replace(read_checkpoint(path), origin=RANDOM, seed=seed)
 
 
-def _read_source(path: Path, written: Written) -> Checkpoint:
-    checkpoint = read_checkpoint(path)
+def _read_source(source: AnyPath, written: Written) -> Checkpoint:
+    path = local_file(source)
     claimed = written.receipt["source"]
+    checkpoint = read_checkpoint(path, key=claimed["container"])
     if checkpoint.sha256 != claimed["sha256"]:
         raise FolderError(
             f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
@@ -316,10 +342,24 @@ def _read_source(path: Path, written: Written) -> Checkpoint:
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
 
 
-def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written) -> None:
+def _recorded_layout(checkpoint: Checkpoint, written: Written, whole: bool) -> Layout:
+    try:
+        return identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=whole)
+    except LayoutError as error:
+        raise FolderError(
+            f"{written.folder} is not what a conversion of its source gives. Its receipt has under 'source' "
+            f"the layout {some([written.receipt['source']['layout']])}: {error}"
+        ) from error
+
+
+def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *, whole: bool) -> None:
     """Compares what the folder holds with what a conversion of the source gives today."""
     today = describe_conversion(renamed, config)
-    for field in ("source", "config", "tensors", "dropped"):
+    if not whole:  # which names were dropped is not known again, but whether these would be
+        names = [entry["source_name"] for entry in written.receipt["dropped"]]
+        dropped = renamed.layout.explain(names, whole=False).dropped
+        today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
+    for field in ("source", "config", "preprocessing", "tensors", "dropped"):
         found, expected = written.receipt[field], today[field]
         if found != expected:
             if isinstance(expected, list) and len(found) == len(expected):

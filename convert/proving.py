@@ -20,8 +20,9 @@ from .blank import NothingDrawn
 from .devices import choose_device, plain_torch
 from .errors import ConvertError, FolderError, ParityError, some
 from .folder import open_folder, recover_checkpoint
-from .identify import identify_layout
-from .layouts import LAYOUTS
+from .identify import identify_again, identify_layout
+from .layout import Layout
+from .layouts import known_layouts
 from .load import check_values, choose_config, load_model
 from .proof.comparisons import compare_bytes
 from .proof.determinism import deterministic, device_name, environment
@@ -132,8 +133,8 @@ def prove(
     if pairs is None and folder is not None:
         pairs = PAIRS
     with plain_torch(), scratch_folder() as scratch, deterministic(chosen):
-        checkpoint = _checkpoint_of(folder, scratch)
-        subject = _subject(checkpoint, chosen, scratch)
+        checkpoint, layout = _source_of(folder, scratch)
+        subject = _subject(checkpoint, layout, chosen, scratch)
         judged = [
             _judge(fault, subject)
             for fault in progress(all_faults(subject.loaded, pairs), "faults of table, tensors and network")
@@ -145,7 +146,7 @@ def prove(
         alarms = [
             message
             for i in progress(range(clean_runs), "clean runs")
-            if (message := _clean_run(i, None if folder is None else checkpoint, chosen, scratch))
+            if (message := _clean_run(i, None if folder is None else (checkpoint, layout), chosen, scratch))
         ]
         return Proven(
             network=_describe(subject.loaded),
@@ -158,29 +159,36 @@ def prove(
         )
 
 
-def _checkpoint_of(folder: str | os.PathLike[str] | None, scratch: Path) -> Checkpoint:
-    if folder is not None:
-        return recover_checkpoint(open_folder(Path(folder)))
-    return _random(SMALL, 0, scratch)
+def _source_of(folder: str | os.PathLike[str] | None, scratch: Path) -> tuple[Checkpoint, Layout]:
+    """What was converted, and what it is in."""
+    if folder is None:
+        return _random(SMALL, 0, scratch)
+    written = open_folder(Path(folder))
+    checkpoint = recover_checkpoint(written)
+    names = checkpoint.tensors.keys()
+    return checkpoint, identify_again(names, known_layouts(), written.receipt, whole=False)
 
 
-def _random(config: DenseNetConfig, seed: int, scratch: Path) -> Checkpoint:
+def _random(config: DenseNetConfig, seed: int, scratch: Path) -> tuple[Checkpoint, Layout]:
     file = scratch / "checkpoint.pth"
     file.write_bytes(random_checkpoint(config, seed))
-    return read_checkpoint(file)
+    checkpoint = read_checkpoint(file)
+    return checkpoint, identify_layout(checkpoint.tensors, known_layouts())
 
 
-def _subject(checkpoint: Checkpoint, device: torch.device, scratch: Path) -> _Subject:
+def _subject(checkpoint: Checkpoint, layout: Layout, device: torch.device, scratch: Path) -> _Subject:
 
-    clean, network = _proven(checkpoint, device, 0)
+    clean, network = _proven(checkpoint, layout, device, 0)
     folder = write_folder(clean, scratch / "clean").folder
     recorded = record_reference(network, clean.loaded.config.in_channels, device)
     return _Subject(clean, recorded, device, folder, scratch)
 
 
-def _proven(checkpoint: Checkpoint, device: torch.device, seed: int) -> tuple[Verified, nn.Module]:
+def _proven(
+    checkpoint: Checkpoint, layout: Layout, device: torch.device, seed: int
+) -> tuple[Verified, nn.Module]:
 
-    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
+    renamed = rename_tensors(checkpoint, layout, whole=False)
     config = choose_config(renamed)
     reference = load_reference(checkpoint, renamed.layout, config)
     return verify_model(load_model(renamed, config), reference, device, seed=seed), reference.network
@@ -220,10 +228,10 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
     elif fault.place == TABLE:
         layout = fault.inject(renamed.layout)
         try:
-            renamed = rename_tensors(checkpoint, layout)
+            renamed = rename_tensors(checkpoint, layout, whole=False)
             choose_config(renamed)
         except ConvertError as error:
-            targets = layout.explain(checkpoint.tensors).targets
+            targets = layout.explain(checkpoint.tensors, whole=False).targets
             return None, error, _loads(clean, {t: checkpoint.tensors[s] for s, t in targets.items()})
     try:
         check_values(renamed)
@@ -330,12 +338,15 @@ def _escaped(judged: Iterable[Judged]) -> Iterator[str]:
             yield f"{one.fault.name} at {some(sorted(one.fault.where))}: {found}"
 
 
-def _clean_run(i: int, own: Checkpoint | None, device: torch.device, scratch: Path) -> str | None:
+def _clean_run(
+    i: int, own: tuple[Checkpoint, Layout] | None, device: torch.device, scratch: Path
+) -> str | None:
     """Converts once without a fault, on other inputs and in another dtype each time; a failure's message."""
     dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
     try:
-        checkpoint = _cast(own or _random(_small(i), i, scratch), dtypes[i % len(dtypes)])
-        verified, _ = _proven(checkpoint, device if i % 2 else torch.device("cpu"), seed=i * 100)
+        checkpoint, layout = own or _random(_small(i), i, scratch)
+        checkpoint = _cast(checkpoint, dtypes[i % len(dtypes)])
+        verified, _ = _proven(checkpoint, layout, device if i % 2 else torch.device("cpu"), seed=i * 100)
         write_folder(verified, scratch / "written", force=True)
     except ConvertError as error:
         return f"clean run {i}: {error}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_checkpoint(path: Path, *, digits: str | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = None) -> Checkpoint:
     """Reads the state dict in a file, which is in one of the formats of ``formats``.
 
     The file is read once, and what was hashed is what is parsed.  Nothing in it is executed.
@@ -25,6 +25,7 @@ def read_checkpoint(path: Path, *, digits: str | None = None) -> Checkpoint:
     Args:
         path: a regular file.
         digits: what its SHA-256 must begin with, where that is known.
+        key: keys that lead to the state dict, joined by dots, where it is not to be looked for.
 
     Raises:
         ReadError: the file can't be read, has another digest, is not sound or holds no
@@ -37,7 +38,7 @@ def read_checkpoint(path: Path, *, digits: str | None = None) -> Checkpoint:
             f"{path} is corrupt: its SHA-256 should begin with {digits} and is {sha256}. "
             "Delete it and run again to download it anew."
         )
-    content = parse(data, path)
+    content = parse(data, path, key)
     try:
         tensors, digests = _copy(content.tensors, Budget(len(data)))
     except FormatError as error:

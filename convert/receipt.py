@@ -19,7 +19,7 @@ from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config_file import as_json
 
 from .errors import FolderError, some
-from .records import Coverage, Labels, Proof, Renamed
+from .records import Coverage, Labels, Proof, Renamed, Trace
 from .tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 1
@@ -31,7 +31,7 @@ SEAL = "self_sha256"
 def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
     """Everything but ``files`` and ``verification``: the same on every machine."""
     source = renamed.checkpoint
-    source_names = renamed.source_names
+    traces = {trace.name: trace for trace in renamed.trail}
     return {
         "schema_version": SCHEMA_VERSION,
         "converter": {"name": CONVERTER, "version": version(CONVERTER)},
@@ -40,20 +40,21 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
             "size": source.size,
             "format": source.format,
             "container": source.container,
-            "prefix": "",
+            "prefix": renamed.layout.prefix,
             "layout": renamed.layout.name,
             "origin": source.origin,
             "seed": source.seed,
         },
         "config": as_json(config),
+        "preprocessing": dict(renamed.layout.preprocessing),
         "tensors": [
             {
                 "name": name,
-                "source_name": source_names[name],
+                "source_name": traces[name].source_name,
                 "shape": list(renamed.tensors[name].shape),
                 "dtype": dtype_name(renamed.tensors[name]),
-                "sha256": _digest(renamed, source_names[name], name),
-                "transform": None,
+                "sha256": _digest(renamed, traces[name]),
+                "transform": describe_axes(traces[name].axes),
             }
             for name in config.tensor_shapes()
         ],
@@ -73,10 +74,21 @@ def labels_sha256(names: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _digest(renamed: Renamed, source_name: str | None, name: str) -> str:
-    if source_name is None:
-        return tensor_sha256(renamed.tensors[name])
-    return renamed.checkpoint.digests[source_name]
+def describe_axes(axes: Sequence[int] | None) -> dict[str, list[int]] | None:
+    """The field ``transform`` of a tensor: how its axes were permuted."""
+    return None if axes is None else {"permute": list(axes)}
+
+
+def axes_from(transform: Mapping[str, Any] | None) -> tuple[int, ...] | None:
+    """The inverse of ``describe_axes``."""
+    return None if transform is None else tuple(transform["permute"])
+
+
+def _digest(renamed: Renamed, trace: Trace) -> str:
+    """That of the source's own bytes, taken when it was read, where the tensor has them still."""
+    if trace.source_name is None or trace.axes is not None:
+        return tensor_sha256(renamed.tensors[trace.name])
+    return renamed.checkpoint.digests[trace.source_name]
 
 
 def describe_proof(proof: Proof) -> dict[str, Any]:

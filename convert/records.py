@@ -54,10 +54,18 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trace:
-    """Where one canonical tensor came from; ``source_name`` is None where it was written as zero."""
+    """Where one canonical tensor came from.
+
+    Attributes:
+        name: the canonical one.
+        source_name: None where it was written as zero.
+        axes: the source's axes in canonical order, as ``torch.Tensor.permute`` takes them; None where they
+            are in it.
+    """
 
     name: str
     source_name: str | None
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Renamed:
     Attributes:
         checkpoint: what was renamed.
         layout: the table by which it was.
-        tensors: the checkpoint's own tensors, and zeros where it has none.
+        tensors: the checkpoint's own tensors, in the canonical order of axes, and zeros where it has none.
         trail: one trace for each of ``tensors``.
         dropped: reason for each source name that was left out.
     """

@@ -12,25 +12,35 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def rename_tensors(checkpoint: Checkpoint, layout: Layout) -> Renamed:
+def rename_tensors(checkpoint: Checkpoint, layout: Layout, *, whole: bool = True) -> Renamed:
     """Renames by the layout's table; every name of the source is accounted for.
 
     Files of before torch 0.4.1 have no ``num_batches_tracked``: each that is absent
     becomes a zero, as torch itself fills it in, and its trace has no source name.
 
+    Args:
+        checkpoint: what was read.
+        layout: what its names are in.
+        whole: see ``Layout.explain``.
+
     Raises:
-        LayoutError: the layout does not explain every name.
+        LayoutError: the layout does not explain every name, or a tensor has not as many axes as it says.
     """
     import torch
 
-    explanation = layout.explain(checkpoint.tensors)
+    explanation = layout.explain(checkpoint.tensors, whole=whole)
     if explanation.problems:
         raise LayoutError(f"{layout.name} does not fit: {some(explanation.problems)}.")
+    for name, order in explanation.axes.items():
+        if checkpoint.tensors[name].ndim != len(order):
+            shape = list(checkpoint.tensors[name].shape)
+            raise LayoutError(f"{name} has shape {shape}, expected {len(order)} dimensions in {layout.name}.")
     tensors: dict[str, Tensor] = {}
     trail: list[Trace] = []
     for source_name, name in explanation.targets.items():
-        tensors[name] = checkpoint.tensors[source_name]
-        trail.append(Trace(name, source_name))
+        tensor, axes = checkpoint.tensors[source_name], explanation.axes.get(source_name)
+        tensors[name] = tensor if axes is None else tensor.permute(axes).contiguous()
+        trail.append(Trace(name, source_name, axes))
     for name in list(tensors):
         norm, _, field = name.rpartition(".")
         counter = f"{norm}.num_batches_tracked"

@@ -47,14 +47,14 @@ def map_whole(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
-def parse(data: Whole, path: Path) -> Content:
+def parse(data: Whole, path: Path, key: str | None = None) -> Content:
     """What the bytes hold.
 
     Raises:
         ReadError: they are in no known format, or not sound; the message names ``path``.
     """
     try:
-        return read_content(data)
+        return read_content(data, key)
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error
     except MemoryError as error:

@@ -122,7 +122,8 @@ def write_folder(
 def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
     labels = verified.labels
-    text = receipt.canonical_json(config_file.config_file(config, labels.names, labels.problem_type))
+    told = (labels.names, labels.problem_type, renamed.layout.preprocessing)
+    text = receipt.canonical_json(config_file.config_file(config, *told))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
     _write_tensors(renamed.tensors, folder / WEIGHTS)
     beside: dict[str, str] = {}

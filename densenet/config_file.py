@@ -27,13 +27,17 @@ UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
 
 
 def config_file(
-    config: DenseNetConfig, labels: Sequence[str] | None = None, problem_type: str | None = None
+    config: DenseNetConfig,
+    labels: Sequence[str] | None = None,
+    problem_type: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """timm's keys, then ours.
 
     Args:
         labels: names of the classes; without them ImageNet's of timm are shown for a head of 1,000.
         problem_type: transformers' ``"multi_label_classification"``, or None for a softmax.
+        preprocessing: fields of ``pretrained_cfg`` that are other than torchvision's.
 
     ``interpolation`` is torchvision's; timm's own default for DenseNet, bicubic, gives
     other images.  ``architecture`` is left out where timm can't build the network.
@@ -48,7 +52,7 @@ def config_file(
         "num_classes": config.num_classes,
         "num_features": config.num_features,
         **channels,
-        "pretrained_cfg": _pretrained_cfg(config),
+        "pretrained_cfg": {**_pretrained_cfg(config), **(preprocessing or {})},
         **{name: value for name, value in told.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
     }

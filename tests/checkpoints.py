@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -45,6 +46,20 @@ def in_2017_names(state: StateDict, *, counted: bool = False) -> StateDict:
             ):
                 old_name = old_name.replace(f".{new}.", f".{old}.")
         renamed[old_name] = tensor
+    return renamed
+
+
+def in_names_of(layout: str, state: StateDict) -> StateDict:
+    """As other libraries name them: by hand, not by the converter's tables."""
+    if layout == "torchvision-dotted":
+        return in_2017_names(state, counted=True)
+    renamed: StateDict = {}
+    for name, tensor in state.items():
+        if layout == "monai":
+            name = re.sub(r"(denselayer\d+)\.", r"\1.layers.", name).replace("classifier", "class_layers.out")
+        elif layout == "efficient-densenet":
+            name = name.replace("norm5", "norm_final")
+        renamed[name] = tensor
     return renamed
 
 

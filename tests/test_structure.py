@@ -25,6 +25,7 @@ ALLOWED = {
     "timm": {"proof"},
     "monai": {"proof"},
     "keras": {"proof"},
+    "torchxrayvision": {"proof"},
     "safetensors": {"write"},
     "huggingface_hub": {"hub", "card", "publish"},
 }

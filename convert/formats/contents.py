@@ -15,17 +15,25 @@ DEEPEST_MODULE = 64
 LONGEST_SCALAR = 1000
 # How often a module's attributes are searched for one.
 LOOKUPS = 5
+CHOOSE = "Choose one with --key."
 ALONE = "Save the state dict that you mean, alone, to a file of its own."
 
 Values = list[tuple[Any, Any]]
 Path = tuple[str, ...]
 
 
-def find_state_dict(root: Any, budget: Budget) -> tuple[str | None, dict[str, RawTensor]]:
+def find_state_dict(
+    root: Any, budget: Budget, key: str | None = None
+) -> tuple[str | None, dict[str, RawTensor]]:
     """The keys that lead to the state dict, joined by dots, and its tensors.
 
     The keys are None where it is the file's own object.  A state dict is a dict of
     tensors, or a module, of which the parameters and persistent buffers are taken.
+
+    Args:
+        root: the file's object.
+        budget: pays for the search.
+        key: the keys that must lead there; ``""`` for the file's own object.
 
     Raises:
         FormatError: there is none, there are several that differ, or it holds what is no
@@ -36,13 +44,19 @@ def find_state_dict(root: Any, budget: Budget) -> tuple[str | None, dict[str, Ra
     found = [(path, values) for path, values in _candidates(root, budget) if any(map(_is_tensor, values))]
     if not found:
         raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
+    if key is not None:
+        named = [".".join(path) for path, _ in found]
+        found = [(path, values) for path, values in found if ".".join(path) == key]
+        if not found:
+            told = ", ".join(shown(name) for name in named[:4])
+            raise FormatError(f"it holds no dict of tensors under {shown(key)}, only under {told}", CHOOSE)
     # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
     networks = [candidate for candidate in found if _looks_like_network(candidate[1])]
     whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
     states = [(path, _named(values)) for path, values in networks or whole or found]
     if len({tuple((name, tensor.key) for name, tensor in state.items()) for _, state in states}) > 1:
         first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
-        raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", ALONE)
+        raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
     return ".".join(path) or None, state
 

@@ -55,7 +55,7 @@ class Content:
     names: tuple[str, ...]
 
 
-def read_content(data: Whole) -> Content:
+def read_content(data: Whole, key: str | None = None) -> Content:
     """What ``data``, the whole of a file, holds; its tensors are views of it where they can be.
 
     Raises:
@@ -65,7 +65,7 @@ def read_content(data: Whole) -> Content:
     try:
         budget = Budget(len(data))
         format_name, root, metadata = _read(data, budget, names)
-        container, tensors = find_state_dict(root, budget)
+        container, tensors = find_state_dict(root, budget, key)
     except FormatError:
         raise
     except MALFORMED as error:

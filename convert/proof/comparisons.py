@@ -45,7 +45,9 @@ def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
     for trace in renamed.trail:
         source = renamed.checkpoint.tensors.get(trace.source_name) if trace.source_name else None
         tensor = held[trace.name]
-        expected = torch.zeros_like(tensor) if source is None else source
+        if source is None:
+            source = torch.zeros_like(tensor)
+        expected = source if trace.axes is None else source.permute(trace.axes)
         tally.compare("tensors", trace.name, tensor, expected, "the CPU")
 
 

@@ -12,7 +12,7 @@ bit, is marked, and never counted as one that was missed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from random import Random
@@ -121,12 +121,17 @@ def _exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
 
 def _with_targets(layout: Layout, given: Mapping[str, str]) -> Layout:
     """The layout with literal rules for some source names; its own rules no longer match these."""
-    rules = [Rule(_but_not(rule.pattern, given), rule.target) for rule in layout.rules]
-    return replace(layout, rules=(*rules, *[Rule(re.escape(name), target) for name, target in given.items()]))
+    axes = layout.explain(given, whole=False).axes
+    literal = [
+        Rule(re.escape(str(layout.own_name(name))), target, axes.get(name)) for name, target in given.items()
+    ]
+    return replace(layout, rules=(*_but_not(layout, given), *literal))
 
 
-def _but_not(pattern: str, names: Mapping[str, object] | Sequence[str]) -> str:
-    return rf"(?!(?:{'|'.join(map(re.escape, names))})\Z)(?:{pattern})"
+def _but_not(layout: Layout, names: Iterable[str]) -> tuple[Rule, ...]:
+    """The layout's rules, which no longer match these source names."""
+    others = "|".join(re.escape(str(layout.own_name(name))) for name in names)
+    return tuple(replace(rule, pattern=rf"(?!(?:{others})\Z)(?:{rule.pattern})") for rule in layout.rules)
 
 
 def _accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
@@ -135,12 +140,11 @@ def _accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
         where = _at(source, sources[source])
 
         def forgotten(layout: Layout, source: str = source) -> Layout:
-            return replace(
-                layout, rules=tuple(Rule(_but_not(r.pattern, [source]), r.target) for r in layout.rules)
-            )
+            return replace(layout, rules=_but_not(layout, [source]))
 
         def dropped(layout: Layout, source: str = source) -> Layout:
-            return replace(forgotten(layout, source), drops=(Drop(re.escape(source), "a fault"),))
+            drop = Drop(re.escape(str(layout.own_name(source))), "a fault")
+            return replace(forgotten(layout, source), drops=(*layout.drops, drop))
 
         yield Fault("a name that no rule takes", TABLE, forgotten, where)
         nothing = source.endswith("num_batches_tracked") and not clean.renamed.tensors[sources[source]].any()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torchvision
@@ -18,9 +18,11 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of
 from ..blank import NothingDrawn
 from ..errors import ParityError
 from ..layout import Layout
+from ..layouts import TORCHVISION, TORCHVISION_DOTTED
 from ..published import published_url
 from ..records import PUBLISHED, Checkpoint, Reference
 from ..scratch import scratch_folder
+from .trees import hung
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,33 +33,36 @@ WEIGHTS_ONLY = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LO
 
 
 def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> Reference:
-    """torchvision's own loader where it takes the source, else its modules under the source's names.
+    """The source library's own network where it can be had, else torchvision's modules in a tree.
 
-    Either way the network is given the source's untouched tensors under the source's
-    names, in eval mode on the CPU.  Weights in half precision are held as float32,
-    exactly.
+    It is given the source's untouched tensors under the source's names, in eval mode on the CPU, through
+    torchvision's own loader where that takes the source.  Weights in half precision are held as
+    float32, exactly.
 
     Raises:
         ParityError: the network does not take the tensors, strictly.
     """
-    if _own_loader_takes(checkpoint, config):
-        network, how = _through_own_loader(checkpoint, layout, config), "torchvision's own loader"
+    if _own_loader_takes(checkpoint, layout, config):
+        network = _through_own_loader(checkpoint, layout, config)
+        how = f"torchvision's own loader, torchvision {torchvision.__version__}"
     else:
-        network, how = _through_tree(checkpoint, layout, config), "torchvision's modules in a tree"
+        network, how = _network(layout, config)
+        _load(network, checkpoint, layout)
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
-    return Reference(network.eval(), f"{how}, torchvision {torchvision.__version__}")
+    return Reference(network.eval(), how)
 
 
 def _dtype(checkpoint: Checkpoint) -> torch.dtype:
     return next(tensor.dtype for tensor in checkpoint.tensors.values() if tensor.dtype.is_floating_point)
 
 
-def _own_loader_takes(checkpoint: Checkpoint, config: DenseNetConfig) -> bool:
+def _own_loader_takes(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> bool:
     # Its regex leaves a dotted num_batches_tracked behind, and it loads into float32.
     dotted_counter = re.compile(r".*\.norm\.[12]\.num_batches_tracked")
     return (
-        architecture_of(config) is not None
+        layout in (TORCHVISION, TORCHVISION_DOTTED)  # and so not wrapped
+        and architecture_of(config) is not None
         and config.num_classes == 1000
         and config.in_channels == 3
         and _dtype(checkpoint) != torch.float64
@@ -91,12 +96,34 @@ def _save(checkpoint: Checkpoint, file: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def _through_tree(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> nn.Module:
-    module, _, function = layout.reference.partition(":")
-    network: nn.Module = getattr(import_module(module), function)(config)
+def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
+    """On the meta device, and whose it is."""
+    if layout.library is not None:
+        try:
+            library: tuple[nn.Module, str] = _named(layout.library)(config)
+            return library
+        except ImportError:
+            pass
+    return _named(layout.reference)(
+        config
+    ), f"torchvision's modules in a tree, torchvision {torchvision.__version__}"
+
+
+def _named(function: str) -> Any:
+    """What ``"module:function"`` stands for."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _load(network: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
+    """Strictly; what the layout leaves out is no part of the network."""
+    dropped = layout.explain(checkpoint.tensors, whole=False).dropped
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in dropped}
     with _strictly(layout):
-        network.load_state_dict(dict(checkpoint.tensors), strict=True, assign=True)
-    return network
+        if layout.loader is not None:
+            _named(layout.loader)(network, tensors)
+        else:
+            hung(network, layout).load_state_dict(tensors, strict=True, assign=True)
 
 
 @contextmanager

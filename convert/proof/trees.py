@@ -6,6 +6,7 @@ into which the source's untouched tensors are loaded strictly.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -17,6 +18,8 @@ from ..blank import NothingDrawn
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
+
+    from ..layout import Layout
 
 
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
@@ -37,6 +40,33 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
     if not config.num_classes:
         network.classifier = nn.Identity()
     return cast(nn.Module, network)
+
+
+def hung(network: nn.Module, layout: Layout) -> nn.Module:
+    """The network's layers, the very same, in a tree that bears the source's names.
+
+    It can be loaded, not run: what is put into it is in ``network``.
+
+    Args:
+        network: its names are the layout's own.
+        layout: with the prefix and the head of the source.
+    """
+    root = nn.Module()
+    for name, layer in network.named_modules():
+        if all(value is None for value in (*layer._parameters.values(), *layer._buffers.values())):
+            continue
+        if name == layout.head and layout.wrapped_head is not None:
+            path = layout.wrapped_head
+        else:
+            path = layout.prefix + name.removeprefix(layout.inside)
+        *parents, last = path.split(".")
+        place = root
+        for parent in parents:
+            if parent not in place._modules:
+                place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(last, layer)
+    return root
 
 
 def tree_of_2017(config: DenseNetConfig) -> nn.Module:
@@ -69,3 +99,49 @@ class _LayerOf2017(nn.Module):
         if self.drop_rate > 0:
             x = F.dropout(x, p=self.drop_rate, training=self.training)
         return x
+
+
+def tree_of_monai(config: DenseNetConfig) -> nn.Module:
+    """The same, hung as MONAI has it: each dense layer within ``layers``, the head in ``class_layers``.
+
+    Source: ``monai/networks/nets/densenet.py`` of MONAI 1.6.1.
+    """
+    network = tree_of_today(config)
+    for block in network.get_submodule("features").children():
+        if isinstance(block, nn.ModuleDict):
+            for name, layer in list(block.items()):
+                block[name] = _LayerOfMonai(layer)
+    return _NetworkOfMonai(network)
+
+
+def tree_of_efficient_densenet(config: DenseNetConfig) -> nn.Module:
+    """The same, its last norm called ``norm_final``.
+
+    Source: ``models/densenet.py`` of github.com/gpleiss/efficient_densenet_pytorch.
+    """
+    network = tree_of_today(config)
+    features = network.get_submodule("features")
+    features._modules = {n.replace("norm5", "norm_final"): m for n, m in features._modules.items()}
+    return network
+
+
+class _LayerOfMonai(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(OrderedDict(layer.named_children()))
+        self.drop_rate = cast(float, layer.drop_rate)
+
+    def forward(self, features: list[Tensor] | Tensor) -> Tensor:
+        x: Tensor = self.layers(torch.cat([features] if isinstance(features, Tensor) else features, 1))
+        return F.dropout(x, p=self.drop_rate, training=self.training) if self.drop_rate > 0 else x
+
+
+class _NetworkOfMonai(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.features = network.features
+        self.class_layers = nn.ModuleDict({"out": cast(nn.Module, network.classifier)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(cast(nn.Module, self.features)(x), inplace=True)
+        return cast(Tensor, self.class_layers["out"](torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)))

@@ -11,7 +11,7 @@ from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_di
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ArchitectureError, ValueRangeError
 from densenet_convert.identify import identify_layout
-from densenet_convert.layouts import LAYOUTS
+from densenet_convert.layouts import BUILT_IN
 from densenet_convert.load import choose_config, load_model
 from densenet_convert.records import Renamed
 from densenet_convert.rename import rename_tensors
@@ -21,7 +21,7 @@ LAYER = "features.denseblock2.denselayer1"
 
 def renamed_from(tensors: StateDict) -> Renamed:
     checkpoint = checkpoint_of(tensors)
-    return rename_tensors(checkpoint, identify_layout(tensors, LAYOUTS))
+    return rename_tensors(checkpoint, identify_layout(tensors, BUILT_IN))
 
 
 def of_shapes(architecture: str, **changes: int) -> StateDict:

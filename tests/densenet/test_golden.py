@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
 from densenet_convert.identify import identify_layout
-from densenet_convert.layouts import LAYOUTS
+from densenet_convert.layouts import BUILT_IN
 from densenet_convert.load import choose_config, load_model
 from densenet_convert.read import read_checkpoint
 from densenet_convert.records import Loaded
@@ -33,7 +33,7 @@ ROUNDED = 1e-10
 @pytest.fixture(scope="module", params=CHECKPOINTS)
 def loaded(request: pytest.FixtureRequest) -> Loaded:
     checkpoint = read_checkpoint(FIXTURES / request.param)
-    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, LAYOUTS))
+    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, BUILT_IN))
     return load_model(renamed, choose_config(renamed))
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from densenet_convert.errors import ParityError
 from densenet_convert.identify import identify_layout
-from densenet_convert.layouts import LAYOUTS
+from densenet_convert.layouts import BUILT_IN
 from densenet_convert.load import load_model
 from densenet_convert.proof.diagnosis import diagnose, require_within_bounds
 from densenet_convert.proof.references import load_reference
@@ -28,7 +28,7 @@ FAULT = ParityError("It differs.", where="features.denseblock2.denselayer1.norm2
 @pytest.fixture(scope="module")
 def networks() -> tuple[nn.Module, nn.Module, Proof]:
     checkpoint = checkpoint_of(in_2017_names(state_dict_of()))
-    layout = identify_layout(checkpoint.tensors, LAYOUTS)
+    layout = identify_layout(checkpoint.tensors, BUILT_IN)
     loaded = load_model(rename_tensors(checkpoint, layout), SMALL)
     reference = load_reference(checkpoint, layout, SMALL)
     return loaded.model, reference.network, verify_model(loaded, reference, CPU).proof

@@ -11,12 +11,13 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_dict_of
+from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, in_names_of, state_dict_of
 from torch import Tensor, nn
 
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ParityError
-from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
+from densenet_convert.layout import Layout
+from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.proof import references
 from densenet_convert.proof.references import load_reference
 from densenet_convert.published import published_digits, published_url
@@ -71,19 +72,31 @@ def _results(network: nn.Module, x: Tensor) -> StateDict:
     }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", BUILT_IN, ids=lambda layout: layout.name)
 @pytest.mark.parametrize("counted", [False, True])
-def test_a_trees_names_are_the_sources(layout: object, counted: bool) -> None:
-    tree = {TORCHVISION: "tree_of_today", TORCHVISION_DOTTED: "tree_of_2017"}[layout]  # type: ignore[index]
-    state = state_dict_of()
-    expected = in_2017_names(state, counted=True) if layout is TORCHVISION_DOTTED else state
-    from densenet_convert.proof import trees
+def test_a_tree_s_names_are_the_source_s(layout: Layout, counted: bool) -> None:
+    state = {n: t for n, t in state_dict_of().items() if counted or not n.endswith("tracked")}
+    expected = in_names_of(layout.name, state)
+    network = references._named(layout.reference)(SMALL)
+    network.load_state_dict(expected, strict=True, assign=True)
+    assert all(torch.equal(network.state_dict()[name], expected[name]) for name in expected)
 
-    network = getattr(trees, tree)(SMALL)
-    assert set(network.state_dict()) == set(expected)
-    given = {n: t for n, t in expected.items() if counted or not n.endswith("tracked")}
-    network.load_state_dict(given, strict=True, assign=True)
-    assert all(torch.equal(network.state_dict()[name], given[name]) for name in given)
+
+@pytest.mark.parametrize("layout", [one for one in BUILT_IN if one.library], ids=lambda layout: layout.name)
+def test_a_library_s_own_network_and_the_tree_compute_the_same(layout: Layout) -> None:
+    try:
+        theirs, how = references._named(str(layout.library))(SMALL)
+    except ImportError as error:
+        pytest.skip(f"{error}")
+    assert "own network" in how
+    state = in_names_of(layout.name, state_dict_of())
+    tree = references._named(layout.reference)(SMALL)
+    for network in (theirs, tree):
+        network.load_state_dict(state, strict=True, assign=True)
+        network.eval()
+    x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(theirs(x), tree(x))
 
 
 @pytest.mark.parametrize(

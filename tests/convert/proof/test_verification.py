@@ -21,7 +21,7 @@ from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ParityError, ValueRangeError
 from densenet_convert.identify import identify_layout
 from densenet_convert.layout import Layout, Rule
-from densenet_convert.layouts import LAYOUTS, TORCHVISION, TORCHVISION_DOTTED
+from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.load import load_model
 from densenet_convert.proof.comparisons import side_by_side
 from densenet_convert.proof.coverage import Sight
@@ -37,7 +37,7 @@ LAYER = "features.denseblock2.denselayer2"
 def loaded_from(
     checkpoint: Checkpoint, layout: Layout | None = None, config: DenseNetConfig = SMALL
 ) -> Loaded:
-    layout = layout or identify_layout(checkpoint.tensors, LAYOUTS)
+    layout = layout or identify_layout(checkpoint.tensors, BUILT_IN)
     return load_model(rename_tensors(checkpoint, layout), config)
 
 
