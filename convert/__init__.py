@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
+    from .exporting import export
     from .inspection import inspect
     from .pipeline import convert, convert_torchvision, push, verify
     from .records import Inspection, Published, Verified, Written
@@ -28,6 +29,7 @@ _HOMES = {
     "Written": "records",
     "convert": "pipeline",
     "convert_torchvision": "pipeline",
+    "export": "exporting",
     "inspect": "inspection",
     "push": "pipeline",
     "verify": "pipeline",
@@ -42,6 +44,7 @@ __all__ = [
     "Written",
     "convert",
     "convert_torchvision",
+    "export",
     "inspect",
     "push",
     "verify",

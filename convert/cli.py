@@ -282,6 +282,30 @@ def push(
 
 
 @main.command()
+@click.argument("folder", type=ANY_PATH)
+@click.option("--to", "layout", required=True, metavar="LAYOUT", help="Such as torchvision-dotted or monai.")
+@click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@click.pass_context
+def export(context: click.Context, folder: Path, layout: str, output: Path | None, force: bool) -> None:
+    """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
+
+    \b
+    Examples:
+      densenet-convert export densenet169 --to torchvision-dotted
+      densenet-convert export densenet121 --to monai --output monai.pth
+    """
+    from densenet_convert.errors import ConvertError
+    from densenet_convert.exporting import export
+
+    try:
+        click.echo(export(folder, layout, output, force=force))
+    except ConvertError as error:
+        click.echo(f"error: {error}", err=True)
+        context.exit(error.exit_code)
+
+
+@main.command()
 @click.argument("folder")
 @click.option("--source", metavar="FILE", help="The checkpoint that was converted, here or hf://...")
 @proof_options

@@ -71,6 +71,7 @@ class Layout:
             it raises ImportError where the library is not installed, and ``reference`` is taken.
         loader: ``"module:function"`` that takes the network and the source's tensors, and puts them in,
             strictly, where ``load_state_dict`` can't, for their axes lie otherwise.
+        counted: whether its files hold ``num_batches_tracked``, so that its library takes them.
         stem: what the source calls the first convolution's weight.
         head: what it calls the last layer.
         overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
@@ -90,6 +91,7 @@ class Layout:
     drops: tuple[Drop, ...] = ()
     library: str | None = None
     loader: str | None = None
+    counted: bool = True
     stem: str = "features.conv0.weight"
     head: str = HEAD
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -17,7 +17,13 @@ from typing import BinaryIO
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
-STORAGE_CLASS = {"float32": b"FloatStorage", "int64": b"LongStorage"}
+STORAGE_CLASS = {
+    "float32": b"FloatStorage",
+    "float64": b"DoubleStorage",
+    "float16": b"HalfStorage",
+    "bfloat16": b"BFloat16Storage",
+    "int64": b"LongStorage",
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,7 @@ class Elements:
 
 
 def write_legacy(tensors: Mapping[str, Elements], file: BinaryIO) -> None:
-    """Writes an ordered dict of tensors, each in a storage of its own.
-
-    The dtypes that 2017's state dicts hold are supported: float32 and int64.
-    """
+    """Writes an ordered dict of tensors, each in a storage of its own, of a dtype of ``STORAGE_CLASS``."""
     file.write(_pickle(_integer(MAGIC_NUMBER)))
     file.write(_pickle(_integer(PROTOCOL_VERSION)))
     file.write(_pickle(_SYSTEM_INFO))

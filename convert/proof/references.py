@@ -109,6 +109,11 @@ def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
     ), f"torchvision's modules in a tree, torchvision {torchvision.__version__}"
 
 
+def own_names(layout: Layout, config: DenseNetConfig) -> list[str]:
+    """What the layout calls each tensor of a network, without a prefix."""
+    return list(_named(layout.reference)(config).state_dict())
+
+
 def _named(function: str) -> Any:
     """What ``"module:function"`` stands for."""
     module, _, name = function.partition(":")

@@ -1,0 +1,122 @@
+"""The way back: a converted folder to a file that the source's library loads, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from densenet_convert.densenet import DenseNetConfig
+
+from .errors import FolderError, LayoutError
+from .folder import WEIGHTS, as_in_source, open_folder, read_tensors
+from .formats.torch_legacy_writer import Elements, write_legacy
+from .layouts import known_layouts
+from .receipt import config_from, describe_axes
+from .records import Written
+from .source_file import parse
+from .tensors import dtype_name, tensor_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .layout import Layout
+
+# What a library sets for itself, and a file of weights does not hold.
+FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
+COUNTER = "num_batches_tracked"
+
+
+def export(
+    folder: str | os.PathLike[str],
+    layout: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    force: bool = False,
+) -> Path:
+    """Writes the tensors of a converted folder under a layout's names, as that layout's library loads them.
+
+    The file is in torch's format of before 1.6, which every torch reads, and the same on every run.
+
+    Args:
+        folder: one that was converted.
+        layout: name of the layout, such as ``"torchvision-dotted"``.
+        output: the file; by default named after both, in the working folder.
+        force: replace it where it exists.
+
+    Returns:
+        The file, once it was read back and its tensors compared.
+
+    Raises:
+        FolderError: a file of the folder is missing or was changed, or the output can't be written.
+        LayoutError: there is no such layout, or it can't hold this network.
+    """
+    written = open_folder(Path(folder))
+    table = next((one for one in known_layouts() if one.name == layout), None)
+    if table is None:
+        names = ", ".join(one.name for one in known_layouts())
+        raise LayoutError(f"There is no layout {layout!r}, expected one of {names}.")
+    path = Path(f"{Path(folder).name}-{layout}.pth" if output is None else output)
+    if path.exists() and not force:
+        raise FolderError(
+            f"{path} exists and is left alone. Name another --output, or replace it with --force."
+        )
+    tensors = _tensors(written, table)
+    data = _file(tensors)
+    _read_back(data, tensors, path)
+    _write(data, path)
+    return path
+
+
+def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
+    """By the layout's own names, in its own order of axes."""
+    from .proof.references import own_names
+
+    config = config_from(written.receipt["config"])
+    for name in FUNCTION:
+        found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
+        if found != expected:
+            raise LayoutError(
+                f"A network of {layout.name} has {name} {expected}, and this one {found}: it would be "
+                "another function. Choose another layout."
+            )
+    names = own_names(layout, config)
+    explained = layout.explain(names, whole=False)
+    held = dict(read_tensors(written.folder / WEIGHTS))
+    traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
+    same = written.receipt["source"]["layout"] == layout.name
+    chosen = {}
+    for name, target in explained.targets.items():
+        if target.endswith(COUNTER) and not (layout.counted or (same and traced[target] is not None)):
+            continue
+        chosen[name] = as_in_source(held[target], describe_axes(explained.axes.get(name)))
+    return chosen
+
+
+def _file(tensors: dict[str, Tensor]) -> bytes:
+    file = BytesIO()
+    write_legacy(
+        {n: Elements(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}, file
+    )
+    return file.getvalue()
+
+
+def _read_back(data: bytes, tensors: dict[str, Tensor], path: Path) -> None:
+    """By the reader that reads strangers' files."""
+    found = parse(data, path).tensors
+    for name, tensor in tensors.items():
+        if name not in found or bytes(found[name].row_major()) != tensor_bytes(tensor):
+            raise FolderError(f"{name} was read back and differs. The memory is at fault: run this again.")
+
+
+def _write(data: bytes, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FolderError(
+            f"{path} can't be written: {error.strerror or error}. Name another --output."
+        ) from error
