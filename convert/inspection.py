@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import os
 
     from .formats.raw import RawTensor
+    from .layout import Layout
 
 COUNTER = "num_batches_tracked"
 
@@ -48,7 +50,8 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
         sha256=digest.result().hexdigest(),
         format=content.format,
         container=content.container,
-        layout=layout,
+        layout=layout.name if layout else None,
+        prefix=layout.prefix if layout else None,
         architecture=architecture_of(config) if config else None,
         config=config,
         problem=problem,
@@ -59,25 +62,36 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
     )
 
 
-def _identify(tensors: Mapping[str, RawTensor]) -> tuple[str | None, DenseNetConfig | None, str | None]:
+def _identify(
+    tensors: Mapping[str, RawTensor],
+) -> tuple[Layout | None, DenseNetConfig | None, str | None]:
     """The layout, the config, and why one of them is None."""
     try:
         layout = identify_layout(tensors, known_layouts())
     except LayoutError as error:
         return None, None, str(error)
-    targets = layout.explain(tensors).targets
-    shapes = {targets[name]: tensors[name].shape for name in targets}
     try:
-        config = infer_config(shapes)
-        for name, expected in config.tensor_shapes().items():
-            # Files of 2017 have no counters.
-            if shapes.pop(name, () if name.endswith(COUNTER) else None) != expected:
-                raise ValueError(f"{name} is missing or not of shape {list(expected)}")
-        if shapes:
-            raise ValueError(f"{some(shapes)} is not part of it")
+        return layout, _config(layout, tensors), None
     except ValueError as error:
-        return layout.name, None, f"These are not the tensors of a whole DenseNet: {error}."
-    return layout.name, config, None
+        return layout, None, f"These are not the tensors of a whole DenseNet: {error}."
+
+
+def _config(layout: Layout, tensors: Mapping[str, RawTensor]) -> DenseNetConfig:
+    explained = layout.explain(tensors)
+    shapes = {}
+    for name, target in explained.targets.items():
+        shape, axes = tensors[name].shape, explained.axes.get(name)
+        if axes is not None and len(axes) != len(shape):
+            raise ValueError(f"{name} has shape {list(shape)}, expected {len(axes)} dimensions")
+        shapes[target] = shape if axes is None else tuple(shape[axis] for axis in axes)
+    config = replace(infer_config(shapes), **layout.overrides)
+    for name, expected in config.tensor_shapes().items():
+        # Files of 2017 have no counters.
+        if shapes.pop(name, () if name.endswith(COUNTER) else None) != expected:
+            raise ValueError(f"{name} is missing or not of shape {list(expected)}")
+    if shapes:
+        raise ValueError(f"{some(shapes)} is not part of it")
+    return config
 
 
 def _digests(tensors: Mapping[str, RawTensor], size: int, path: Path) -> dict[Any, str]:

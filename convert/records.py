@@ -307,6 +307,7 @@ class Inspection:
         format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"`` or ``"safetensors"``.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
         layout: what the tensors' names are called as a whole; None where no layout explains them.
+        prefix: what stands before these names; None likewise.
         architecture: such as ``"densenet169"``; None where it is another network.
         config: the network's hyperparameters, as far as shapes tell them; None where it is no DenseNet.
         problem: why ``layout`` or ``config`` is None, in a sentence.
@@ -322,6 +323,7 @@ class Inspection:
     format: str
     container: str | None
     layout: str | None
+    prefix: str | None
     architecture: str | None
     config: DenseNetConfig | None
     problem: str | None

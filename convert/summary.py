@@ -125,7 +125,7 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     rows = {
         "format": f"{found.format}{container}",
-        "layout": found.layout or "unknown",
+        "layout": (found.layout or "unknown") + (f", under {some([found.prefix])}" if found.prefix else ""),
         "network": _network(found),
         "tensors": f"{len(found.tensors):,}: {dtypes}",
         "size": f"{found.size:,} bytes",

@@ -109,3 +109,17 @@ def test_no_torch_is_imported(tmp_path: Path) -> None:
         f"assert inspect({str(path)!r}, hashes=True).layout; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_prefix_and_a_head_of_another_name_are_seen_through(tmp_path: Path) -> None:
+    names = {
+        f"module.{name}".replace("classifier", "fc"): t for name, t in in_2017_names(state_dict_of()).items()
+    }
+    path = save(names, tmp_path / "wrapped.pth")
+    found = inspect(path)
+    assert (found.layout, found.prefix, found.problem) == ("torchvision-dotted", "module.", None)
+    assert found.config == SMALL
+    assert (
+        "layout      torchvision-dotted, under module.\n"
+        in CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    )
