@@ -136,9 +136,9 @@ class Layout:
             own = self.own_name(name)
             if own is None:
                 if self.only:
-                    dropped[name] = f"outside of {self.prefix}, left out by --only"
+                    dropped[name] = f"not under {self.prefix!r}, left out by --only"
                 else:
-                    problems.append(f"{name} is outside of {self.prefix}")
+                    problems.append(f"{name} is not under {self.prefix!r}")
                 continue
             found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
             reasons = [because for pattern, because in drops if pattern.fullmatch(own)]

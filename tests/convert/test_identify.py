@@ -82,7 +82,7 @@ def test_what_is_asked_for_is_checked() -> None:
         identify_layout(TODAY, BUILT_IN, layout="pytorch")
     with pytest.raises(LayoutError, match="The nearest is monai"):
         identify_layout(TODAY, BUILT_IN, layout="monai")
-    with pytest.raises(LayoutError, match="outside of model."):
+    with pytest.raises(LayoutError, match="not under .model.."):
         identify_layout(TODAY, BUILT_IN, prefix="model")
 
 

@@ -178,7 +178,7 @@ def test_another_package_adds_a_layout_by_an_entry_point(tmp_path: Path) -> None
 def test_an_entry_point_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, message in (("nowhere:X", "nowhere:X can't be imported"), ("os:sep", "os:sep is no Layout")):
         entry = EntryPoint("x", value, layouts.GROUP)
-        monkeypatch.setattr(layouts, "entry_points", lambda group, entry=entry: [entry])
+        monkeypatch.setattr(layouts, "entry_points", lambda entry=entry, **_: [entry])
         layouts.known_layouts.cache_clear()
         with pytest.raises(LayoutError, match=message):
             layouts.known_layouts()

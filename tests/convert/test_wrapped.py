@@ -117,7 +117,7 @@ def test_a_part_is_converted_by_the_user_s_decision_and_the_rest_is_listed(
         dc.convert(path, "new")
     written = dc.convert(path, "new", only="module.E.")
     assert written.receipt["dropped"] == [
-        {"source_name": "module.D.up.weight", "because": "outside of module.E., left out by --only"}
+        {"source_name": "module.D.up.weight", "because": "not under 'module.E.', left out by --only"}
     ]
     same_function(written.folder, STATE)
     assert dc.verify("new")
@@ -153,7 +153,7 @@ def test_what_is_asked_for_is_checked(source: Callable[[Any], Path]) -> None:
     path = source(under("module.", STATE))
     with pytest.raises(LayoutError, match="The nearest is torchvision-dotted"):
         dc.convert(path, "new", layout="torchvision-dotted")
-    with pytest.raises(LayoutError, match="outside of model."):
+    with pytest.raises(LayoutError, match="not under .model.."):
         dc.convert(path, "new", prefix="model.")
     with pytest.raises(ArchitectureError, match="not a densenet121"):
         dc.convert(path, "new", arch=121)
