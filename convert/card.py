@@ -41,7 +41,7 @@ def model_card(receipt: Mapping[str, Any], *, repo_id: str = NOBODY, license: st
     parts = [
         *_head(receipt, config),
         "## Use it",
-        *_examples(config, repo_id),
+        *_examples(receipt, config, repo_id),
         "## Where the weights are from",
         *_provenance(receipt),
         "## What was verified",
@@ -132,7 +132,7 @@ def _read(receipt: Mapping[str, Any]) -> str:
     return several + named
 
 
-def _examples(config: DenseNetConfig, repo_id: str) -> Iterator[str]:
+def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) -> Iterator[str]:
     yield _python(
         "from densenet_convert.densenet import DenseNet  # pip install densenet-convert",
         "",
@@ -162,10 +162,14 @@ def _examples(config: DenseNetConfig, repo_id: str) -> Iterator[str]:
             f"model = torchvision.models.{architecture}(num_classes={config.num_classes})",
             f'model.load_state_dict(load_file(hf_hub_download("{repo_id}", "model.safetensors")))',
         )
-    yield (
-        "Images are prepared as torchvision does: the shorter side to 256 (bilinear), the middle 224 x 224, "
-        "mean and standard deviation of ImageNet. config.json tells timm and transformers so."
-    )
+    if other := receipt["preprocessing"]:
+        told = ", ".join(f"{name} {value}" for name, value in sorted(other.items()))
+        yield f"Images are prepared as config.json tells timm and transformers: {told}, on pixels from 0 to 1."
+    else:
+        yield (
+            "Images are prepared as torchvision does: the shorter side to 256 (bilinear), the middle "
+            "224 x 224, mean and standard deviation of ImageNet. config.json tells timm and transformers so."
+        )
 
 
 def _python(*lines: str) -> str:

@@ -132,6 +132,13 @@ def test_a_multi_label_head_is_told_how_it_is_read(receipt: dict[str, Any]) -> N
     assert "`label_names` in config.json are their names" in text
 
 
+def test_another_preprocessing_is_told(receipt: dict[str, Any]) -> None:
+    fields = as_json(ARCHITECTURES["densenet121"])
+    text = model_card({**receipt, "config": fields, "preprocessing": {"mean": [0.5], "crop_pct": 1.0}})
+    assert "crop_pct 1.0, mean [0.5]" in text
+    assert "ImageNet" not in text
+
+
 def test_a_stranger_s_key_is_no_markup(receipt: dict[str, Any]) -> None:
     hostile = {**receipt["source"], "container": "a`|<script>\n# x"}
     text = model_card({**receipt, "source": hostile})
