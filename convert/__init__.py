@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
     from .exporting import export
     from .inspection import inspect
+    from .many import Outcome, convert_many
     from .pipeline import convert, convert_torchvision, push, verify
     from .records import Inspection, Published, Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
     "Inspection": "records",
+    "Outcome": "many",
     "ParityError": "errors",
     "Published": "records",
     "Verified": "records",
     "Written": "records",
     "convert": "pipeline",
+    "convert_many": "many",
     "convert_torchvision": "pipeline",
     "export": "exporting",
     "inspect": "inspection",
@@ -38,11 +41,13 @@ _HOMES = {
 __all__ = [
     "ConvertError",
     "Inspection",
+    "Outcome",
     "ParityError",
     "Published",
     "Verified",
     "Written",
     "convert",
+    "convert_many",
     "convert_torchvision",
     "export",
     "inspect",

@@ -164,7 +164,7 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
         )
     if other := receipt["preprocessing"]:
         told = ", ".join(f"{name} {value}" for name, value in sorted(other.items()))
-        yield f"Images are prepared as config.json tells timm and transformers: {told}, on pixels from 0 to 1."
+        yield f"Images, of 0 to 1, are prepared as config.json tells timm and transformers: {told}."
     else:
         yield (
             "Images are prepared as torchvision does: the shorter side to 256 (bilinear), the middle "

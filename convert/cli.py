@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -184,15 +183,20 @@ def torchvision(
 
 
 @main.command()
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
-    "--output", type=ANY_PATH, help="Folder to write.  [default: the name of SOURCE without its end]"
+    "--output",
+    type=ANY_PATH,
+    help="Folder to write, or of several sources their parent.  [default: SOURCE's name without its end]",
 )
 @click.option("--arch", type=click.Choice(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
 @click.option("--layout", metavar="NAME", help="Which layout it must be in.  [default: the one that fits]")
 @click.option("--prefix", help="What must stand before the names.  [default: what is found]")
 @click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes for several sources.  [default: this one]")
+@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that converts several sources.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON document a line, as each source is done.")
 @conversion_options
 @proof_options
 @shared_options
@@ -200,25 +204,44 @@ def torchvision(
 def file(
     context: click.Context,
     /,
-    source: str,
+    sources: tuple[str, ...],
     output: Path | None,
+    jobs: int | None,
+    dask: str | None,
+    jsonl: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Convert the checkpoint SOURCE, verify it and write a folder.
+    """Convert checkpoints, verify them and write a folder for each.
 
-    SOURCE is a file, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.  Its layout is found
-    by its names and its network by its shapes.
+    SOURCE is a file, a folder of them, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.
+    Its layout is found by its names and its network by its shapes.  Of several sources, what fails does
+    not stop the rest, and what is converted already is skipped.
 
     \b
     Examples:
       densenet-convert file my-densenet.pth
       densenet-convert file chest.pth --labels names.txt --multi-label --output chest
       densenet-convert file hf://timm/densenet121.tv_in1k
+      densenet-convert file checkpoints --output converted --jobs 4
     """
-    folder = output or Path(_stem(source))
+    if len(sources) > 1 or Path(sources[0]).is_dir():
+        if options.pop("images") or options.pop("report", None):
+            raise click.UsageError("--images and --report go with one source.")
+        if jobs and dask:
+            raise click.UsageError("--jobs and --dask are two ways to do it: choose one.")
+        options.pop("report", None)
+        context.exit(
+            _convert_many(sources, output or Path(), jobs, dask, jsonl, as_json, quiet, verbose, options)
+        )
+    if jobs or dask or jsonl:
+        raise click.UsageError("--jobs, --dask and --jsonl go with several sources, or a folder.")
+    from densenet_convert.many import stem
+
+    (source,) = sources
+    folder = output or Path(stem(source))
 
     def convert() -> Receipt:
         from densenet_convert.pipeline import convert
@@ -226,6 +249,51 @@ def file(
         return convert(source, folder, progress=_progress(quiet), **options).receipt
 
     context.exit(_run([(folder, convert)], "converted", as_json=as_json, quiet=quiet, verbose=verbose))
+
+
+def _convert_many(
+    sources: Sequence[str],
+    output: Path,
+    jobs: int | None,
+    dask: str | None,
+    jsonl: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    options: Mapping[str, Any],
+) -> int:
+    """Prints what comes of each source, and returns the highest exit code."""
+    from contextlib import nullcontext
+
+    from densenet_convert import summary
+    from densenet_convert.errors import ConvertError
+    from densenet_convert.many import convert_many, dask_executor, process_executor
+
+    _log(verbose)
+    _draw_bars(quiet)
+    outcomes = []
+    executor: Any = dask_executor(dask) if dask else process_executor(jobs) if jobs else nullcontext()
+    try:
+        with executor as chosen:
+            for one in convert_many(sources, output, executor=chosen, progress=_progress(quiet), **options):
+                outcomes.append(one)
+                if jsonl:
+                    click.echo(json.dumps(summary.outcome_as_json(one)))
+                elif one.message is not None:
+                    named = "" if one.source in one.message else f"{one.source}: "
+                    click.echo(f"error: {named}{one.message}", err=True)
+                elif not as_json and not quiet:
+                    click.echo(f"{one.folder}: {one.status}, {one.network}")
+    except ConvertError as error:
+        click.echo(f"error: {error}", err=True)
+        if as_json:
+            click.echo(json.dumps(summary.error_as_json(error, folder=str(output)), indent=2))
+        return error.exit_code
+    if as_json:
+        click.echo(json.dumps(summary.outcomes_as_json(outcomes), indent=2))
+    elif not quiet and not jsonl:
+        click.echo(summary.outcomes_as_text(outcomes))
+    return max((one.exit_code for one in outcomes), default=0)
 
 
 @main.command()
@@ -465,14 +533,6 @@ def _log(verbose: bool) -> None:
     # Ours alone: what an HTTP client logs holds addresses that sign in whoever has them.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("densenet_convert").setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-def _stem(source: str) -> str:
-    """``"chest"`` of ``"here/chest.pth.tar"``; of a name on the Hub without a file the repository's."""
-    name = Path(source).name
-    if source.startswith("hf://"):
-        name = name.partition("@")[0]
-    return re.sub(r"(\.[A-Za-z]\w*){1,2}$", "", name) or name
 
 
 def _folder(arch: str, output: Path | None, *, several: bool) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # What a library sets for itself, and a file of weights does not hold.
 FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
+SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5"}
 COUNTER = "num_batches_tracked"
 
 
@@ -37,7 +39,7 @@ def export(
 ) -> Path:
     """Writes the tensors of a converted folder under a layout's names, as that layout's library loads them.
 
-    The file is in torch's format of before 1.6, which every torch reads, and the same on every run.
+    The file is the same on every run: in torch's format of before 1.6, which every torch reads, or in Keras'.
 
     Args:
         folder: one that was converted.
@@ -50,20 +52,20 @@ def export(
 
     Raises:
         FolderError: a file of the folder is missing or was changed, or the output can't be written.
-        LayoutError: there is no such layout, or it can't hold this network.
+        LayoutError: there is no such layout, it can't hold this network, or h5py is missing.
     """
     written = open_folder(Path(folder))
     table = next((one for one in known_layouts() if one.name == layout), None)
     if table is None:
         names = ", ".join(one.name for one in known_layouts())
         raise LayoutError(f"There is no layout {layout!r}, expected one of {names}.")
-    path = Path(f"{Path(folder).name}-{layout}.pth" if output is None else output)
+    path = Path(f"{Path(folder).name}-{layout}{SUFFIXES[table.file]}" if output is None else output)
     if path.exists() and not force:
         raise FolderError(
             f"{path} exists and is left alone. Name another --output, or replace it with --force."
         )
     tensors = _tensors(written, table)
-    data = _file(tensors)
+    data = _as_keras(tensors) if table.file == "keras-h5" else _as_torch(tensors)
     _read_back(data, tensors, path)
     _write(data, path)
     return path
@@ -94,11 +96,38 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
     return chosen
 
 
-def _file(tensors: dict[str, Tensor]) -> bytes:
+def _as_torch(tensors: Mapping[str, Tensor]) -> bytes:
     file = BytesIO()
     write_legacy(
         {n: Elements(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}, file
     )
+    return file.getvalue()
+
+
+def _as_keras(tensors: Mapping[str, Tensor]) -> bytes:
+    """What ``Model.load_weights`` takes from a file of weights alone, whose name ends in ``.h5``.
+
+    Source: ``load_weights_from_hdf5_group`` in ``keras/src/legacy/saving/legacy_h5_format.py``, Keras 3.15.1.
+    """
+    if any(dtype_name(tensor) == "bfloat16" for tensor in tensors.values()):
+        raise LayoutError("Keras' files hold no bfloat16. Choose another layout.")
+    try:
+        import h5py  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise LayoutError(
+            'Writing Keras\' files needs h5py. Install it with: pip install "densenet-convert[keras]"'
+        ) from error
+    layers: dict[str, list[str]] = {}
+    for name in tensors:
+        layers.setdefault(name.rpartition("/")[0], []).append(name)
+    file = BytesIO()
+    with h5py.File(file, "w") as root:
+        root.attrs["layer_names"] = [layer.encode() for layer in layers]
+        for layer, names in layers.items():
+            group = root.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name in names:
+                group.create_dataset(name, data=tensors[name].numpy())
     return file.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .errors import LayoutError, some
@@ -97,14 +98,15 @@ def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str
     """What stands before the names, and what is missing in them."""
     short = layout.stem.removeprefix(INSIDE)
     for name in names:
-        if _ends_with(name, layout.stem):
-            yield name.removesuffix(layout.stem), ""
+        stem = next(filter(partial(_ends_with, name), (layout.stem, *layout.other_stems)), None)
+        if stem is not None:
+            yield name.removesuffix(stem), ""
         elif short != layout.stem and _ends_with(name, short):
             yield name.removesuffix(short), INSIDE
 
 
 def _ends_with(name: str, stem: str) -> bool:
-    return name == stem or name.endswith(f".{stem}")
+    return name == stem or name.endswith((f".{stem}", f"/{stem}"))
 
 
 def _head(layout: Layout, names: Collection[str]) -> str | None:

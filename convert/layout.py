@@ -71,8 +71,12 @@ class Layout:
             it raises ImportError where the library is not installed, and ``reference`` is taken.
         loader: ``"module:function"`` that takes the network and the source's tensors, and puts them in,
             strictly, where ``load_state_dict`` can't, for their axes lie otherwise.
+        names: ``"module:function"`` that takes a DenseNetConfig and returns the source's names, where
+            ``reference`` does not bear them.
+        file: the format that ``export`` writes, ``"torch-legacy"`` or ``"keras-h5"``.
         counted: whether its files hold ``num_batches_tracked``, so that its library takes them.
         stem: what the source calls the first convolution's weight.
+        other_stems: what else it has called it.
         head: what it calls the last layer.
         overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
         problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
@@ -91,8 +95,11 @@ class Layout:
     drops: tuple[Drop, ...] = ()
     library: str | None = None
     loader: str | None = None
+    names: str | None = None
+    file: str = "torch-legacy"
     counted: bool = True
     stem: str = "features.conv0.weight"
+    other_stems: tuple[str, ...] = ()
     head: str = HEAD
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None
@@ -155,6 +162,8 @@ class Layout:
                 targets[name], sources[target] = target, name
                 if rule.axes is not None:
                     axes[name] = rule.axes
+        if self.only and not targets:
+            problems.append(f"no name begins with {self.prefix!r}")
         if whole:
             problems += [
                 f"nothing matches {drop.pattern}, which this layout leaves out"

@@ -304,7 +304,8 @@ class Inspection:
         path: the file.
         size: its length in bytes.
         sha256: its digest, hexadecimal.
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"`` or ``"safetensors"``.
+        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
+            ``"keras-h5"`` or ``"keras"``.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
         layout: what the tensors' names are called as a whole; None where no layout explains them.
         prefix: what stands before these names; None likewise.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConvertError, ParityError, some
 from .folder import WRITTEN, digests
 from .receipt import FILE_NAME
 from .records import FILE, RANDOM, Inspection, Published
+
+if TYPE_CHECKING:
+    from .many import Outcome
 
 SCHEMA_VERSION = 1
 
@@ -117,6 +121,23 @@ def published_as_json(published: Published, *, folder: str) -> dict[str, Any]:
         "folder": folder,
         **asdict(published),
     }
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """What came of one of several sources."""
+    return {"schema_version": SCHEMA_VERSION, **asdict(outcome)}
+
+
+def outcomes_as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All of them, as they were done."""
+    return {"schema_version": SCHEMA_VERSION, "conversions": [asdict(outcome) for outcome in outcomes]}
+
+
+def outcomes_as_text(outcomes: Sequence[Outcome]) -> str:
+    """``"3 sources: 1 converted, 1 skipped, 1 failed"``."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    told = ", ".join(f"{counts[status]:,} {status}" for status in ("converted", "skipped", "failed"))
+    return f"{len(outcomes):,} sources: {told}"
 
 
 def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:

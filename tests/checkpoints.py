@@ -53,6 +53,8 @@ def in_names_of(layout: str, state: StateDict) -> StateDict:
     """As other libraries name them: by hand, not by the converter's tables."""
     if layout == "torchvision-dotted":
         return in_2017_names(state, counted=True)
+    if layout == "keras-applications":
+        return _in_names_of_keras(state)
     renamed: StateDict = {}
     for name, tensor in state.items():
         if layout == "monai":
@@ -60,6 +62,33 @@ def in_names_of(layout: str, state: StateDict) -> StateDict:
         elif layout == "efficient-densenet":
             name = name.replace("norm5", "norm_final")
         renamed[name] = tensor
+    return renamed
+
+
+def _in_names_of_keras(state: StateDict) -> StateDict:
+    fields = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+    renamed: StateDict = {}
+    for name, tensor in state.items():
+        layer, _, field = name.rpartition(".")
+        if field == "num_batches_tracked":
+            continue
+        *_, last = layer.split(".")
+        if match := re.fullmatch(r"features\.denseblock(\d+)\.denselayer(\d+)\.(\w+)", layer):
+            part = {"norm1": "0_bn", "conv1": "1_conv", "norm2": "1_bn", "conv2": "2_conv"}[match[3]]
+            theirs = f"conv{int(match[1]) + 1}_block{match[2]}_{part}"
+        elif match := re.fullmatch(r"features\.transition(\d+)\.(norm|conv)", layer):
+            theirs = f"pool{int(match[1]) + 1}_{'bn' if match[2] == 'norm' else 'conv'}"
+        else:
+            known = {"conv0": "conv1_conv", "norm0": "conv1_bn", "norm5": "bn", "classifier": "predictions"}
+            theirs = known[last]
+        if last == "classifier":
+            renamed[f"{theirs}/{'kernel' if field == 'weight' else 'bias'}"] = (
+                tensor.T.contiguous() if field == "weight" else tensor
+            )
+        elif "conv" in last:
+            renamed[f"{theirs}/kernel"] = tensor.permute(2, 3, 1, 0).contiguous()
+        else:
+            renamed[f"{theirs}/{fields.get(field, 'gamma')}"] = tensor
     return renamed
 
 

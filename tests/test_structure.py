@@ -16,7 +16,7 @@ import densenet_convert
 
 ROOT = Path(__file__).parents[1]
 STEPS = {"read", "identify", "rename", "load", "write", "download", "random_weights", "publish", "proof"}
-COMPOSERS = {"pipeline", "parity", "inspection", "exporting", "proving", "pytest_plugin", "cli"}
+COMPOSERS = {"pipeline", "parity", "inspection", "exporting", "many", "proving", "pytest_plugin", "cli"}
 # Who may import a library; whoever is not named here may not.
 ALLOWED = {
     "click": {"cli"},

@@ -7,6 +7,7 @@ from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
 from .contents import find_state_dict, scalars
+from .keras import is_hdf5, is_keras, read_hdf5, read_keras
 from .plain_pickle import read_first_pickle
 from .raw import MALFORMED, Budget, FormatError, RawTensor, Whole
 from .safetensors import looks_like_safetensors, read_safetensors
@@ -26,13 +27,12 @@ FOREIGN = {
     b"\x28\xb5\x2f\xfd": ("a zstd file", "Unpack it with unzstd."),
     b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
     b"Rar!": ("a rar archive", "Unpack it."),
-    b"\x89HDF\r\n": ("an HDF5 file, as Keras writes", "Save the network's weights with torch instead."),
     b"\x93NUMPY": ("one array of numpy", "Save all arrays in one dict, by name."),
     b"version https://git-lfs": ("a pointer of git LFS, not the file itself", "Run git lfs pull."),
     b"<": ("an HTML or XML page, not a checkpoint: a login or an error, perhaps", "Download it again."),
     b"{": ("JSON, not a checkpoint: an error message, perhaps", "Download it again."),
 }
-KNOWN = "Expected a file that torch.save, pickle.dump or safetensors wrote."
+KNOWN = "Expected a file that torch.save, pickle.dump, safetensors or Keras wrote."
 PICKLE_MAGIC = 0x80
 
 
@@ -41,7 +41,8 @@ class Content:
     """What a file holds.
 
     Attributes:
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"`` or ``"safetensors"``.
+        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
+            ``"keras-h5"`` or ``"keras"``.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
         tensors: the state dict.
         metadata: what the file says beside it, in words and numbers.
@@ -76,6 +77,10 @@ def read_content(data: Whole, key: str | None = None) -> Content:
 def _read(data: Whole, budget: Budget, names: Names) -> tuple[str, Any, dict[str, str]]:
     """The format's name, the file's object, and metadata."""
     head = bytes(data[: TAR_MAGIC_AT + len(TAR_MAGIC)])
+    if is_keras(data):
+        return "keras", read_keras(data, budget), {}
+    if is_hdf5(data):
+        return "keras-h5", read_hdf5(data, budget), {}
     if head.startswith(ZIP_MAGIC):
         return "torch-zip", read_zip(data, budget, names), {}
     if head[TAR_MAGIC_AT:] == TAR_MAGIC:

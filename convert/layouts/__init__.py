@@ -8,12 +8,20 @@ from importlib.metadata import entry_points
 from ..errors import LayoutError, some
 from ..layout import Layout
 from .efficient_densenet import EFFICIENT_DENSENET
+from .keras_applications import KERAS_APPLICATIONS
 from .monai import MONAI
 from .torchvision import TORCHVISION
 from .torchvision_dotted import TORCHVISION_DOTTED
 from .torchxrayvision import TORCHXRAYVISION
 
-BUILT_IN: tuple[Layout, ...] = (TORCHVISION, TORCHVISION_DOTTED, MONAI, TORCHXRAYVISION, EFFICIENT_DENSENET)
+BUILT_IN: tuple[Layout, ...] = (
+    TORCHVISION,
+    TORCHVISION_DOTTED,
+    MONAI,
+    TORCHXRAYVISION,
+    EFFICIENT_DENSENET,
+    KERAS_APPLICATIONS,
+)
 # Each entry point of a package is a Layout.
 GROUP = "densenet_convert.layouts"
 

@@ -111,6 +111,8 @@ def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
 
 def own_names(layout: Layout, config: DenseNetConfig) -> list[str]:
     """What the layout calls each tensor of a network, without a prefix."""
+    if layout.names is not None:
+        return list(_named(layout.names)(config))
     return list(_named(layout.reference)(config).state_dict())
 
 

@@ -17,8 +17,9 @@ from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from densenet_convert.cli import _stem, main
+from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
+from densenet_convert.many import stem
 from densenet_convert.proof import verification
 from densenet_convert.random_weights import random_checkpoint
 
@@ -279,7 +280,7 @@ def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Pat
     ],
 )
 def test_a_folder_is_named_after_its_source(source: str, folder: str) -> None:
-    assert _stem(source) == folder
+    assert stem(source) == folder
 
 
 def test_file_converts_what_it_finds_by_its_names_and_shapes(tmp_path: Path, monkeypatch: Any) -> None:
@@ -292,3 +293,45 @@ def test_file_converts_what_it_finds_by_its_names_and_shapes(tmp_path: Path, mon
     again = run("file", "old.pth")
     assert again.exit_code == 1
     assert "old exists and is left alone" in again.stderr
+
+
+def test_several_sources_are_converted_and_what_fails_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for i in range(2):
+        save(in_2017_names(state_dict_of(seed=i)), tmp_path / "files" / f"{i}.pth")
+    (tmp_path / "files" / "broken.pth").write_bytes(b"no checkpoint")
+    done = run("file", "files", "--output", "out")
+    assert done.exit_code == 1
+    assert done.stdout.endswith("3 sources: 2 converted, 0 skipped, 1 failed\n")
+    assert done.stderr.count("error: ") == 1
+    assert "broken.pth can't be read" in done.stderr
+    lines = [
+        json.loads(line) for line in run("file", "files", "--output", "out", "--jsonl").stdout.splitlines()
+    ]
+    assert sorted(line["status"] for line in lines) == ["failed", "skipped", "skipped"]
+    again = json.loads(run("file", "files/0.pth", "files/1.pth", "--output", "out", "--json").stdout)
+    assert [one["status"] for one in again["conversions"]] == ["skipped", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a.pth", "b.pth", "--images", "."], "go with one source"),
+        (["a.pth", "b.pth", "--report", "r.html"], "go with one source"),
+        (["a.pth", "b.pth", "--jobs", "2", "--dask", "tcp://x:1"], "choose one"),
+        (["a.pth", "--jobs", "2"], "go with several sources"),
+        (["a.pth", "--jsonl"], "go with several sources"),
+    ],
+)
+def test_options_of_one_and_of_several_sources_are_kept_apart(options: list[str], message: str) -> None:
+    done = run("file", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_plan_that_cannot_be_carried_out_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    done = run("file", "x/a.pth", "y/a.pth", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["error"]["type"] == "FolderError"
+    assert run("file", "x").exit_code == 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import ConvertError, FolderError, LayoutError
 from densenet_convert.layouts import BUILT_IN
+from densenet_convert.read import read_checkpoint
 
 NAMES = [layout.name for layout in BUILT_IN]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -30,7 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def equal(path: Path, expected: dict[str, torch.Tensor]) -> None:
-    found = torch.load(path, weights_only=True)
+    found = read_checkpoint(path).tensors if path.suffix == ".h5" else torch.load(path, weights_only=True)
     assert found.keys() == expected.keys()
     assert all(
         torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype
@@ -92,6 +97,40 @@ def test_monai_s_network_takes_its_file() -> None:
     dc.convert(save(state_dict_of(ARCHITECTURES["densenet121"]), Path("old.pth")), "new")
     network = nets.DenseNet121(spatial_dims=2, in_channels=3, out_channels=1000)
     network.load_state_dict(torch.load(dc.export("new", "monai"), weights_only=True))
+
+
+KERAS = """
+import sys, keras, numpy
+from pathlib import Path
+from densenet_convert.read import read_checkpoint
+network = keras.applications.DenseNet121(weights=None, classes=3, classifier_activation=None)
+network.load_weights(sys.argv[1])
+tensors = read_checkpoint(Path(sys.argv[1])).tensors
+for layer in network.layers:
+    for variable in layer.weights:
+        expected = tensors[f"{layer.name}/{variable.name}"].numpy()
+        assert numpy.array_equal(keras.ops.convert_to_numpy(variable), expected), variable.path
+print("the same")
+"""
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
+def test_keras_loads_its_file() -> None:
+    config = replace(ARCHITECTURES["densenet121"], num_classes=3)
+    dc.convert(save(in_names_of("keras-applications", state_dict_of(config)), Path("old.pth")), "new")
+    path = dc.export("new", "keras-applications")
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    command = [sys.executable, "-c", KERAS, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.stdout == "the same\n", done.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_network_of_another_epsilon_is_not_written_as_what_it_is_not() -> None:
+    dc.convert(save(in_names_of("keras-applications", state_dict_of()), Path("old.pth")), "new")
+    with pytest.raises(LayoutError, match="of monai has norm_eps 1e-05, and this one 1.001e-05"):
+        dc.export("new", "monai")
 
 
 @pytest.mark.usefixtures("here")

@@ -69,6 +69,11 @@ def test_a_part_of_something_larger_is_named_and_taken_by_only() -> None:
         assert found.explain(names).dropped.keys() == {"module.D.up.weight", "module.fc.weight"}
 
 
+def test_a_part_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(LayoutError, match="no name begins with 'module.E.'"):
+        identify_layout(DOTTED, BUILT_IN, only="module.E")
+
+
 def test_of_two_networks_both_are_named() -> None:
     names = [prefix + name for prefix in ("student.", "teacher.") for name in TODAY]
     with pytest.raises(LayoutError, match="--only student. or --only teacher."):

@@ -1,0 +1,444 @@
+"""Many sources at once, on any executor of processes; a run that was interrupted goes on where it stopped.
+
+    plan -> convert_job, for each Job in whatever process -> Outcome
+
+What crosses processes is paths and plain options there, and an Outcome back, never a tensor: the workers
+must see the same files.  What is there already, whole and of the same source, is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent import futures
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from uuid import uuid4
+
+from .card import network_name
+from .errors import ConvertError, DeviceError, FolderError, ReadError, some
+from .folder import GOLDEN, digests, is_ours, open_folder
+from .hub import SCHEME, local_file
+from .receipt import FILE_NAME, SEAL, config_from
+from .records import IMAGENET, Progress, Written
+from .source_file import read_whole
+
+if TYPE_CHECKING:
+    AnyPath = str | os.PathLike[str]
+
+Result = TypeVar("Result")
+
+log = logging.getLogger("densenet_convert")
+
+# What the name of a checkpoint within a folder ends in.
+SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".h5", ".keras")
+# What a writer that was killed leaves behind; it holds weights, and is cleared by the next one.
+STAGING = re.compile(r"\..*\.partial")
+# Seconds to wait for Dask's scheduler.
+PATIENCE = 10
+THREADS = (
+    "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
+    "to the whole process. Give an executor of processes, such as that of process_executor(2)."
+)
+# Anew in each process, but for one that was forked.
+_TOKEN = uuid4().hex
+# Dask's workers may run several jobs in threads of one process.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion: what a worker is told.  For the options see ``convert``.
+
+    Attributes:
+        source: a file's absolute path, or ``hf://USER/NAME[@REVISION][/FILE]``.
+        folder: absolute path of what is to be written.
+    """
+
+    source: str
+    folder: str
+    arch: str | int | None = None
+    layout: str | None = None
+    prefix: str | None = None
+    only: str | None = None
+    key: str | None = None
+    device: str = "auto"
+    force: bool = False
+    golden: bool = False
+    labels: str | None = None
+    multi_label: bool = False
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one source.
+
+    Attributes:
+        source: as in its ``Job``.
+        folder: likewise; whole, and of this source, unless ``status`` is ``"failed"``.
+        status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
+        network: such as ``"DenseNet-169"``; None where it failed.
+        receipt_sha256: the digest that conversion.json ends with; None where it failed.
+        error: name of the error's class; None unless it failed.
+        message: what is wrong, and what to do; None unless it failed.
+        exit_code: 0 unless it failed.
+    """
+
+    source: str
+    folder: str
+    status: Literal["converted", "skipped", "failed"]
+    network: str | None = None
+    receipt_sha256: str | None = None
+    error: str | None = None
+    message: str | None = None
+    exit_code: int = 0
+
+
+def convert_many(
+    sources: Iterable[AnyPath],
+    output: AnyPath,
+    *,
+    executor: futures.Executor | None = None,
+    arch: str | int | None = None,
+    layout: str | None = None,
+    prefix: str | None = None,
+    only: str | None = None,
+    key: str | None = None,
+    device: str = "auto",
+    force: bool = False,
+    golden: bool = False,
+    labels: AnyPath | None = None,
+    multi_label: bool = False,
+    license: str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Converts and proves every source, each into a folder of its own; what fails does not stop the rest.
+
+    A folder that is there already is skipped where it is whole and of the same source, whatever its labels
+    and license are; with ``force`` it is converted again.
+
+    Args:
+        sources: see ``plan``.
+        output: see ``plan``.
+        executor: where it is done: any executor of ``concurrent.futures`` whose workers are processes that
+            see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
+            the caller's; None for one after the other in this process.
+        arch, layout, prefix, only, key, device, force, golden, labels, multi_label, license: see ``convert``;
+            they hold for every source.
+        progress: wraps the jobs as they are done, and is told what they are.
+
+    Returns:
+        What came of each source, in the order in which they are done.  Closing the iterator cancels what has
+        not begun.
+
+    Raises:
+        ConvertError: see ``plan``.
+        DeviceError: the executor's workers are threads.
+    """
+    found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "key": key}
+    options = {"device": device, "force": force, "golden": golden, "labels": labels, "license": license}
+    jobs = plan(sources, output, **found, **options, multi_label=multi_label)
+    if isinstance(executor, futures.ThreadPoolExecutor):
+        raise DeviceError(THREADS)
+    return _outcomes(jobs, executor, progress)
+
+
+def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[Job, ...]:
+    """The jobs that ``convert_many`` does.
+
+    Args:
+        sources: checkpoints, here or as ``hf://USER/NAME[@REVISION][/FILE]``, or folders. A folder stands
+            for every file in it whose name ends in one of ``SUFFIXES``, but for what was converted.
+        output: parent of the folders that are written; each is named after its source's stem.
+        options: the other attributes of ``Job``.
+
+    Raises:
+        FolderError: two sources would be written to one folder.
+        ReadError: a folder holds no checkpoint, or can't be read.
+    """
+    if (labels := options.get("labels")) not in (None, IMAGENET):
+        options["labels"] = os.path.abspath(labels)  # noqa: PTH100 (keeps links, as they were named)
+    jobs: dict[str, Job] = {}
+    # What is named twice, alone and by its folder, is one source.
+    for source in dict.fromkeys(found for named in sources for found in _files(os.fspath(named))):
+        folder = os.path.abspath(Path(output) / stem(source))  # noqa: PTH100
+        if folder in jobs:
+            raise FolderError(
+                f"{jobs[folder].source} and {source} would both be written to {folder}. "
+                "Convert one of them with another --output, or rename it."
+            )
+        jobs[folder] = Job(source, folder, **options)
+    return tuple(jobs.values())
+
+
+def stem(source: str) -> str:
+    """``"chest"`` of ``"here/chest.pth.tar"``; of a name on the Hub without a file the repository's."""
+    name = Path(source).name
+    if source.startswith(SCHEME):
+        name = name.partition("@")[0]
+    return re.sub(r"(\.[A-Za-z]\w*){1,2}$", "", name) or name
+
+
+def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
+    """Does one job, in whatever process; never raises what can be told in an outcome.
+
+    Args:
+        job: what to do.
+        home: the process that asks, where this one must be another.
+
+    Raises:
+        DeviceError: it is the same one.
+    """
+    if home == _process():
+        raise DeviceError(THREADS)
+    try:
+        with _ONE_AT_A_TIME:
+            return _convert(job)
+    except Exception as error:  # of whatever kind: a pickled one may not come through
+        return _failed(job, error)
+
+
+@contextmanager
+def process_executor(jobs: int) -> Iterator[futures.Executor]:
+    """An executor of ``jobs`` processes of this machine, which share its cores.
+
+    They are spawned: a script that uses them needs ``if __name__ == "__main__":``.
+    """
+    executor = _Processes(jobs)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[futures.Executor]:
+    """An executor of the workers of a Dask cluster, on each of which densenet-convert is installed.
+
+    Args:
+        address: the scheduler's, such as ``"tcp://127.0.0.1:8786"``.
+
+    Raises:
+        DeviceError: Dask is not installed, or no scheduler answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DeviceError('Dask is not installed here: pip install "densenet-convert[dask]".') from error
+    try:
+        # Dask waits without end for a port that is no number.
+        if not re.fullmatch(r"(\w+://)?[^\s/]+:\d{1,5}", address):
+            raise ValueError("expected an address like tcp://HOST:8786")
+        client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, futures.TimeoutError, ValueError, TypeError) as error:
+        raise DeviceError(
+            f"No Dask scheduler can be had at {some([address])}: {error}. "
+            "Start one with `dask scheduler`, and give the address that it prints."
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            log.warning("%s has no worker yet: `dask worker %s` starts one. Waiting.", address, address)
+        # Not pure: what a job came to before says nothing of the folder now.
+        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
+
+
+class _Processes(futures.Executor):
+    """Each worker is a pool of its own: where one is killed, one job fails, and a new one takes its place."""
+
+    def __init__(self, jobs: int) -> None:
+        self._threads = futures.ThreadPoolExecutor(jobs)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._threads_each = max(1, cores // jobs)
+        self._idle: SimpleQueue[futures.ProcessPoolExecutor] = SimpleQueue()
+        for _ in range(jobs):
+            self._idle.put(self._start())
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> futures.Future[Result]:
+        return self._threads.submit(self._run, fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        while not self._idle.empty():
+            self._idle.get().shutdown(wait)
+
+    def _run(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
+        worker = self._idle.get()
+        try:
+            return worker.submit(fn, *args, **kwargs).result()
+        except futures.BrokenExecutor:
+            worker.shutdown()
+            worker = self._start()
+            raise
+        finally:
+            self._idle.put(worker)
+
+    def _start(self) -> futures.ProcessPoolExecutor:
+        """A fork would inherit torch's threads in whatever state they are."""
+        from multiprocessing import get_context
+
+        return futures.ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=_prepare, initargs=(self._threads_each,)
+        )
+
+
+def _prepare(threads: int) -> None:
+    """In a new worker: ends quietly on Ctrl-C, which reaches it too, and with whoever started it."""
+    from multiprocessing import parent_process
+
+    import torch
+
+    def follow() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
+    threading.Thread(target=follow, daemon=True).start()
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+
+
+def _files(source: str) -> Iterator[str]:
+    """What a source stands for."""
+    if source.startswith(SCHEME):
+        yield source
+        return
+    path = os.path.abspath(source)  # noqa: PTH100
+    if not Path(path).is_dir():
+        yield path
+        return
+    found = sorted(_walk(path))
+    if not found:
+        raise ReadError(f"{path} holds no checkpoint, expected names that end in {', '.join(SUFFIXES)}.")
+    yield from found
+
+
+def _walk(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise ReadError(f"{error.filename} can't be read: {error.strerror}.") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        if is_ours(Path(parent)):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not STAGING.fullmatch(name)]
+        yield from (os.path.join(parent, name) for name in names if name.lower().endswith(SUFFIXES))  # noqa: PTH118
+
+
+def _outcomes(
+    jobs: tuple[Job, ...], executor: futures.Executor | None, progress: Progress | None
+) -> Iterator[Outcome]:
+    one_by_one = (convert_job(job) for job in jobs)
+    with closing(one_by_one if executor is None else _spread(jobs, executor)) as outcomes:
+        # The bar is asked first: it counts a job when it is asked for the next one.
+        counted = jobs if progress is None else progress(jobs, "checkpoints")
+        yield from (outcome for _, outcome in zip(counted, outcomes, strict=True))
+
+
+def _spread(jobs: tuple[Job, ...], executor: futures.Executor) -> Generator[Outcome, None, None]:
+    waiting: dict[futures.Future[Outcome], Job] = {}
+    try:
+        for job in jobs:
+            waiting[_submit(executor, job)] = job
+        for future in futures.as_completed(waiting):
+            error = futures.CancelledError() if future.cancelled() else future.exception()
+            if isinstance(error, DeviceError | KeyboardInterrupt):  # not the job's
+                raise error
+            yield future.result() if error is None else _failed(waiting[future], error)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _submit(executor: futures.Executor, job: Job) -> futures.Future[Outcome]:
+    try:
+        return executor.submit(convert_job, job, _process())
+    except Exception as error:  # of a pool that is broken
+        future: futures.Future[Outcome] = futures.Future()
+        future.set_exception(error)
+        return future
+
+
+def _process() -> tuple[str, int]:
+    """This process, also where others have its number, on another machine, or its memory, after a fork."""
+    return _TOKEN, os.getpid()
+
+
+def _convert(job: Job) -> Outcome:
+    from .pipeline import convert
+
+    options = asdict(job)
+    places = options.pop("source"), options.pop("folder")
+    if job.force or not os.path.lexists(job.folder):
+        try:
+            return _done(job, "converted", convert(*places, **options))
+        except FolderError:
+            # Dask gives a job to a second worker where the first one only seemed to be dead.
+            if job.force or not os.path.lexists(job.folder):
+                raise
+    return _done(job, "skipped", _require_done(job))
+
+
+def _require_done(job: Job) -> Written:
+    """What is there already.
+
+    Raises:
+        FolderError: it is not whole, not of this source, or lacks what was asked for.
+        HubError: the source can't be had.
+        ReadError: the source can't be read.
+    """
+    advice = "Name another --output, or replace it with --force."
+    try:
+        written = open_folder(Path(job.folder))
+    except FolderError as error:
+        raise FolderError(f"{job.folder} exists and is not whole. {error} {advice}") from error
+    claimed = written.receipt["source"]["sha256"]
+    found = hashlib.sha256(read_whole(local_file(job.source))).hexdigest()
+    if claimed != found:
+        raise FolderError(
+            f"{job.folder} exists and is of another source than {job.source}, whose SHA-256 is {found}: "
+            f"the receipt names {claimed}. {advice}"
+        )
+    if job.golden and GOLDEN not in digests(written.receipt):
+        raise FolderError(f"{job.folder} exists and has no golden outputs. {advice}")
+    return written
+
+
+def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:
+    network = network_name(config_from(written.receipt["config"]))
+    digest = json.loads((written.folder / FILE_NAME).read_bytes())[SEAL]
+    return Outcome(job.source, job.folder, status, network, digest)
+
+
+def _failed(job: Job, error: BaseException) -> Outcome:
+    name = type(error).__name__
+    again = "Run again: what is done is skipped."
+    if isinstance(error, ConvertError):
+        message = str(error)
+    elif isinstance(error, futures.BrokenExecutor) or name == "KilledWorker":  # the latter is Dask's
+        message = (
+            f"{job.source}: its process, or another one of its pool, was killed, as happens where there is "
+            f"not enough memory. {again} Fewer processes need less of it."
+        )
+    elif isinstance(error, futures.CancelledError):
+        message = f"{job.source}: it was cancelled, or the cluster was lost. {again}"
+    elif isinstance(error, MemoryError):
+        message = f"{job.source}: there is not enough memory. Free some, or take fewer processes. {again}"
+    else:
+        reason = some([" ".join(str(error).split())]) or "no reason was given"
+        message = (
+            f"{job.source}: {name}: {reason}. Every worker needs the same densenet-convert; "
+            "if they have it, report this message."
+        )
+    exit_code = error.exit_code if isinstance(error, ConvertError) else 1
+    return Outcome(job.source, job.folder, "failed", error=name, message=message, exit_code=exit_code)
