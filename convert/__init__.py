@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .errors import ConvertError, ParityError
     from .exporting import export
     from .inspection import inspect
-    from .many import Outcome, convert_many
+    from .many import convert_many
     from .pipeline import convert, convert_torchvision, push, verify
-    from .records import Inspection, Published, Verified, Written
+    from .records import Inspection, Outcome, Published, Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
     "Inspection": "records",
-    "Outcome": "many",
+    "Outcome": "records",
     "ParityError": "errors",
     "Published": "records",
     "Verified": "records",

@@ -267,7 +267,8 @@ def _convert_many(
 
     from densenet_convert import summary
     from densenet_convert.errors import ConvertError
-    from densenet_convert.many import convert_many, dask_executor, process_executor
+    from densenet_convert.executors import dask_executor, process_executor
+    from densenet_convert.many import convert_many
 
     _log(verbose)
     _draw_bars(quiet)

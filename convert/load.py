@@ -38,11 +38,11 @@ def choose_config(renamed: Renamed, architecture: str | None = None) -> DenseNet
         if architecture is None:
             raise ArchitectureError(f"These are not the tensors of a whole DenseNet: {error}.") from error
         found = None
-    if architecture is not None and (found is None or architecture_of(found) != architecture):
+    if architecture is not None and (found is None or _size_of(found) != architecture):
         if found is not None and found.tensor_shapes() == shapes:
             raise ArchitectureError(_another_network(found, architecture))
         classes = (shapes.get("classifier.weight") or (0,))[0]
-        found = replace(ARCHITECTURES[architecture], num_classes=classes)
+        found = replace(ARCHITECTURES[architecture], num_classes=classes, **renamed.layout.overrides)
     assert found is not None  # either branch above has set it
     _check_shapes(shapes, found, renamed.source_names)
     return found
@@ -113,8 +113,16 @@ def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) 
         raise ValueRangeError(f"{label} holds {lowest.item():.4g}, expected no variance below 0.")
 
 
+def _size_of(config: DenseNetConfig) -> str | None:
+    """The architecture, whatever a library sets beside it, such as its own epsilon."""
+    usual = {
+        name: getattr(DenseNetConfig(), name) for name in ("norm_eps", "stem_padding", "transition_pool")
+    }
+    return architecture_of(replace(config, **usual))
+
+
 def _another_network(found: DenseNetConfig, architecture: str) -> str:
-    named = architecture_of(found)
+    named = _size_of(found)
     if named:
         return f"This is a {named}, not a {architecture}. Ask for --arch {named.removeprefix('densenet')}."
     return (

@@ -13,15 +13,12 @@ import json
 import logging
 import os
 import re
-import signal
-import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
@@ -30,7 +27,7 @@ from .errors import ConvertError, DeviceError, FolderError, ReadError, some
 from .folder import GOLDEN, digests, is_ours, open_folder
 from .hub import SCHEME, local_file
 from .receipt import FILE_NAME, SEAL, config_from
-from .records import IMAGENET, Progress, Written
+from .records import IMAGENET, Outcome, Progress, Written
 from .source_file import read_whole
 
 if TYPE_CHECKING:
@@ -44,8 +41,6 @@ log = logging.getLogger("densenet_convert")
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".h5", ".keras")
 # What a writer that was killed leaves behind; it holds weights, and is cleared by the next one.
 STAGING = re.compile(r"\..*\.partial")
-# Seconds to wait for Dask's scheduler.
-PATIENCE = 10
 THREADS = (
     "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
     "to the whole process. Give an executor of processes, such as that of process_executor(2)."
@@ -78,31 +73,6 @@ class Job:
     labels: str | None = None
     multi_label: bool = False
     license: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one source.
-
-    Attributes:
-        source: as in its ``Job``.
-        folder: likewise; whole, and of this source, unless ``status`` is ``"failed"``.
-        status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
-        network: such as ``"DenseNet-169"``; None where it failed.
-        receipt_sha256: the digest that conversion.json ends with; None where it failed.
-        error: name of the error's class; None unless it failed.
-        message: what is wrong, and what to do; None unless it failed.
-        exit_code: 0 unless it failed.
-    """
-
-    source: str
-    folder: str
-    status: Literal["converted", "skipped", "failed"]
-    network: str | None = None
-    receipt_sha256: str | None = None
-    error: str | None = None
-    message: str | None = None
-    exit_code: int = 0
 
 
 def convert_many(
@@ -187,7 +157,7 @@ def stem(source: str) -> str:
     name = Path(source).name
     if source.startswith(SCHEME):
         name = name.partition("@")[0]
-    return re.sub(r"(\.[A-Za-z]\w*){1,2}$", "", name) or name
+    return re.sub(r"(\.pth\.tar|\.weights\.h5|\.[A-Za-z]\w*)$", "", name) or name
 
 
 def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
@@ -207,105 +177,6 @@ def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
             return _convert(job)
     except Exception as error:  # of whatever kind: a pickled one may not come through
         return _failed(job, error)
-
-
-@contextmanager
-def process_executor(jobs: int) -> Iterator[futures.Executor]:
-    """An executor of ``jobs`` processes of this machine, which share its cores.
-
-    They are spawned: a script that uses them needs ``if __name__ == "__main__":``.
-    """
-    executor = _Processes(jobs)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def dask_executor(address: str) -> Iterator[futures.Executor]:
-    """An executor of the workers of a Dask cluster, on each of which densenet-convert is installed.
-
-    Args:
-        address: the scheduler's, such as ``"tcp://127.0.0.1:8786"``.
-
-    Raises:
-        DeviceError: Dask is not installed, or no scheduler answers there.
-    """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise DeviceError('Dask is not installed here: pip install "densenet-convert[dask]".') from error
-    try:
-        # Dask waits without end for a port that is no number.
-        if not re.fullmatch(r"(\w+://)?[^\s/]+:\d{1,5}", address):
-            raise ValueError("expected an address like tcp://HOST:8786")
-        client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError, futures.TimeoutError, ValueError, TypeError) as error:
-        raise DeviceError(
-            f"No Dask scheduler can be had at {some([address])}: {error}. "
-            "Start one with `dask scheduler`, and give the address that it prints."
-        ) from error
-    with client:
-        if not client.scheduler_info()["workers"]:
-            log.warning("%s has no worker yet: `dask worker %s` starts one. Waiting.", address, address)
-        # Not pure: what a job came to before says nothing of the folder now.
-        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
-
-
-class _Processes(futures.Executor):
-    """Each worker is a pool of its own: where one is killed, one job fails, and a new one takes its place."""
-
-    def __init__(self, jobs: int) -> None:
-        self._threads = futures.ThreadPoolExecutor(jobs)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._threads_each = max(1, cores // jobs)
-        self._idle: SimpleQueue[futures.ProcessPoolExecutor] = SimpleQueue()
-        for _ in range(jobs):
-            self._idle.put(self._start())
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> futures.Future[Result]:
-        return self._threads.submit(self._run, fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._threads.shutdown(wait, cancel_futures=cancel_futures)
-        while not self._idle.empty():
-            self._idle.get().shutdown(wait)
-
-    def _run(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
-        worker = self._idle.get()
-        try:
-            return worker.submit(fn, *args, **kwargs).result()
-        except futures.BrokenExecutor:
-            worker.shutdown()
-            worker = self._start()
-            raise
-        finally:
-            self._idle.put(worker)
-
-    def _start(self) -> futures.ProcessPoolExecutor:
-        """A fork would inherit torch's threads in whatever state they are."""
-        from multiprocessing import get_context
-
-        return futures.ProcessPoolExecutor(
-            1, mp_context=get_context("spawn"), initializer=_prepare, initargs=(self._threads_each,)
-        )
-
-
-def _prepare(threads: int) -> None:
-    """In a new worker: ends quietly on Ctrl-C, which reaches it too, and with whoever started it."""
-    from multiprocessing import parent_process
-
-    import torch
-
-    def follow() -> None:
-        if parent := parent_process():
-            parent.join()
-            os._exit(1)
-
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
-    threading.Thread(target=follow, daemon=True).start()
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
 
 
 def _files(source: str) -> Iterator[str]:

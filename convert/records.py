@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -453,3 +453,28 @@ class Published:
     def changed(self) -> bool:
         """Whether anything was to be sent."""
         return any(file.action != "keep" for file in self.files)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one source.
+
+    Attributes:
+        source: as in its ``Job``.
+        folder: likewise; whole, and of this source, unless ``status`` is ``"failed"``.
+        status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
+        network: such as ``"DenseNet-169"``; None where it failed.
+        receipt_sha256: the digest that conversion.json ends with; None where it failed.
+        error: name of the error's class; None unless it failed.
+        message: what is wrong, and what to do; None unless it failed.
+        exit_code: 0 unless it failed.
+    """
+
+    source: str
+    folder: str
+    status: Literal["converted", "skipped", "failed"]
+    network: str | None = None
+    receipt_sha256: str | None = None
+    error: str | None = None
+    message: str | None = None
+    exit_code: int = 0

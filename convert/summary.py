@@ -6,15 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import ConvertError, ParityError, some
 from .folder import WRITTEN, digests
 from .receipt import FILE_NAME
-from .records import FILE, RANDOM, Inspection, Published
-
-if TYPE_CHECKING:
-    from .many import Outcome
+from .records import FILE, RANDOM, Inspection, Outcome, Published
 
 SCHEMA_VERSION = 1
 

@@ -26,6 +26,8 @@ ALLOWED = {
     "monai": {"proof"},
     "keras": {"proof"},
     "torchxrayvision": {"proof"},
+    "distributed": {"executors"},
+    "h5py": {"exporting"},
     "safetensors": {"write"},
     "huggingface_hub": {"hub", "card", "publish"},
 }

@@ -82,7 +82,7 @@ def test_torchvision_s_own_loader_takes_the_dotted_file(monkeypatch: pytest.Monk
     dc.convert(save(state, Path("old.pth")), "new")
     Path("hub/checkpoints").mkdir(parents=True)
     dc.export("new", "torchvision-dotted", "hub/checkpoints/densenet121-a639ec97.pth")
-    monkeypatch.setenv("TORCH_HOME", ".")
+    monkeypatch.setattr(torch.hub, "_hub_dir", "hub")
     network = torchvision.models.densenet121(weights="IMAGENET1K_V1")
     assert all(
         torch.equal(network.state_dict()[name], tensor)

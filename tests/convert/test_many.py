@@ -22,18 +22,10 @@ from checkpoints import in_2017_names, save, state_dict_of
 
 from densenet_convert import ConvertError, many, pipeline
 from densenet_convert.errors import DeviceError, FolderError, ParityError, ReadError
+from densenet_convert.executors import dask_executor, process_executor
 from densenet_convert.folder import GOLDEN, file_sha256, open_folder
-from densenet_convert.many import (
-    SUFFIXES,
-    Job,
-    Outcome,
-    convert_job,
-    convert_many,
-    dask_executor,
-    plan,
-    process_executor,
-    stem,
-)
+from densenet_convert.many import SUFFIXES, Job, convert_job, convert_many, plan, stem
+from densenet_convert.records import Outcome
 
 
 def checkpoints(folder: Path, number: int) -> list[Path]:
@@ -446,7 +438,7 @@ def test_workers_end_with_whoever_started_them_however_that_ends(tmp_path: Path)
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal\n"
-        "from densenet_convert.many import process_executor\n"
+        "from densenet_convert.executors import process_executor\n"
         "if __name__ == '__main__':\n"
         "    with process_executor(1) as executor:\n"
         "        executor.submit(os.getpid).result()\n"

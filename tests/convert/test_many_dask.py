@@ -14,8 +14,10 @@ import pytest
 from checkpoints import in_2017_names, save, state_dict_of
 
 from densenet_convert.errors import DeviceError
+from densenet_convert.executors import dask_executor
 from densenet_convert.folder import file_sha256, open_folder
-from densenet_convert.many import Outcome, convert_many, dask_executor
+from densenet_convert.many import convert_many
+from densenet_convert.records import Outcome
 
 distributed = pytest.importorskip("distributed")
 
@@ -23,7 +25,7 @@ distributed = pytest.importorskip("distributed")
 @contextmanager
 def cluster(workers: int = 2, **options: Any) -> Iterator[Any]:
     """Worker processes, each with a nanny that starts another one where it dies."""
-    settings = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, **options}
+    settings = {"processes": True, "threads_per_worker": 1, "dashboard_address": ":0", **options}
     with distributed.LocalCluster(n_workers=workers, **settings) as started:
         yield started
 
@@ -138,7 +140,7 @@ def test_what_is_no_address_of_a_scheduler_is_refused_at_once(address: str) -> N
 def test_where_no_scheduler_answers_the_message_says_how_to_start_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("densenet_convert.many.PATIENCE", 1)
+    monkeypatch.setattr("densenet_convert.executors.PATIENCE", 1)
     with pytest.raises(DeviceError, match="Timed out trying to connect .*dask scheduler"):
         dask_executor("tcp://127.0.0.1:1").__enter__()
 

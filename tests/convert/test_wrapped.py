@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import densenet_convert as dc
 from densenet_convert.cli import main
-from densenet_convert.densenet import DenseNet, DenseNetConfig
+from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, FolderError, LayoutError, ReadError
 from densenet_convert.layouts import BUILT_IN
 
@@ -185,3 +185,14 @@ def test_the_command_has_the_same_options(source: Callable[[Any], Path]) -> None
     done = CliRunner().invoke(main, ["file", "old.pth", *options])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["source"]["container"] == "b"
+
+
+def test_a_densenet_121_of_keras_is_one(source: Callable[[Any], Path]) -> None:
+    state = in_names_of("keras-applications", state_dict_of(ARCHITECTURES["densenet121"]))
+    written = dc.convert(source(state), "new", arch=121)
+    config = json.loads((written.folder / "config.json").read_bytes())
+    # timm's has another epsilon, and could not be this function.
+    assert "architecture" not in config
+    assert config["norm_eps"] == 1.001e-5
+    with pytest.raises(ArchitectureError, match="This is a densenet121, not a densenet169"):
+        dc.convert(Path("old.pth"), "another", arch=169)
