@@ -29,6 +29,7 @@ check: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/convert.py --output benchmarks/results/convert.json
+	$(BIN)/python benchmarks/many.py --output benchmarks/results/many.json
 
 fuzz: .venv/installed-fuzz
 	set -e; for format in $(FORMATS); do \

@@ -62,6 +62,16 @@ def commands(checkpoint: Path, folder: str) -> dict[str, list[str]]:
     }
 
 
+def machine() -> dict[str, object]:
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torchvision", "safetensors")},
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
@@ -85,11 +95,7 @@ def main() -> None:
     wall = {name: row[0] for name, row in medians.items()}
     ours, theirs, imports = (wall[n] for n in ("densenet-convert", "obvious script", "imports alone"))
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "safetensors")},
-        },
+        **machine(),
         "runs": arguments.runs,
         "seconds_and_mib": medians,
         "ratios": {
