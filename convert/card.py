@@ -71,6 +71,8 @@ def license_of(path: Path) -> str | None:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise FolderError(f"{path} can't be read as a model card: {some([reason])}. Mend it.") from error
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
     return str(found) if found else None
 
 
@@ -88,10 +90,17 @@ def _metadata(receipt: Mapping[str, Any], config: DenseNetConfig, license: str |
     return {
         "library_name": "timm" if architecture else CONVERTER,
         "pipeline_tag": "image-classification" if config.num_classes else "image-feature-extraction",
-        "tags": ["densenet", CONVERTER, *(["timm", "transformers"] if architecture else [])],
+        "tags": ["densenet", CONVERTER, *_libraries(config)],
         **(known if published else {}),
         **({"license": license} if license else {}),
     }
+
+
+def _libraries(config: DenseNetConfig) -> list[str]:
+    """Which of the Hub's libraries load it."""
+    if architecture_of(config) is None:
+        return []
+    return ["timm", "transformers"] if config.num_classes and config.in_channels == 3 else ["timm"]
 
 
 def network_name(config: DenseNetConfig) -> str:
@@ -105,7 +114,7 @@ def _head(receipt: Mapping[str, Any], config: DenseNetConfig) -> Iterator[str]:
     published = receipt["source"]["origin"] == PUBLISHED
     yield f"# {name}" + (f", torchvision's {PUBLISHED}" if published else "")
     blocks = "" if architecture_of(config) else f" of blocks {list(config.block_config)}"
-    channels = "" if config.in_channels == 3 else f" of {config.in_channels} channels"
+    channels = "" if config.in_channels == 3 else f" with in_channels {config.in_channels}"
     what = f"{config.num_classes:,} classes" if config.num_classes else "features, and no classes"
     yield (
         f"A {name}{blocks} ([Huang et al.]({PAPER})) that takes images{channels} and gives {what}"

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -497,6 +498,9 @@ def _draw_bars(quiet: bool) -> None:
     """The Hub's client draws its own, also where nobody looks at a terminal."""
     if _progress(quiet) is None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # It would log addresses that sign in whoever has them, and repeat what an error says.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"huggingface_hub\.")
 
 
 def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:

@@ -142,12 +142,17 @@ def is_ours(folder: Path) -> bool:
     return bool(converter == receipt.CONVERTER)
 
 
-def card_was_edited(folder: Path) -> bool:
-    """Whether there is a card that its receipt does not name."""
+def card_was_edited(folder: Path, *, pushed: bool = False) -> bool:
+    """Whether there is a card that its receipt does not name.
+
+    Args:
+        folder: may lack other files.
+        pushed: a card that its owner edited, and pushed, is no edited one.
+    """
     try:
         digest = file_sha256(folder / CARD)
-        content = json.loads((folder / receipt.FILE_NAME).read_bytes())
-        return bool(content["verification"]["files"][CARD] != digest)
+        proof = json.loads((folder / receipt.FILE_NAME).read_bytes())["verification"]
+        return digest != proof["files"].get(CARD) and not (pushed and digest == proof.get("pushed_card"))
     except FileNotFoundError:
         return (folder / CARD).exists()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import HubError, some
+from .errors import ConvertError, HubError, some
 from .folder import WRITTEN
 from .receipt import FILE_NAME
 
@@ -35,7 +35,7 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     with hub_errors(name):
-        repository, revision, file = _parse(name)
+        repository, revision, file = parse(name)
         if file is not None:
             raise HubError(f"{some([name])}: expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION.")
         if not constants.HF_HUB_OFFLINE:
@@ -59,35 +59,52 @@ def local_file(named: str | os.PathLike[str]) -> Path:
     from huggingface_hub import hf_hub_download
 
     with hub_errors(name):
-        repository, revision, file = _parse(name)
+        repository, revision, file = parse(name)
         chosen = file or _only_checkpoint(name, repository, revision)
         return Path(hf_hub_download(repository, chosen, revision=revision))
 
 
 @contextmanager
-def hub_errors(name: str, secret: str | None = None) -> Iterator[None]:
-    """Makes one message of whatever the Hub's client raises.
+def hub_errors(name: str, token: str | None = None, before: str = "") -> Iterator[None]:
+    """Makes one message of whatever the Hub's client raises; what this package raises goes through.
 
     Args:
         name: what was asked for.
-        secret: a token, which no message may hold.
+        token: the one that was given, which no message may hold, nor may it that of the environment.
+        before: what is said first.
 
     Raises:
         HubError: with the reason, and what to do.
     """
-    # Of the library that the client speaks HTTP with, which was another one in each of its major versions.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
     try:
         yield
-    except (HTTPError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        told = secret is not None and secret in str(error)
-        reason = _reason(error).replace(secret or "\n", "[the token]")
-        raise HubError(f"{some([name])}: {reason}.") from None if told else error
+    except ConvertError:
+        raise
+    except Exception as error:  # its HTTP library is another one in each of its major versions
+        secrets = {secret for secret in (token, _token()) if secret}
+        hidden = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
+        reason = _reason(error)
+        for form in sorted(hidden, key=len, reverse=True):
+            reason = reason.replace(form, "[the token]")
+        told = any(form in f"{error} {error!r}" for form in hidden)
+        raise HubError(f"{before}{some([name])}: {reason}.") from None if told else error
 
 
-def _parse(name: str) -> tuple[str, str | None, str | None]:
-    """Repository, revision and file; a branch's name with a slash is written ``a%2Fb``."""
+def _token() -> str | None:
+    from huggingface_hub import get_token
+
+    try:
+        return get_token()
+    except (OSError, ValueError):  # a file of the login that can't be read
+        return None
+
+
+def parse(name: str) -> tuple[str, str | None, str | None]:
+    """Repository, revision and file of an ``hf://`` name; a slash in a branch's is written ``%2F``.
+
+    Raises:
+        HubError: it is none.
+    """
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@((?:refs/[^/]+/)?[^/]+))?(?:/(.+))?", name)
     if match is None:
         raise HubError(
@@ -113,8 +130,10 @@ def foreign_files(files: list[str]) -> list[str]:
 
 
 def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    if constants.HF_HUB_OFFLINE:
+        return "model.safetensors"
     files = HfApi().list_repo_files(repository, revision=revision)
     found = [file for file in files if file.endswith(SUFFIXES)]
     if "model.safetensors" in found:
@@ -126,17 +145,26 @@ def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
     return found[0]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What is wrong, and what to do."""
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, RuntimeError) and cause is not None:
         # The client's own words for an upload that failed, whatever for.
-        return f"{str(error).rstrip('.')}: {_reason(error.__cause__)}"
-    if isinstance(error, KeyError | TypeError):
-        return f"the Hub's answer is not one that its client understands ({error!r})"
+        return f"{_plain(error)}: {_reason(cause)}"
+    while cause is not None:  # of a file that is not in the cache, why it was not fetched
+        if (status := _by_status(getattr(cause, "response", None))) is not None and _is_local(error):
+            return status
+        cause = cause.__cause__ or cause.__context__
     return _known(error) or _by_status(getattr(error, "response", None)) or _said(error)
 
 
-def _known(error: Exception) -> str | None:
+def _is_local(error: BaseException) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(error, LocalEntryNotFoundError)
+
+
+def _known(error: BaseException) -> str | None:
     from huggingface_hub import errors
 
     known = {
@@ -147,7 +175,7 @@ def _known(error: Exception) -> str | None:
         # A kind of RepositoryNotFoundError.
         errors.GatedRepoError: f"its owner must let you in; then {SIGN_IN}",
         errors.RepositoryNotFoundError: f"it is not there, or private: {SIGN_IN}",
-        errors.HFValidationError: f"expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION",
+        errors.HFValidationError: "expected a name of the form USER/NAME",
     }
     return next((text for kind, text in known.items() if isinstance(error, kind)), None)
 
@@ -157,21 +185,36 @@ def _by_status(response: Any) -> str | None:
     if status == 401:
         return f"the Hub asks for a token that it knows (401): {SIGN_IN}"
     if status == 403:
-        return "the token does not allow this (403): it needs the right to write there"
+        return "the Hub does not allow this (403): the token needs the right to it"
     if status in (409, 412):
         return f"someone else changed it meanwhile ({status}): run this again"
     if status == 429:
         wait = response.headers.get("Retry-After", "")
-        seconds = f" {wait} seconds" if wait.isdecimal() else ""
+        seconds = f" {wait} seconds" if wait.isdecimal() else f" until {some([wait])}" if wait else ""
         return f"the Hub asks to wait{seconds} (429): run this again then"
     if status is not None and status >= 500:
         return f"the Hub failed ({status}): run this again later, and only what is missing is sent"
     return None
 
 
-def _said(error: Exception) -> str:
-    """Of an answer the first line; what the client finds wrong by itself takes several."""
+def _said(error: BaseException) -> str:
+    text = _plain(error)
+    if isinstance(error, ValueError) and "metadata" in text:
+        return f"{text}. Mend the card, or name another --license"
+    if isinstance(error, OSError | ValueError) or hasattr(error, "request"):
+        return f"{text}. Run this again, or set HF_HUB_OFFLINE=1 to take what the cache has"
+    return f"its answer is not one that the Hub's client understands, or the client fails: {text}"
+
+
+def _plain(error: BaseException) -> str:
+    """Of an answer the first line; what the client finds wrong by itself takes several.
+
+    An address that signs in whoever has it is cut before that part.
+    """
     lines = str(error).splitlines()
     text = " ".join(lines if isinstance(error, ValueError) else [next(filter(str.strip, lines), "")])
-    text = " ".join(text.split()).rstrip(".") or type(error).__name__
-    return f"{text}. Run this again, or try without the Hub"
+    text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?...", " ".join(text.split())).rstrip(".")
+    name = type(error).__name__
+    return some(
+        [text if isinstance(error, OSError | ValueError | RuntimeError) and text else f"{name} {text}"]
+    )

@@ -25,7 +25,7 @@ from uuid import uuid4
 from .card import network_name
 from .errors import ConvertError, DeviceError, FolderError, ReadError, some
 from .folder import GOLDEN, digests, is_ours, open_folder
-from .hub import SCHEME, local_file
+from .hub import SCHEME, local_file, parse
 from .receipt import FILE_NAME, SEAL, config_from
 from .records import IMAGENET, Outcome, Progress, Written
 from .source_file import read_whole
@@ -154,9 +154,10 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[J
 
 def stem(source: str) -> str:
     """``"chest"`` of ``"here/chest.pth.tar"``; of a name on the Hub without a file the repository's."""
-    name = Path(source).name
     if source.startswith(SCHEME):
-        name = name.partition("@")[0]
+        repository, _, file = parse(source)
+        source = file or repository
+    name = Path(source).name
     return re.sub(r"(\.pth\.tar|\.weights\.h5|\.[A-Za-z]\w*)$", "", name) or name
 
 

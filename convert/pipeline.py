@@ -261,6 +261,7 @@ def push(
     converter = written.receipt["converter"]
     made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
     message = commit_message or f"{made} {converter['version']}"
+    token = token.strip() or None if token else None
     to = Destination(repo_id, revision, message, license, private, create_pr, token)
     return publish_folder(written, to, dry_run=dry_run)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import receipt
 from .card import license_of, model_card
-from .errors import PublishError, some
+from .errors import FolderError, PublishError, some
 from .folder import CARD, card_was_edited, digests, file_sha256
 from .hub import ATTRIBUTES, SCHEME, foreign_files, hub_errors
 from .records import PUBLISHED, RANDOM, Destination, Published, Sent, Written
@@ -18,6 +21,8 @@ from .scratch import scratch_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+log = logging.getLogger("densenet_convert")
 
 MAIN = "main"
 # The bytes of a file, or where they are.
@@ -53,34 +58,59 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         PublishError: the folder or the repository is not fit for it, or what came back differs.
         HubError: the Hub refuses, fails or does not answer.
     """
+    _require_fit(written, to)
+    from huggingface_hub import HfApi
+
+    asking = partial(hub_errors, f"{SCHEME}{to.repo_id}", to.token)
+    with scratch_folder() as scratch:
+        with asking():
+            api = HfApi(token=to.token)
+            if to.create_pr:
+                to = _continued(api, to)
+            there = _look(api, to)
+            edited = _fetch_card(api, to, there, scratch)
+        package, remarks = _package(written, to, edited)
+        if dry_run and not there.branch:
+            kind = "private" if to.private else "public"
+            made = f"the branch {to.revision}" if there.commit else f"the repository, {kind}"
+            remarks.append(f"{to.repo_id}: {made}, is not there and would be made.")
+        planned = _plan(to, package, there, remarks)
+        _require_unchanged(written, planned)
+        if dry_run:
+            return planned
+        with asking():
+            if not there.branch:
+                log.info("making %s", to.repo_id)
+                _make(api, to, there)
+                there = _look(api, to)
+                planned = _plan(to, package, there, remarks)
+            log.info("sending what %s does not have", to.repo_id)
+            if planned.changed:
+                sent = _commit(api, to, there, package, planned)
+            else:
+                url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
+                sent = replace(planned, commit=there.commit, url=url)
+        log.info("fetching commit %s back", sent.commit)
+        with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
+            _fetch_back(api, sent, scratch)
+        return sent
+
+
+def _require_fit(written: Written, to: Destination) -> None:
+    """Refuses at once what no Hub would take."""
     if written.receipt["source"]["origin"] == RANDOM:
         raise PublishError(
             f"{written.folder} holds random weights, which are there to try the tool with, and are not "
             "published. Convert a checkpoint."
         )
-    from huggingface_hub import HfApi, get_token
-
-    with scratch_folder() as scratch, hub_errors(f"{SCHEME}{to.repo_id}", to.token or get_token()):
-        api = HfApi(token=to.token)
-        if to.create_pr:
-            to = _continued(api, to)
-        there = _look(api, to)
-        package, remarks = _package(written, to, _fetch_card(api, to, there, scratch))
-        planned = _plan(to, package, there, remarks)
-        _require_unchanged(written, planned)
-        if dry_run:
-            return planned
-        if not there.branch:
-            _make(api, to, there)
-            there = _look(api, to)
-            planned = _plan(to, package, there, remarks)
-        if planned.changed:
-            sent = _commit(api, to, there, package, planned)
-        else:
-            url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
-            sent = replace(planned, commit=there.commit, url=url)
-        _fetch_back(api, sent, scratch)
-        return sent
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", to.repo_id, re.ASCII):
+        raise PublishError(f"The repository is {some([to.repo_id])}, expected USER/NAME.")
+    if not to.revision or re.fullmatch(r"[0-9a-f]{40}", to.revision):
+        raise PublishError(f"The revision is {some([to.revision])!r}, expected the name of a branch.")
+    if to.create_pr and to.revision != MAIN:
+        raise PublishError("A pull request is for the main branch: leave --revision or --create-pr out.")
+    if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
+        raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
 
 
 def _continued(api: HfApi, to: Destination) -> Destination:
@@ -90,14 +120,15 @@ def _continued(api: HfApi, to: Destination) -> Destination:
 
     if not (to.token or get_token()):
         return to
+    user = api.whoami()["name"]
     try:
-        user = api.whoami()["name"]
         for found in api.get_repo_discussions(to.repo_id, discussion_type="pull_request"):
             if (found.title, found.author, found.status) == (to.message, user, "open"):
                 return replace(to, revision=f"refs/pr/{found.num}", create_pr=False)
-    # None can be seen, and what is wrong will show again.
-    except HfHubHTTPError:
-        pass
+    except HfHubHTTPError as error:
+        # No repository yet; any other fault would end in a second pull request.
+        if getattr(error.response, "status_code", None) not in (401, 404):
+            raise
     return to
 
 
@@ -122,7 +153,10 @@ def _look(api: HfApi, to: Destination) -> _There:
         file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
         for file in found.siblings or ()
     }
-    if foreign := foreign_files(list(files)):
+    foreign = foreign_files(list(files))
+    if receipt.FILE_NAME not in files:
+        foreign += [name for name in files if name not in (CARD, ATTRIBUTES)]
+    if foreign:
         raise PublishError(
             f"{to.repo_id} holds what densenet-convert did not write: {some(foreign)}. Nobody could verify "
             "it as it is: name another repository, or take these files out of it."
@@ -139,12 +173,11 @@ def _make(api: HfApi, to: Destination, there: _There) -> None:
 
 
 def _fetch_card(api: HfApi, to: Destination, there: _There, scratch: Path) -> Path | None:
-    """The card that its owner edited on the Hub, of a repository that was pushed before."""
-    names = (CARD, receipt.FILE_NAME)
-    if not set(names) <= set(there.files):
+    """The card on the Hub, where it is not the one that was pushed last."""
+    if CARD not in there.files:
         return None
-    before = _fetch(api, to.repo_id, str(there.commit), names, scratch / "before")
-    return before / CARD if card_was_edited(before) else None
+    before = _fetch(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
+    return before / CARD if card_was_edited(before, pushed=True) else None
 
 
 def _package(written: Written, to: Destination, edited: Path | None) -> tuple[dict[str, Content], list[str]]:
@@ -153,35 +186,65 @@ def _package(written: Written, to: Destination, edited: Path | None) -> tuple[di
     A card of ours is made anew, with the repository's name; one that its owner edited is sent as it is.
     """
     folder = written.folder
-    files: dict[str, Content] = {name: folder / name for name in digests(written.receipt) if name != CARD}
-    own = folder / CARD if card_was_edited(folder) else edited
-    if own is not None:
-        _require_license(license_of(own), to, own.name)
-        files |= {CARD: own, receipt.FILE_NAME: folder / receipt.FILE_NAME}
-        where = "here" if own.parent == folder else "on the Hub"
-        return files, [f"{CARD} was edited {where}: it is left as it is, and nothing in it is proven."]
-    license = to.license or license_of(folder / CARD)
-    if written.receipt["source"]["origin"] != PUBLISHED:
-        _require_license(license, to, CARD)
-    card = model_card(written.receipt, repo_id=to.repo_id, license=license).encode()
+    counted = {name: folder / name for name in digests(written.receipt) if name != CARD}
+    try:
+        card, remarks = _card(written, to, edited)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FolderError(f"{folder / receipt.FILE_NAME} lacks what a card tells: {error!r}.") from error
+    except OSError as error:
+        raise FolderError(f"{error.filename} can't be read: {error.strerror}.") from error
     proof = written.receipt["verification"]
-    named = {**proof.get("files", {}), CARD: hashlib.sha256(card).hexdigest()}
-    content = {**written.receipt, "verification": {**proof, "files": named}}
-    files |= {CARD: card, receipt.FILE_NAME: receipt.seal(content).encode()}
-    return files, []
+    digest = hashlib.sha256(card).hexdigest()
+    # Of an edited card the digest of ours stays, so that verify says so.
+    named = {"pushed_card": digest} if remarks else {"files": {**proof.get("files", {}), CARD: digest}}
+    content = {**written.receipt, "verification": {**proof, **named}}
+    return {**counted, CARD: card, receipt.FILE_NAME: receipt.seal(content).encode()}, remarks
 
 
-def _require_license(found: str | None, to: Destination, name: str) -> None:
-    if found is None:
+def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes, list[str]]:
+    own = written.folder / CARD
+    if card_was_edited(written.folder):
+        if edited is not None and edited.read_bytes() != own.read_bytes():
+            raise PublishError(
+                f"{CARD} was edited here and on the Hub. Put what you mean into {own} and delete the one "
+                "on the Hub, or delete this one."
+            )
+        return own.read_bytes(), _remarks(own, "here", to)
+    if edited is not None:
+        return edited.read_bytes(), _remarks(edited, "on the Hub", to)
+    license = to.license or license_of(own)
+    if license is None and written.receipt["source"]["origin"] != PUBLISHED:
         raise PublishError(
-            f"{name} names no license, and for these weights none is known. Name one with --license, by the "
+            f"{CARD} names no license, and for these weights none is known. Name one with --license, by the "
             "Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of a card of your own."
         )
-    if to.license not in (None, found):
+    return model_card(written.receipt, repo_id=to.repo_id, license=license).encode(), []
+
+
+def _remarks(card: Path, where: str, to: Destination) -> list[str]:
+    """What is to be said of a card that its owner edited.
+
+    Raises:
+        PublishError: it names another license than was asked for, or none was.
+    """
+    try:
+        found = license_of(card)
+    except FolderError as error:
+        raise PublishError(f"{CARD} {where}: {error}") from error
+    remarks = [f"{CARD} was edited {where}: it is left as it is, and nothing in it is proven."]
+    if found is None:
+        if to.license is None:
+            raise PublishError(
+                f"{CARD}, edited {where}, names no license: write `license: ...` into its front matter, or "
+                "name one with --license."
+            )
+        remarks.append(f"It names no license: write `license: {to.license}` into its front matter.")
+    elif to.license not in (None, found):
         raise PublishError(
-            f"{name} was edited and names the license {some([found])}, expected {some([str(to.license)])}. "
+            f"{CARD}, edited {where}, names the license {some([found])}, expected {some([str(to.license)])}. "
             "Change it there."
         )
+    return remarks
 
 
 def _compare(package: Mapping[str, Content], there: _There) -> list[Sent]:

@@ -93,7 +93,8 @@ def published_as_text(published: Published) -> str:
             + ("" if file.size is None else f"{file.size:>12,} bytes  sha256 {file.sha256}")
             for file in published.files
         ]
-        head = [f"{where}: would be sent in one commit", f"  message {published.message}"]
+        would = "would be sent in one commit" if published.changed else "nothing would be sent"
+        head = [f"{where}: {would}", f"  message {published.message}"]
         card = (f"  {line}".rstrip() for line in published.card.splitlines())
         return "\n".join([*head, *lines, "", *card])
     rows = {

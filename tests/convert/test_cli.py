@@ -277,6 +277,8 @@ def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Pat
         ("hf://timm/densenet121.tv_in1k", "densenet121"),
         ("hf://user/chest@v2", "chest"),
         ("hf://user/chest@v2/files/best.pt", "best"),
+        ("hf://user/chest@refs/pr/1", "chest"),
+        ("chest.best.pth", "chest.best"),
     ],
 )
 def test_a_folder_is_named_after_its_source(source: str, folder: str) -> None:

@@ -25,7 +25,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 import densenet_convert as dc
 from densenet_convert import publish, receipt
 from densenet_convert.cli import main
-from densenet_convert.errors import HubError, PublishError
+from densenet_convert.errors import FolderError, HubError, PublishError
 from densenet_convert.folder import open_folder
 
 # The client's use of its own HTTP library.
@@ -259,7 +259,7 @@ def test_a_card_that_its_owner_edited_is_sent_as_it_is(folder: Path, hub: Hub) -
     with pytest.raises(PublishError, match="names the license mit, expected gpl"):
         dc.push(folder, NAME, license="gpl")
     (folder / "README.md").write_text("# Mine, under no license\n")
-    with pytest.raises(PublishError, match="names no license"):
+    with pytest.raises(PublishError, match="edited here, names no license"):
         dc.push(folder, NAME)
     (folder / "README.md").write_text("---\n: [\n---\n")
     with pytest.raises(dc.ConvertError, match="README.md can't be read as a model card"):
@@ -276,6 +276,48 @@ def test_a_card_that_its_owner_edited_on_the_hub_is_kept(folder: Path, hub: Hub)
     )
     assert files_of(hub)["README.md"] == mine
     assert files_of(hub)[LARGE] == (folder / LARGE).read_bytes()
+
+
+def test_a_card_that_was_edited_on_both_sides_is_nobody_s_to_choose(folder: Path, hub: Hub) -> None:
+    dc.push(folder, NAME)
+    theirs = b"---\nlicense: mit\n---\n# Theirs\n"
+    hub.repositories[NAME].commit("main", {**files_of(hub), "README.md": theirs})
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    with pytest.raises(PublishError, match="edited here and on the Hub"):
+        dc.push(folder, NAME)
+    assert files_of(hub)["README.md"] == theirs
+
+
+def test_a_card_that_was_edited_and_pushed_can_be_edited_again(folder: Path, hub: Hub) -> None:
+    for text in ("# One", "# Two"):
+        (folder / "README.md").write_text(f"---\nlicense: mit\n---\n{text}\n")
+        assert dc.push(folder, NAME).remarks
+        assert text.encode() in files_of(hub)["README.md"]
+        assert not dc.push(folder, NAME).changed
+
+
+def test_a_card_of_a_repository_that_we_did_not_make_is_kept(folder: Path, hub: Hub) -> None:
+    hub.repositories[NAME] = Repository()
+    hub.repositories[NAME].commit("main", {"README.md": b"---\nlicense: mit\n---\n# By hand\n"})
+    assert "on the Hub" in dc.push(folder, NAME).remarks[0]
+    assert files_of(hub)["README.md"].endswith(b"# By hand\n")
+    assert files_of(hub).keys() == FILES
+
+
+def test_another_model_of_the_same_file_names_is_left_alone(folder: Path, hub: Hub) -> None:
+    hub.repositories[NAME] = Repository()
+    before = {"config.json": b'{"model_type": "bert"}', LARGE: b"bert"}
+    hub.repositories[NAME].commit("main", before)
+    with pytest.raises(PublishError, match="did not write: config.json, model.safetensors"):
+        dc.push(folder, NAME)
+    assert files_of(hub) == before
+
+
+def test_an_edited_card_without_a_license_goes_on_by_the_option_with_a_remark(folder: Path, hub: Hub) -> None:
+    (folder / "README.md").write_text("# Mine\n")
+    remarks = dc.push(folder, NAME, license="mit").remarks
+    assert "write `license: mit` into its front matter" in remarks[1]
+    assert files_of(hub)["README.md"] == b"# Mine\n"
 
 
 def test_a_card_that_is_missing_is_made_anew(folder: Path, hub: Hub) -> None:
@@ -328,8 +370,8 @@ LOOK, CREATE, UPLOAD, COMMIT = "GET /api/models", "POST /api/repos/create", "PUT
         (answering(401, LOOK), "401"),
         (answering(401, COMMIT), "the Hub asks for a token that it knows (401)"),
         (answering(403, LOOK), "403"),
-        (answering(403, CREATE), "the token does not allow this (403)"),
-        (answering(403, COMMIT), "the token does not allow this (403)"),
+        (answering(403, CREATE), "the Hub does not allow this (403)"),
+        (answering(403, COMMIT), "the Hub does not allow this (403)"),
         (answering(404, "preupload"), "404"),
         (answering(409, COMMIT), "someone else changed it meanwhile (409): run this again"),
         (answering(412, COMMIT), "someone else changed it meanwhile (412): run this again"),
@@ -451,6 +493,113 @@ def test_the_token_given_is_taken_before_the_environment_s(
     assert "hf_of_someone_else" not in done.output
 
 
+@pytest.mark.parametrize("token", ["hf_secret\nx", "hf_sec ret", "hf_s\x00"])
+def test_what_is_no_token_is_refused_and_not_shown(token: str, folder: Path, hub: Hub) -> None:
+    with pytest.raises(PublishError, match="holds what no token does") as error:
+        dc.push(folder, NAME, token=token)
+    assert "sec" not in str(error.value)
+    assert hub.asked == []
+
+
+def test_blanks_around_a_token_and_an_empty_one_do_not_matter(folder: Path, hub: Hub) -> None:
+    assert dc.push(folder, NAME, token=f"{TOKEN}\n").commit
+    assert not dc.push(folder, NAME, token=" ").changed
+    assert len(commits_of(hub)) == 1
+
+
+@pytest.mark.parametrize("name", ["small", "hf://user/small", "a/b/c", ""])
+def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_made(
+    name: str, folder: Path, hub: Hub
+) -> None:
+    with pytest.raises(PublishError, match="expected USER/NAME"):
+        dc.push(folder, name)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"revision": ""}, "expected the name of a branch"),
+        ({"revision": "0" * 40}, "expected the name of a branch"),
+        ({"revision": "dev", "create_pr": True}, "leave --revision or --create-pr out"),
+    ],
+)
+def test_what_is_no_branch_is_refused(options: dict[str, Any], message: str, folder: Path, hub: Hub) -> None:
+    with pytest.raises(PublishError, match=message):
+        dc.push(folder, NAME, **options)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize("part", ["whoami", "discussions"])
+def test_a_fault_while_pull_requests_are_looked_for_opens_no_second_one(
+    part: str, folder: Path, hub: Hub
+) -> None:
+    hub.repositories[NAME] = Repository()
+    hub.repositories[NAME].commit("main", {})
+    dc.push(folder, NAME, create_pr=True)
+    hub.fault = answering(500, part)
+    with pytest.raises(HubError, match="the Hub failed"):
+        dc.push(folder, NAME, create_pr=True)
+    assert len(hub.repositories[NAME].pull_requests) == 1
+
+
+def test_a_commit_that_cannot_be_fetched_back_is_said_to_be_there(folder: Path, hub: Hub) -> None:
+    hub.fault = answering(500, "HEAD /user/small/resolve")
+    with pytest.raises(
+        HubError, match=r"Commit \w{40} is there, but was not fetched back. .*the Hub failed \(500\)"
+    ):
+        dc.push(folder, NAME)
+    assert len(commits_of(hub)) == 1
+
+
+def test_an_answer_of_another_form_is_one_message(folder: Path, hub: Hub) -> None:
+    def fault(handler: Any) -> bool:
+        if "preupload" not in handler.path:
+            return False
+        handler.send([])
+        return True
+
+    hub.fault = fault
+    with pytest.raises(HubError, match="not one that the Hub's client understands"):
+        dc.push(folder, NAME)
+
+
+def test_an_address_that_signs_in_is_cut(folder: Path, hub: Hub) -> None:
+    def fault(handler: Any) -> bool:
+        if "/batch" not in handler.path:
+            return False
+        objects = [
+            {**one, "actions": {"upload": {"href": f"{hub.url}/lfs/x?X-Amz-Signature=SECRET"}}}
+            for one in handler.json()["objects"]
+        ]
+        handler.send({"transfer": "basic", "objects": objects})
+        return True
+
+    hub.fault = fault
+    done = run("push", folder, "--repo-id", NAME)
+    assert done.exit_code == 1
+    assert "SECRET" not in done.output
+
+
+def test_a_receipt_that_lacks_what_a_card_tells_is_the_folder_s_fault(folder: Path, hub: Hub) -> None:
+    content = dict(open_folder(folder).receipt)
+    content["verification"] = {k: v for k, v in content["verification"].items() if k != "reference"}
+    (folder / "conversion.json").write_text(receipt.seal(content))
+    with pytest.raises(FolderError, match="lacks what a card tells: KeyError"):
+        dc.push(folder, NAME)
+    assert hub.repositories == {}
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_dry_run_says_what_would_be_made(folder: Path) -> None:
+    planned = dc.push(folder, NAME, private=True, dry_run=True)
+    assert "the repository, private, is not there" in planned.remarks[0]
+    dc.push(folder, NAME)
+    planned = dc.push(folder, NAME, revision="dev", dry_run=True)
+    assert "the branch dev, is not there" in planned.remarks[0]
+    assert "nothing would be sent" in run("push", folder, "--repo-id", NAME, "--dry-run").stdout
+
+
 def test_an_error_that_repeats_the_token_is_printed_without_it(folder: Path, hub: Hub) -> None:
     def fault(handler: Any) -> bool:
         handler.send({"error": TOKEN}, 400, {"X-Error-Message": f"bad {TOKEN}"})
@@ -470,7 +619,7 @@ def test_the_command_prints_one_document(folder: Path, hub: Hub) -> None:
         assert document["commit"] == hub.repositories[NAME].refs["main"]
     assert json.loads(run(*arguments, "--dry-run").stdout)["status"] == "dry-run"
     failed = json.loads(run("push", folder, "--repo-id", "a/b/c", "--json").stdout)
-    assert (failed["status"], failed["error"]["type"]) == ("error", "HubError")
+    assert (failed["status"], failed["error"]["type"]) == ("error", "PublishError")
 
 
 def test_a_program_s_output_has_no_bars_and_quiet_is_silent(folder: Path, tmp_path: Path) -> None:
