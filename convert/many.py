@@ -25,7 +25,7 @@ from uuid import uuid4
 from .card import network_name
 from .errors import ConvertError, DeviceError, FolderError, ReadError, some
 from .folder import GOLDEN, digests, is_ours, open_folder
-from .hub import SCHEME, local_file, parse
+from .hub import SCHEME, SUFFIXES, local_file, parse
 from .receipt import FILE_NAME, SEAL, config_from
 from .records import IMAGENET, Outcome, Progress, Written
 from .source_file import read_whole
@@ -37,8 +37,6 @@ Result = TypeVar("Result")
 
 log = logging.getLogger("densenet_convert")
 
-# What the name of a checkpoint within a folder ends in.
-SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".h5", ".keras")
 # What a writer that was killed leaves behind; it holds weights, and is cleared by the next one.
 STAGING = re.compile(r"\..*\.partial")
 THREADS = (

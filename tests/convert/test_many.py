@@ -24,7 +24,8 @@ from densenet_convert import ConvertError, many, pipeline
 from densenet_convert.errors import DeviceError, FolderError, ParityError, ReadError
 from densenet_convert.executors import dask_executor, process_executor
 from densenet_convert.folder import GOLDEN, file_sha256, open_folder
-from densenet_convert.many import SUFFIXES, Job, convert_job, convert_many, plan, stem
+from densenet_convert.hub import SUFFIXES
+from densenet_convert.many import Job, convert_job, convert_many, plan, stem
 from densenet_convert.records import Outcome
 
 
