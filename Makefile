@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Seconds for each format, and where its corpus grows.
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS ?= build/fuzz
-FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors
+FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors keras-h5 keras
 
 .PHONY: convert test check bench fuzz clean
 

@@ -77,6 +77,8 @@ def check(data: bytes) -> None:
 
 def load(data: bytes, format_name: str, container: str | None) -> dict[str, Tensor] | None:
     """What the library makes of the same bytes; None where it takes them not, or not as a dict of tensors."""
+    if format_name.startswith("keras"):
+        return None
     try:
         if format_name == "safetensors":
             return safetensors.torch.load(data)
@@ -155,6 +157,35 @@ def safe_files() -> Iterator[bytes]:
     yield safetensors.torch.save(tensors, {"format": "pt"})
 
 
+def keras_files() -> Iterator[bytes]:
+    """Weights as Keras 2 lists them, and as Keras 3 puts them by their place."""
+    import h5py
+
+    for legacy in (True, False):
+        file = io.BytesIO()
+        with h5py.File(file, "w") as root:
+            if legacy:
+                root.attrs["layer_names"] = [b"conv", b"bn"]
+                for layer, names in (("conv", ["conv/kernel:0"]), ("bn", ["bn/gamma:0", "bn/beta:0"])):
+                    root.create_group(layer).attrs["weight_names"] = [name.encode() for name in names]
+                    for name in names:
+                        root[layer].create_dataset(name, data=state()["norm.weight"].numpy())
+            else:
+                variables = root.create_group("layers/conv2d/vars")
+                variables.attrs["name"] = "conv"
+                variables.create_dataset("0", data=state()["conv.weight"].contiguous().numpy())
+        yield file.getvalue()
+
+
+def check_in_keras_zip(data: bytes) -> None:
+    """Puts an HDF5 file into a sound zip."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("model.weights.h5", data)
+    check(file.getvalue())
+
+
 def data_pickles() -> Iterator[bytes]:
     """The pickles within torch's zips."""
     for data in torch_files(legacy=False):
@@ -190,6 +221,8 @@ TARGETS: dict[str, tuple[Callable[[], Iterator[bytes]], Callable[[bytes], None]]
     "torch-tar": (tars, check),
     "pickle": (pickles, check),
     "safetensors": (safe_files, check),
+    "keras-h5": (keras_files, check),
+    "keras": (keras_files, check_in_keras_zip),
 }
 
 
