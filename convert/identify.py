@@ -42,9 +42,11 @@ def identify_layout(
     known = [one for one in layouts if layout in (None, one.name)]
     if not known:
         raise LayoutError(f"There is no layout {layout!r}, expected one of {_listed(layouts)}.")
+    # The others' first convolution is not there: they are only worth a message.
+    likely = [one for one in known if any(_prefixes(one, names))]
     readings = [
         reading
-        for one in known
+        for one in likely or known
         for reading in _readings(one, names, _dotted(only if prefix is None else prefix), only is not None)
     ]
     problems = {id(reading): reading.explain(names, whole=whole).problems for reading in readings}

@@ -119,6 +119,11 @@ def test_only_libraries_that_load_it_are_shown(
     assert found == libraries
 
 
+def test_the_hub_s_own_card_is_the_same_text(receipt: dict[str, Any]) -> None:
+    for text in (model_card(receipt, license="mit"), model_card(published(receipt))):
+        assert str(ModelCard(text)) == text
+
+
 def test_a_head_without_classes_is_for_features(receipt: dict[str, Any]) -> None:
     card = ModelCard(model_card({**receipt, "config": as_json(replace(SMALL, num_classes=0))}))
     assert card.data.pipeline_tag == "image-feature-extraction"
