@@ -58,7 +58,11 @@ def test_the_proof_is_told_with_its_numbers_device_and_versions(receipt: dict[st
         assert f"| {kind} | {count:,} | 0 |" in text
     for told in (f"on {proof['device']}", *proof["versions"].values(), proof["reference"]):
         assert told in text
-    for told in (receipt["source"]["sha256"], "39,570 bytes", "torch-legacy, torchvision-dotted"):
+    for told in (
+        receipt["source"]["sha256"],
+        f"{receipt['source']['size']:,} bytes",
+        "torch-legacy, torchvision-dotted",
+    ):
         assert told in text
     assert "golden: every layer within its bound" in text
 
