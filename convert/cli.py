@@ -229,11 +229,11 @@ def file(
       densenet-convert file checkpoints --output converted --jobs 4
     """
     if len(sources) > 1 or Path(sources[0]).is_dir():
-        if options.pop("images") or options.pop("report", None):
+        images, report = options.pop("images"), options.pop("report")
+        if images or report:
             raise click.UsageError("--images and --report go with one source.")
         if jobs and dask:
             raise click.UsageError("--jobs and --dask are two ways to do it: choose one.")
-        options.pop("report", None)
         context.exit(
             _convert_many(sources, output or Path(), jobs, dask, jsonl, as_json, quiet, verbose, options)
         )

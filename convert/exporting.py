@@ -16,6 +16,7 @@ from .formats.torch_legacy_writer import Elements, write_legacy
 from .layouts import known_layouts
 from .receipt import config_from, describe_axes
 from .records import Written
+from .replace import sync
 from .source_file import parse
 from .tensors import dtype_name, tensor_bytes
 
@@ -143,6 +144,7 @@ def _write(data: bytes, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)
+        sync(partial)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

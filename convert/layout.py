@@ -132,7 +132,7 @@ class Layout:
             whole: these are all names of a source; otherwise what is left out may be missing.
         """
         rules = [(re.compile(rule.pattern, re.ASCII), rule) for rule in self.rules]
-        drops = [(re.compile(drop.pattern, re.ASCII), drop.because) for drop in self.drops]
+        drops = [(re.compile(drop.pattern, re.ASCII), drop) for drop in self.drops]
         targets: dict[str, str] = {}
         sources: dict[str, str] = {}
         dropped: dict[str, str] = {}
@@ -148,13 +148,13 @@ class Layout:
                     problems.append(f"{name} is not under {self.prefix!r}")
                 continue
             found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
-            reasons = [because for pattern, because in drops if pattern.fullmatch(own)]
-            if len(found) + len(reasons) != 1:
-                count = f"{len(found) + len(reasons)} rules" if found or reasons else "no rule"
+            left = [drop for pattern, drop in drops if pattern.fullmatch(own)]
+            if len(found) + len(left) != 1:
+                count = f"{len(found) + len(left)} rules" if found or left else "no rule"
                 problems.append(f"{name} is explained by {count}")
-            elif reasons:
-                dropped[name] = reasons[0]
-                unmatched -= {drop for drop in self.drops if re.fullmatch(drop.pattern, own, re.ASCII)}
+            elif left:
+                dropped[name] = left[0].because
+                unmatched.discard(left[0])
             elif found[0][0] in sources:
                 problems.append(f"{sources[found[0][0]]} and {name} both become {found[0][0]}")
             else:

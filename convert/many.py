@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import threading
@@ -19,7 +18,7 @@ from concurrent import futures
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from .card import network_name
@@ -32,10 +31,6 @@ from .source_file import read_whole
 
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
-
-Result = TypeVar("Result")
-
-log = logging.getLogger("densenet_convert")
 
 # What a writer that was killed leaves behind; it holds weights, and is cleared by the next one.
 STAGING = re.compile(r"\..*\.partial")
