@@ -57,8 +57,7 @@ def load_model(renamed: Renamed, config: DenseNetConfig) -> Loaded:
     import torch
 
     from densenet_convert.densenet import DenseNet
-
-    from .blank import NothingDrawn
+    from densenet_convert.densenet.blank import NothingDrawn
 
     check_values(renamed)
     with torch.device("meta"), NothingDrawn():

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig, architecture_of, config_file
+from densenet_convert.densenet.blank import NothingDrawn
 
-from .blank import NothingDrawn
 from .devices import choose_device, plain_torch
 from .errors import ConvertError, FolderError, ParityError, some
 from .folder import open_folder, recover_checkpoint

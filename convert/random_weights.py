@@ -49,8 +49,7 @@ def random_network(config: DenseNetConfig, seed: int) -> DenseNet:
     import torch
 
     from densenet_convert.densenet import DenseNet
-
-    from .blank import NothingDrawn
+    from densenet_convert.densenet.blank import NothingDrawn
 
     generator = torch.Generator().manual_seed(seed)
     with NothingDrawn():

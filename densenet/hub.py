@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .blank import NothingDrawn
 from .config_file import FILE_NAME, config_file, config_from_file
 from .model import DenseNet
 
@@ -44,7 +45,7 @@ def from_pretrained(
     content = json.loads((folder / FILE_NAME).read_bytes())
     tensors = load_file(folder / WEIGHTS)
     config = config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    with torch.device("meta"):
+    with torch.device("meta"), NothingDrawn():
         model = DenseNet(config)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval()

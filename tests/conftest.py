@@ -13,9 +13,25 @@ import torch
 
 pytest_plugins = ["pytester"]
 
+HAS_GPU = torch.cuda.is_available()
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is no GPU test runs on the CPU, also where there is a GPU, and so do its fixtures."""
+    on_gpu = HAS_GPU and item.get_closest_marker("gpu") is not None
+    torch.cuda.is_available = lambda: on_gpu
+    if HAS_GPU and not on_gpu:  # for the processes that a test starts
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif HAS_GPU and VISIBLE is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    elif HAS_GPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
+    if HAS_GPU:
         return
     skip = pytest.mark.skip(reason=f"torch {torch.__version__} finds no CUDA device here")
     for item in items:

@@ -30,6 +30,8 @@ def deterministic(device: torch.device) -> Iterator[None]:
         # An operation without a deterministic kernel is no reason to stop: what it
         # computes is compared to the bit.
         warnings.filterwarnings("ignore", message=".*does not have a deterministic", category=UserWarning)
+        # The first product of a backward pass finds a thread without a CUDA context, and makes one.
+        warnings.filterwarnings("ignore", message="Attempting to run cuBLAS", category=UserWarning)
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
+from densenet_convert.densenet.blank import NothingDrawn
 
-from ..blank import NothingDrawn
 from ..errors import FolderError, ParityError, some
 from ..tensors import dtype_name
 from .determinism import deterministic

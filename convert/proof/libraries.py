@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..blank import NothingDrawn
+from densenet_convert.densenet.blank import NothingDrawn
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig

@@ -14,8 +14,8 @@ import torch
 import torchvision
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
+from densenet_convert.densenet.blank import NothingDrawn
 
-from ..blank import NothingDrawn
 from ..errors import ParityError
 from ..layout import Layout
 from ..layouts import TORCHVISION, TORCHVISION_DOTTED

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from ..blank import NothingDrawn
+from densenet_convert.densenet.blank import NothingDrawn
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig

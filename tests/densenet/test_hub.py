@@ -48,7 +48,9 @@ def test_what_was_saved_is_loaded_again_as_it_was(config: DenseNetConfig, tmp_pa
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     expected = DenseNet(config)
     expected.load_state_dict(load_file(folder / WEIGHTS))
-    assert torch.equal(run(loaded, config.in_channels), run(expected.eval(), config.in_channels))
+    assert all(map(torch.equal, loaded.state_dict().values(), expected.state_dict().values()))
+    # To the last bit but one: MKL sums otherwise where a mapped file puts the classifier's weight.
+    torch.testing.assert_close(run(loaded, config.in_channels), run(expected.eval(), config.in_channels))
 
 
 @pytest.mark.parametrize("architecture", ["densenet121", "densenet161"])

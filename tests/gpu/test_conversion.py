@@ -51,7 +51,7 @@ def test_every_architecture_is_converted_and_proven_to_the_bit(architecture: str
     proof = json.loads(result.stdout)["verification"]
     assert proof["device"] == torch.cuda.get_device_name()
     assert set(proof["largest_difference"].values()) == {0.0}
-    assert proof["flags"]["cudnn_deterministic"] is True
+    assert proof["flags"]["cudnn.deterministic"] is True
     again = CliRunner().invoke(main, ["verify", folder, "--device", "cuda"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
 
