@@ -29,6 +29,13 @@ Receipt = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def layout_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell completes the name of a layout to."""
+    from densenet_convert.layouts import known_layouts
+
+    return [layout.name for layout in known_layouts() if layout.name.startswith(incomplete)]
+
+
 def shared_options(command: Command) -> Command:
     """The options that every command has."""
     options = [
@@ -96,6 +103,12 @@ def proof_options(command: Command) -> Command:
 @click.version_option(package_name="densenet-convert", prog_name="densenet-convert")
 def main() -> None:
     """Turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
+
+    \b
+    Examples:
+      densenet-convert torchvision --arch 169
+      densenet-convert file my-densenet.pth
+      densenet-convert inspect my-densenet.pth
 
     Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
     """
@@ -191,7 +204,12 @@ def torchvision(
     help="Folder to write, or of several sources their parent.  [default: SOURCE's name without its end]",
 )
 @click.option("--arch", type=click.Choice(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
-@click.option("--layout", metavar="NAME", help="Which layout it must be in.  [default: the one that fits]")
+@click.option(
+    "--layout",
+    metavar="NAME",
+    shell_complete=layout_names,
+    help="Which layout it must be in.  [default: the one that fits]",
+)
 @click.option("--prefix", help="What must stand before the names.  [default: what is found]")
 @click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
@@ -224,7 +242,7 @@ def file(
     \b
     Examples:
       densenet-convert file my-densenet.pth
-      densenet-convert file chest.pth --labels names.txt --multi-label --output chest
+      densenet-convert file chest.pth --labels names.txt --multi-label
       densenet-convert file hf://timm/densenet121.tv_in1k
       densenet-convert file checkpoints --output converted --jobs 4
     """
@@ -353,7 +371,14 @@ def push(
 
 @main.command()
 @click.argument("folder", type=ANY_PATH)
-@click.option("--to", "layout", required=True, metavar="LAYOUT", help="Such as torchvision-dotted or monai.")
+@click.option(
+    "--to",
+    "layout",
+    required=True,
+    metavar="LAYOUT",
+    shell_complete=layout_names,
+    help="Such as torchvision-dotted or monai.",
+)
 @click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @click.pass_context
@@ -488,6 +513,28 @@ def prove(
             err=True,
         )
         context.exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Say which versions, devices, extras and layouts there are, and what is missing.
+
+    \b
+    Examples:
+      densenet-convert doctor
+      densenet-convert doctor --json
+    """
+    from densenet_convert import summary
+    from densenet_convert.doctor import examine
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(summary.examination_as_json(found), indent=2))
+    else:
+        click.echo(summary.examination_as_text(found))
+    context.exit(int(bool(found.problems)))
 
 
 def _progress(quiet: bool) -> Progress | None:

@@ -54,6 +54,10 @@ def export(
     Raises:
         FolderError: a file of the folder is missing or was changed, or the output can't be written.
         LayoutError: there is no such layout, it can't hold this network, or h5py is missing.
+
+    Examples:
+        >>> dc.export("densenet121", "torchvision-dotted", "old.pth").name
+        'old.pth'
     """
     written = open_folder(Path(folder))
     table = next((one for one in known_layouts() if one.name == layout), None)

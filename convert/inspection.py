@@ -37,6 +37,11 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
 
     Raises:
         ReadError: the file can't be read, is not sound or holds no state dict.
+
+    Examples:
+        >>> found = dc.inspect("old.pth")
+        >>> found.format, found.layout, found.architecture, found.config.num_classes
+        ('torch-legacy', 'torchvision-dotted', 'densenet121', 1000)
     """
     path = Path(path)
     data = map_whole(path)

@@ -108,6 +108,11 @@ def convert_many(
     Raises:
         ConvertError: see ``plan``.
         DeviceError: the executor's workers are threads.
+
+    Examples:
+        >>> for outcome in dc.convert_many(["old.pth"], "many", device="cpu"):
+        ...     print(outcome.status, outcome.network)
+        converted DenseNet-121
     """
     found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "key": key}
     options = {"device": device, "force": force, "golden": golden, "labels": labels, "license": license}

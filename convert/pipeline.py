@@ -106,6 +106,11 @@ def convert(
 
     Raises:
         ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
+
+    Examples:
+        >>> written = dc.convert("old.pth", "converted", device="cpu")
+        >>> written.receipt["tensors"][6]["source_name"]
+        'features.denseblock1.denselayer1.norm.1.weight'
     """
     if only is not None and prefix is not None:
         raise LayoutError("--only names the prefix already: leave --prefix out.")
@@ -156,6 +161,14 @@ def convert_torchvision(
 
     Raises:
         ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
+
+    Examples:
+        >>> import densenet_convert as dc
+        >>> written = dc.convert_torchvision(121, weights="random", device="cpu")
+        >>> sorted(path.name for path in written.folder.iterdir())
+        ['README.md', 'config.json', 'conversion.json', 'model.safetensors']
+        >>> set(written.receipt["verification"]["largest_difference"].values())
+        {0.0}
     """
     name = _architecture(arch)
     folder = Path(name if output is None else output)
@@ -203,6 +216,11 @@ def verify(
         FolderError: a file is missing, was added or was changed, or ``source`` is not what
             the receipt names.
         ParityError: the network is not the reference's function.
+
+    Examples:
+        >>> verified = dc.verify("densenet121", device="cpu")
+        >>> verified.proof.compared["tensors"]
+        727
     """
     folder = local_folder(folder)
     wanted = Wanted(False, _path(report), _path(images), progress)

@@ -22,7 +22,9 @@ from .errors import FolderError, some
 from .records import Coverage, Labels, Proof, Renamed, Trace
 from .tensors import dtype_name, tensor_sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# What receipts of version 1 did not say, and what held for all of them.
+SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -150,7 +152,7 @@ def seal(receipt: Mapping[str, Any]) -> str:
 
 
 def unseal(text: str) -> dict[str, Any]:
-    """The receipt in ``text``.
+    """The receipt in ``text``; one of an older version has the fields of today's.
 
     Raises:
         FolderError: it is no receipt, was changed, or is of a version not known here.
@@ -172,4 +174,4 @@ def unseal(text: str) -> dict[str, Any]:
         raise FolderError(
             f"{FILE_NAME} was changed: it no longer has the digest {some([str(claimed)])} of itself. {advice}"
         )
-    return dict(receipt)
+    return {**SINCE_1, **receipt, "schema_version": SCHEMA_VERSION} if version_read == 1 else dict(receipt)

@@ -478,3 +478,53 @@ class Outcome:
     error: str | None = None
     message: str | None = None
     exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a proof can run on: ``name`` is what ``--device`` takes."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that is needed, always or for an extra.
+
+    Attributes:
+        name: as pip knows it.
+        version: None where it is not installed.
+        floor: the lowest version that will do; None for any.
+        extra: that of ``pip install densenet-convert[extra]``; None where it is always needed.
+        problem: what is wrong with it, and what to do; None where nothing is.
+    """
+
+    name: str
+    version: str | None
+    floor: str | None
+    extra: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What an installation can do, and what it lacks.
+
+    Attributes:
+        version: that of densenet-convert.
+        python: its version.
+        platform: system and processor.
+        devices: that torch finds, and that compute.
+        packages: in the order of setup.cfg.
+        layouts: names of those that are known, those of other packages among them.
+        problems: whatever keeps a conversion from running; empty where it would.
+    """
+
+    version: str
+    python: str
+    platform: str
+    devices: tuple[Device, ...]
+    packages: tuple[Package, ...]
+    layouts: tuple[str, ...]
+    problems: tuple[str, ...]

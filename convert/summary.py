@@ -11,7 +11,7 @@ from typing import Any
 from .errors import ConvertError, ParityError, some
 from .folder import WRITTEN, digests
 from .receipt import FILE_NAME
-from .records import FILE, RANDOM, Inspection, Outcome, Published
+from .records import FILE, RANDOM, Examination, Inspection, Outcome, Package, Published
 
 SCHEMA_VERSION = 1
 
@@ -179,6 +179,29 @@ def _network(found: Inspection) -> str:
         f"blocks {config.block_config}, growth rate {config.growth_rate}, {config.num_init_features} channels"
     )
     return f"{found.architecture or f'a DenseNet with {shape} in the stem'}, {config.num_classes} classes"
+
+
+def examination_as_text(found: Examination) -> str:
+    """One screen: versions, devices, packages, layouts, and what is wrong."""
+    rows = [(one.name, one.description) for one in found.devices]
+    rows += [(one.name, _installed(one)) for one in found.packages]
+    rows.append(("layouts", ", ".join(found.layouts)))
+    head = f"densenet-convert {found.version}, Python {found.python}, {found.platform}"
+    end = [f"problem: {problem}" for problem in found.problems] or ["ready"]
+    return "\n".join([head, *(f"  {label:<16}{row}".rstrip() for label, row in rows), *end])
+
+
+def _installed(package: Package) -> str:
+    if package.version is None and package.extra:
+        return f'not installed; pip install "densenet-convert[{package.extra}]"'
+    floor = f">={package.floor}" if package.floor else ""
+    return f"{package.version or 'not installed':<16}{floor:<10}{package.extra or ''}"
+
+
+def examination_as_json(found: Examination) -> dict[str, Any]:
+    """All of it."""
+    status = "error" if found.problems else "ready"
+    return {"schema_version": SCHEMA_VERSION, "status": status, **asdict(found)}
 
 
 def error_as_json(error: ConvertError, **where: str) -> dict[str, Any]:

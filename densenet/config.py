@@ -40,6 +40,13 @@ class DenseNetConfig:
 
     Raises:
         ValueError: a value is out of range.
+
+    Examples:
+        >>> config = DenseNetConfig(growth_rate=12, block_config=(3, 3), num_init_features=24, num_classes=10)
+        >>> config.num_features
+        66
+        >>> config.tensor_shapes()["classifier.weight"]
+        (10, 66)
     """
 
     growth_rate: int = 32
@@ -144,6 +151,10 @@ def architecture_of(config: DenseNetConfig) -> str | None:
     """The name of the architecture, such as ``"densenet169"``, or None where it has none.
 
     Classes, input channels, dropout and memory use do not change the name.
+
+    Examples:
+        >>> architecture_of(DenseNetConfig(num_classes=14))
+        'densenet121'
     """
     free: dict[str, Any] = {
         name: getattr(config, name)
@@ -162,6 +173,10 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
     Raises:
         ValueError: a tensor that decides the architecture is missing or has a shape
             that no DenseNet has.
+
+    Examples:
+        >>> infer_config(DenseNetConfig(num_classes=14).tensor_shapes()).num_classes
+        14
     """
     stem = _shape_of(shapes, _FIRST_CONV, 4)
     bottleneck = _shape_of(shapes, _FIRST_BOTTLENECK, 4)[0]

@@ -34,6 +34,11 @@ def from_pretrained(
         ValueError: config.json describes no DenseNet.
         RuntimeError: a tensor is missing, unexpected or of another shape.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses; the exception says why.
+
+    Examples:
+        >>> model = DenseNet.from_pretrained("densenet121")
+        >>> model.training, model.config.num_classes
+        (False, 1000)
     """
     from safetensors.torch import load_file
 

@@ -89,6 +89,10 @@ class DenseNet(nn.Module):
     The input is ``[N, in_channels, H, W]``, at least 29 pixels a side for four blocks.
     The output is ``[N, num_classes]`` logits, or with ``num_classes=0`` the pooled
     features, ``[N, num_features]``.  Both have the dtype of the weights.
+
+    Examples:
+        >>> DenseNet(DenseNetConfig(in_channels=1, num_classes=14))(torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 14])
     """
 
     def __init__(self, config: DenseNetConfig | None = None) -> None:

@@ -337,3 +337,45 @@ def test_a_plan_that_cannot_be_carried_out_is_one_error(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["type"] == "FolderError"
     assert run("file", "x").exit_code == 1
+
+
+@pytest.mark.parametrize("command", [None, *main.commands])
+def test_every_help_has_examples_and_fits_80_columns(command: str | None) -> None:
+    text = run(*([command] if command else []), "--help").stdout
+    assert "Examples:\n    densenet-convert" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["exprot", "x"], "Did you mean 'export'?"),
+        (["file", "x", "--lable", "y"], "--labels"),
+        (["torchvision", "--arch", "168"], "'169'"),
+        (["file", "x.pth", "--layout", "monia"], "monai"),
+    ],
+)
+def test_a_typo_gets_a_suggestion(arguments: list[str], advice: str, tmp_path: Path) -> None:
+    save(state_dict_of(), tmp_path / "x.pth")
+    done = run(*arguments)
+    assert done.exit_code in (1, 2)
+    assert advice in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_options_and_layouts(shell: str) -> None:
+    def completed(words: str) -> str:
+        environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        variable = {"_DENSENET_CONVERT_COMPLETE": f"{shell}_complete"}
+        return (
+            CliRunner().invoke(main, [], "", {**environment, **variable}, prog_name="densenet-convert").stdout
+        )
+
+    assert "doctor" in completed("densenet-convert doc")
+    assert "--golden" in completed("densenet-convert file --gol")
+    assert "keras-applications" in completed("densenet-convert export x --to ker")
+
+
+def test_nothing_that_is_printed_is_coloured(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["doctor"], ["inspect", str(tmp_path)], ["file", "none.pth"]):
+        assert "\x1b" not in CliRunner().invoke(main, arguments, color=True).output

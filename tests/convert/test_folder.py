@@ -112,8 +112,8 @@ def test_a_receipt_that_is_none_is_refused(folder: Path, text: str) -> None:
 
 
 def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
-    edit_receipt(folder, lambda r: r.update(schema_version=2))
-    with pytest.raises(FolderError, match=r"schema_version 2, expected 1 or less.*newer densenet-convert"):
+    edit_receipt(folder, lambda r: r.update(schema_version=3))
+    with pytest.raises(FolderError, match=r"schema_version 3, expected 2 or less.*newer densenet-convert"):
         open_folder(folder)
 
 
@@ -216,3 +216,25 @@ def test_the_receipt_accounts_for_every_tensor(folder: Path) -> None:
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="this is no folder"):
         densenet_convert.verify(tmp_path / "nowhere", device="cpu")
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+@pytest.mark.parametrize("source", [None, FIXTURES / "torchvision-dotted-legacy.pth"])
+def test_a_folder_with_a_receipt_of_version_1_is_verified(source: Path | None) -> None:
+    verified = densenet_convert.verify(FIXTURES / "receipt-1", source=source, device="cpu")
+    assert set(verified.proof.largest.values()) == {0}
+
+
+def test_a_folder_with_a_receipt_of_version_1_is_refused_when_touched(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FIXTURES / "receipt-1", tmp_path / "old"))
+    edit_receipt(folder, lambda r: r.update(schema_version=1, labels=None, dropped=[{}]))
+    with pytest.raises(FolderError, match="lacks a field"):
+        open_folder(folder)
+    shutil.copy(FIXTURES / "receipt-1" / "conversion.json", folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(FolderError, match="model.safetensors was changed"):
+        open_folder(folder)

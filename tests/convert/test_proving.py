@@ -10,6 +10,7 @@ import pytest
 import torch
 from checkpoints import SMALL, checkpoint_of, save, state_dict_of
 from click.testing import CliRunner
+from schemas import validate
 
 from densenet_convert import proving
 from densenet_convert.cli import main
@@ -233,6 +234,7 @@ def test_the_tables_round_down_and_name_what_escaped(proven: Proven) -> None:
 
 def test_the_document_holds_every_count(proven: Proven) -> None:
     document = json.loads(json.dumps(proven_as_json(proven)))
+    validate(document, "proof")
     assert document["schema_version"] == 1
     assert document["status"] == "proven"
     assert document["clean_runs"] == 12

@@ -21,6 +21,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     disable_progress_bars,
     enable_progress_bars,
 )
+from schemas import validate
 
 import densenet_convert as dc
 from densenet_convert import publish, receipt
@@ -615,9 +616,12 @@ def test_the_command_prints_one_document(folder: Path, hub: Hub) -> None:
     arguments = ("push", folder, "--repo-id", NAME, "--json")
     for status in ("published", "unchanged"):
         document = json.loads(run(*arguments).stdout)
+        validate(document, "publication")
         assert (document["status"], document["repo_id"]) == (status, NAME)
         assert document["commit"] == hub.repositories[NAME].refs["main"]
-    assert json.loads(run(*arguments, "--dry-run").stdout)["status"] == "dry-run"
+    planned = json.loads(run(*arguments, "--dry-run").stdout)
+    validate(planned, "publication")
+    assert planned["status"] == "dry-run"
     failed = json.loads(run("push", folder, "--repo-id", "a/b/c", "--json").stdout)
     assert (failed["status"], failed["error"]["type"]) == ("error", "PublishError")
 
