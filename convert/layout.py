@@ -71,6 +71,9 @@ class Layout:
             it raises ImportError where the library is not installed, and ``reference`` is taken.
         loader: ``"module:function"`` that takes the network and the source's tensors, and puts them in,
             strictly, where ``load_state_dict`` can't, for their axes lie otherwise.
+        outputs: ``"module:function"`` that takes the source's tensors, a DenseNetConfig and images, and
+            returns what the library's own network computes of them, with its description, where that
+            network's layers are not torch's; it raises ImportError as ``library`` does.
         names: ``"module:function"`` that takes a DenseNetConfig and returns the source's names, where
             ``reference`` does not bear them.
         file: the format that ``export`` writes, ``"torch-legacy"`` or ``"keras-h5"``.
@@ -95,6 +98,7 @@ class Layout:
     drops: tuple[Drop, ...] = ()
     library: str | None = None
     loader: str | None = None
+    outputs: str | None = None
     names: str | None = None
     file: str = "torch-legacy"
     counted: bool = True

@@ -118,6 +118,11 @@ def _prove(
 
     verified = verify_model(loaded, reference, device)
     proof, config = verified.proof, loaded.config
+    if reference.outputs is not None:
+        from .proof.library_outputs import compare_with_library
+
+        library = compare_with_library(loaded.model, config.in_channels, reference.outputs)
+        proof = replace(proof, library=library)
     if wanted.images is not None:
         from .proof.images import compare_images
 

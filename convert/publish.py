@@ -190,7 +190,9 @@ def _package(written: Written, to: Destination, edited: Path | None) -> tuple[di
     try:
         card, remarks = _card(written, to, edited)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FolderError(f"{folder / receipt.FILE_NAME} lacks what a card tells: {error!r}.") from error
+        raise FolderError(
+            f"{folder / receipt.FILE_NAME} lacks what a card tells: {error!r}. Convert again."
+        ) from error
     except OSError as error:
         raise FolderError(f"{error.filename} can't be read: {error.strerror}.") from error
     proof = written.receipt["verification"]

@@ -102,6 +102,8 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
             {k: v if isinstance(v, str) or isfinite(v) else None for k, v in asdict(one).items()}
             for one in proof.measured
         ]
+    if proof.library is not None:
+        asked["library"] = dict(zip(("name", "relative_difference"), proof.library, strict=True))
     if proof.images is not None:
         asked["images"] = asdict(proof.images)
     if proof.golden is not None:

@@ -108,10 +108,13 @@ class Reference:
     Attributes:
         network: built without the converter's renaming.
         description: how it was built, such as ``"torchvision's own loader"``.
+        outputs: what the library's own network computes of images, in float64, with its description, where
+            its layers are not torch's; raises ImportError where it is not installed.
     """
 
     network: nn.Module
     description: str
+    outputs: Callable[[Tensor], tuple[Tensor, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,8 @@ class Proof:
         measured: errors of the logits in other settings; empty where they were not asked for.
         images: what came of images; None where there were none.
         golden: largest difference from the golden outputs, as a share of its bound; None without them.
+        library: the source library's own network, whose outputs were compared in float64, and the largest
+            difference, of their scale; None where it is the reference already, or is not installed.
     """
 
     device: str
@@ -211,6 +216,7 @@ class Proof:
     measured: tuple[Measured, ...] = ()
     images: Agreement | None = None
     golden: float | None = None
+    library: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,12 @@ def as_text(receipt: Mapping[str, Any]) -> str:
 
 
 def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
-    """What was compared only because someone asked for it, in words."""
+    """What was compared beside the reference, in words."""
     rows = {}
+    if library := proof.get("library"):
+        rows["library"] = (
+            f"{library['name']}: {library['relative_difference']:.1g} of the outputs, in float64"
+        )
     if images := proof.get("images"):
         rows["images"] = (
             f"{images['images']:,}: the same class for {images['agreed']:,}, "

@@ -48,6 +48,7 @@ KERAS_APPLICATIONS = Layout(
     rules=tuple(_rules()),
     reference="densenet_convert.proof.keras_reference:keras_tree",
     loader="densenet_convert.proof.keras_reference:load_keras",
+    outputs="densenet_convert.proof.keras_reference:keras_function",
     # Keras does not count batches.
     counted=False,
     names="densenet_convert.proof.keras_reference:keras_names",

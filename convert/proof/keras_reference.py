@@ -2,20 +2,24 @@
 
 The proof looks at a reference layer by layer, so that it must be made of torch's modules.  Keras' weights
 are put into torchvision's network here, in the order in which Keras' own code names its layers and
-without the converter's table.  That this is Keras' function is shown by ``compare_with_keras``.
+without the converter's table.  Where Keras is installed, ``keras_function`` shows that this is its function.
 
 Source: ``keras/src/applications/densenet.py`` of Keras 3.15.1.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..scratch import scratch_folder
 from .trees import tree_of_today
 
 if TYPE_CHECKING:
@@ -24,9 +28,7 @@ if TYPE_CHECKING:
 NORM_EPS = 1.001e-5
 STEM = ("conv1_conv", "conv1/conv")  # of Keras 3, and of Keras 2
 # What Keras' code fixes.
-GROWTH_RATE, STEM_WIDTH, BOTTLENECK, BLOCKS, CHANNELS = 32, 64, 4, 4, 3
-# Odd and even, for the two differ where padding is at one side only.
-IMAGES = (2, CHANNELS, 97, 64)
+GROWTH_RATE, STEM_WIDTH, BOTTLENECK, BLOCKS = 32, 64, 4, 4
 
 
 def keras_tree(config: DenseNetConfig) -> nn.Module:
@@ -126,45 +128,75 @@ def _names(network: nn.Module, stem: str) -> Iterator[str]:
         yield "predictions"
 
 
-def compare_with_keras(tensors: Mapping[str, Tensor], config: DenseNetConfig, model: nn.Module) -> float:
-    """The largest difference between a network's outputs and those of Keras' own, in float64.
-
-    Keras must run on torch: ``KERAS_BACKEND=torch`` in the environment before its first import.
+def keras_function(
+    tensors: Mapping[str, Tensor], config: DenseNetConfig, images: Tensor
+) -> tuple[Tensor, str]:
+    """What Keras' own network computes of images, and which Keras that is.
 
     Args:
-        tensors: under the names of Keras 3, in its order of axes.
+        tensors: under the names of Keras 2 or 3, in its order of axes.
         config: of the network.
-        model: the converted network, in eval mode on the CPU, of any dtype.
+        images: NCHW, float64.
 
     Raises:
-        ImportError: Keras is not installed.
-        ValueError: Keras' code makes no such network, or the tensors are not its weights.
+        ImportError: Keras is not installed, was imported with another backend than torch, or its code makes
+            no such network.
     """
-    dtype = next(model.parameters()).dtype
-    images = torch.randn(IMAGES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # What the network sees, rounding included.
-    images = images.to(dtype)
-    with torch.no_grad():
-        ours = model(images).double()
-    return float((ours - keras_outputs(tensors, config, images.double())).abs().max())
+    keras = _keras_on_torch()
+    fixed = (config.growth_rate, config.num_init_features, config.bn_size)
+    if fixed != (GROWTH_RATE, STEM_WIDTH, BOTTLENECK) or len(config.block_config) != BLOCKS:
+        raise ImportError(f"keras.applications makes no network such as {config}")
+    outputs = keras_outputs(_in_names_of_today(tensors), config, images)
+    return outputs, f"Keras' own network, Keras {keras.__version__} on torch"
+
+
+def _keras_on_torch() -> Any:
+    """Keras, which as it is first imported reads the environment, and writes a file of its settings."""
+    if "keras" in sys.modules:
+        keras = sys.modules["keras"]
+    else:
+        with scratch_folder() as home:
+            wanted = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(home)}
+            kept = {name: os.environ.get(name) for name in wanted}
+            os.environ.update(wanted)
+            try:
+                keras = import_module("keras")
+            finally:
+                for name, value in kept.items():
+                    os.environ.pop(name) if value is None else os.environ.update({name: value})
+    if keras.config.backend() != "torch":
+        raise ImportError(f"Keras runs on {keras.config.backend()} here")
+    return keras
+
+
+def _in_names_of_today(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of Keras 3, without a prefix."""
+    prefix, stem = _beginning(tensors)
+    before = stem.removesuffix("conv")
+    today = {}
+    for name, tensor in tensors.items():
+        name = name.removeprefix(prefix)
+        name = name.replace(before, "conv1_", 1) if name.startswith(before) else name
+        today[name.replace("fc1000/", "predictions/", 1)] = tensor
+    return today
 
 
 def keras_outputs(tensors: Mapping[str, Tensor], config: DenseNetConfig, images: Tensor) -> Tensor:
     """The logits of Keras' own network, or its pooled features, computed in the dtype of ``images``.
 
     Args:
-        tensors: as for ``compare_with_keras``; raises as that does.
+        tensors: under the names of Keras 3, in its order of axes.
         config: of the network.
         images: NCHW.
+
+    Raises:
+        ValueError: the tensors are not its weights.
     """
     import keras  # type: ignore[import-untyped, unused-ignore]
 
     # The general one has no public name.
     from keras.src.applications.densenet import DenseNet  # type: ignore[import-untyped, unused-ignore]
 
-    fixed = (config.growth_rate, config.num_init_features, config.bn_size)
-    if fixed != (GROWTH_RATE, STEM_WIDTH, BOTTLENECK) or len(config.block_config) != BLOCKS:
-        raise ValueError(f"keras.applications makes no network such as {config}")
     with _computing_in(str(images.dtype).removeprefix("torch.")):
         network = DenseNet(
             list(config.block_config),

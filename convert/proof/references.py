@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,7 +26,7 @@ from ..scratch import scratch_folder
 from .trees import hung
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 # The first forces torch.load to be safe, the second not to be; torch refuses both at once.
@@ -50,7 +51,10 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
         _load(network, checkpoint, layout)
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
-    return Reference(network.eval(), how)
+    outputs = None
+    if layout.outputs is not None:
+        outputs = partial(_named(layout.outputs), _own_tensors(checkpoint, layout), config)
+    return Reference(network.eval(), how, outputs)
 
 
 def _dtype(checkpoint: Checkpoint) -> torch.dtype:
@@ -124,13 +128,22 @@ def _named(function: str) -> Any:
 
 def _load(network: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
     """Strictly; what the layout leaves out is no part of the network."""
-    dropped = layout.explain(checkpoint.tensors, whole=False).dropped
-    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in dropped}
     with _strictly(layout):
         if layout.loader is not None:
-            _named(layout.loader)(network, tensors)
+            _named(layout.loader)(network, _own_tensors(checkpoint, layout))
         else:
+            tensors = _kept(checkpoint, layout)
             hung(network, layout).load_state_dict(tensors, strict=True, assign=True)
+
+
+def _kept(checkpoint: Checkpoint, layout: Layout) -> dict[str, Tensor]:
+    dropped = layout.explain(checkpoint.tensors, whole=False).dropped
+    return {name: tensor for name, tensor in checkpoint.tensors.items() if name not in dropped}
+
+
+def _own_tensors(checkpoint: Checkpoint, layout: Layout) -> dict[str, Tensor]:
+    """Without prefix and under the library's own name of the head, but not renamed."""
+    return {layout.own_name(name) or name: tensor for name, tensor in _kept(checkpoint, layout).items()}
 
 
 @contextmanager

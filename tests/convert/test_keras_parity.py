@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import SMALL
 
-from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet import DenseNet, DenseNetConfig
+from densenet_convert.errors import ParityError
 from densenet_convert.proof.keras_reference import keras_names, keras_tree, load_keras
+from densenet_convert.proof.library_outputs import compare_with_library
 
 CONFIG = DenseNetConfig(block_config=(1, 2, 1, 1), num_classes=5, norm_eps=1.001e-5)
 
@@ -22,7 +27,7 @@ CONFIG = DenseNetConfig(block_config=(1, 2, 1, 1), num_classes=5, norm_eps=1.001
 COMPARE = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import keras, numpy as np, torch
 from keras.src.applications.densenet import DenseNet
@@ -30,7 +35,9 @@ from densenet_convert.formats.keras import read_hdf5
 from densenet_convert.formats.raw import Budget
 from densenet_convert.layouts.keras_applications import KERAS_APPLICATIONS
 from densenet_convert.load import choose_config, load_model
-from densenet_convert.proof.keras_reference import compare_with_keras, keras_outputs, keras_tree, load_keras
+from densenet_convert.errors import ParityError
+from densenet_convert.proof.keras_reference import keras_function, keras_outputs, keras_tree, load_keras
+from densenet_convert.proof.library_outputs import compare_with_library
 from densenet_convert.records import Checkpoint
 from densenet_convert.rename import rename_tensors
 
@@ -56,20 +63,23 @@ reference.eval()
 images = torch.rand(1, 3, 64, 96)
 with torch.no_grad():
     equal = torch.equal(model(images), reference(images))
-half = compare_with_keras(tensors, config, model)
-from densenet_convert.proof import keras_reference
-drawn = torch.randn(keras_reference.IMAGES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-single = drawn.float()
+single = torch.rand(2, 3, 97, 64)
 yardstick = keras_outputs(tensors, config, single.double())
 own = (keras_outputs(tensors, config, single).double() - yardstick).abs().max().item()
-double = compare_with_keras(tensors, config, model.double())
+with torch.no_grad():
+    half = (model(single).double() - yardstick).abs().max().item()
+outputs = partial(keras_function, tensors, config)
+name, double = compare_with_library(model, 3, outputs)
 for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
         module.eps = 1e-5
-wrong = compare_with_keras(tensors, config, model)
+try:
+    wrong = compare_with_library(model, 3, outputs)[1]
+except ParityError as error:
+    wrong = error.largest
 print(json.dumps({"config": config.block_config, "eps": config.norm_eps, "classes": config.num_classes,
                   "equal": equal, "single": half, "own": own, "double": double, "wrong": wrong,
-                  "scale": yardstick.abs().max().item()}))
+                  "name": name, "scale": yardstick.abs().max().item()}))
 """
 
 
@@ -99,7 +109,8 @@ def test_keras_own_network_is_the_converted_function(tmp_path: Path, blocks: lis
     assert found["double"] < 1e-12 * max(1, found["scale"])
     # In single precision it is as near to the exact function as Keras itself is.
     assert found["single"] < 4 * found["own"] + 1e-7
-    # And torchvision's epsilon would be seen.
+    assert found["name"].startswith("Keras' own network, Keras 3.")
+    # And torchvision's epsilon is seen.
     assert found["wrong"] > 1000 * found["double"]
 
 
@@ -148,11 +159,15 @@ def test_the_reference_takes_each_tensor_to_its_place() -> None:
     assert torch.equal(state["classifier.weight"], named["predictions/kernel"].T)
 
 
-def test_the_reference_takes_the_names_of_keras_2() -> None:
-    named = {
+def in_names_of_keras_2(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
         name.replace("conv1_", "conv1/", name.startswith("conv1_")).replace("predictions", "fc1000"): tensor
-        for name, tensor in weights().items()
+        for name, tensor in named.items()
     }
+
+
+def test_the_reference_takes_the_names_of_keras_2() -> None:
+    named = in_names_of_keras_2(weights())
     assert {"conv1/conv/kernel", "conv1/bn/gamma", "fc1000/bias"} <= set(named)
     load_keras(keras_tree(CONFIG), named)
 
@@ -177,3 +192,52 @@ def test_the_reference_takes_no_tensor_of_another_shape() -> None:
         load_keras(keras_tree(CONFIG), {**weights(), "predictions/kernel": torch.rand(5, 48)})
     with pytest.raises(RuntimeError, match="conv1_conv/kernel has shape"):
         load_keras(keras_tree(CONFIG), {**weights(), "conv1_conv/kernel": torch.rand(64)})
+
+
+@pytest.mark.parametrize("names", ["Keras 3", "Keras 2"])
+def test_the_command_holds_the_network_against_keras_own(names: str, tmp_path: Path) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
+    content = weights()
+    if names == "Keras 2":
+        content = in_names_of_keras_2(content)
+    source = tmp_path / "keras.pkl"
+    source.write_bytes(pickle.dumps({f"model/{name}": tensor.numpy() for name, tensor in content.items()}))
+    code = (
+        f"import densenet_convert as dc; dc.convert({str(source)!r}, {str(tmp_path / 'new')!r}, device='cpu')"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+    receipt = json.loads((tmp_path / "new" / "conversion.json").read_text())
+    assert receipt["source"]["layout"] == "keras-applications"
+    library = receipt["verification"]["library"]
+    assert library["name"].startswith("Keras' own network, Keras 3.")
+    assert 0 <= library["relative_difference"] < 1e-12
+    assert not list(tmp_path.glob("**/keras.json"))
+
+
+def test_another_function_than_the_library_s_is_a_failed_parity() -> None:
+    network = DenseNet(SMALL).eval()
+
+    def theirs(images: torch.Tensor) -> tuple[torch.Tensor, str]:
+        with torch.no_grad():
+            return deepcopy(network).double()(images) + 1e-9, "the library's own"
+
+    with pytest.raises(
+        ParityError,
+        match=r"is not the library's own: .* is 1e-09 of the outputs' scale, expected",
+    ):
+        compare_with_library(network, 3, theirs)
+
+
+@pytest.mark.parametrize("outputs", [torch.full((2, 5), float("nan")), torch.zeros(2, 4)])
+def test_outputs_of_another_shape_or_without_a_value_are_a_failed_parity(outputs: torch.Tensor) -> None:
+    network = DenseNet(SMALL).eval()
+    with pytest.raises(ParityError, match="largest difference of an output is"):
+        compare_with_library(network, 3, lambda _: (outputs.double(), "the library's own"))
+
+
+def test_a_library_that_is_not_installed_is_not_compared() -> None:
+    def missing(_: torch.Tensor) -> tuple[torch.Tensor, str]:
+        raise ImportError
+
+    assert compare_with_library(DenseNet(SMALL).eval(), 3, missing) is None

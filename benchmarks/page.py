@@ -1,0 +1,195 @@
+"""Makes docs/performance.md and its plots from benchmarks/results.
+
+Usage: python benchmarks/page.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot
+
+ROOT = Path(__file__).parents[1]
+RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
+OURS, THEIRS = "#1f77b4", "#9aa0a6"
+
+Result = Mapping[str, Any]
+
+HEAD = """# Performance
+
+Made from `benchmarks/results/` by `make bench`, which runs every benchmark.  Each compares with a peer in
+the same run, in alternation; ratios are of medians.  What a GPU gave is in [gpu.md](gpu.md).
+"""
+
+
+def load(name: str) -> Result:
+    result: Result = json.loads((RESULTS / f"{name}.json").read_text())
+    return result
+
+
+def ran(result: Result) -> str:
+    """The command, the machine and the versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"`{result['command']}`; {result['machine']}; {versions}."
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def bars(name: str, unit: str, values: Mapping[str, float], ours: Sequence[str]) -> str:
+    """Draws horizontal bars, ours in another colour, and returns the line that shows them."""
+    figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(values) + 0.9), layout="constrained")
+    labels = list(values)
+    colours = [OURS if label in ours else THEIRS for label in labels]
+    drawn = axes.barh(labels, list(values.values()), color=colours)
+    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    return saved(figure, name, f"{unit}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
+
+
+def saved(figure: Any, name: str, description: str) -> str:
+    path = DOCS / "plots" / f"{name}.svg"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return f"![{description}](plots/{path.name})"
+
+
+def conversion() -> str:
+    result, many = load("convert"), load("many")
+    seconds, memory, ratios = result["seconds"], result["peak_mib"], result["ratios"]
+    rows = [
+        [name, f"{seconds[name]:.2f} s", "{:.2f} to {:.2f} s".format(*span), f"{memory[name]:,.0f} MiB"]
+        for name, span in result["seconds_from_to"].items()
+    ]
+    compared = {"densenet-convert": seconds["densenet-convert"], "obvious script": seconds["obvious script"]}
+    further = many["further_checkpoint_seconds"], many["seconds"]["obvious"]
+    drawn = bars(
+        "converting", "seconds", {**compared, "imports alone": seconds["imports alone"]}, ["densenet-convert"]
+    )
+    return f"""## Converting
+
+DenseNet-169, from one file of 2017, with every proof, against the script that most people would write
+(`benchmarks/obvious.py`: load, rename by a regex, two networks, one comparison, save), as whole processes.
+
+{drawn}
+
+{table(["process", "median", "from, to", "peak memory"], rows)}
+
+{table(["ratio", ""], [[name, f"{value:.2f}"] for name, value in ratios.items()])}
+
+{ran(result)}
+
+**A further checkpoint** in a run over many takes {further[0]:.2f} s, {further[0] / further[1]:.2f}
+of what the obvious script takes for one ({further[1]:.2f} s).  {ran(many)}
+"""
+
+
+def loading() -> str:
+    result = load("loading")
+    medians, ratios = result["medians"], result["ratios"]
+    rows = [
+        [
+            f"`{peer}`",
+            f"{m['loaded'] * 1000:.0f} ms",
+            f"{m['used'] * 1000:.0f} ms",
+            f"{m['private_mib']:.0f} MiB",
+            f"{m['mapped_mib']:.0f} MiB",
+        ]
+        for peer, m in medians.items()
+    ]
+    times = {peer: m["loaded"] * 1000 for peer, m in medians.items()}
+    compared = table(["DenseNet.from_pretrained", "ratio"], [[k, f"{v:.2f}"] for k, v in ratios.items()])
+    return f"""## Loading
+
+DenseNet-169 from this disk, without imports and without a network: torchvision from a warm cache in torch's
+hub folder, timm from the same `model.safetensors`.  "Used" goes on to read every weight once.  Private memory
+is a copy of the weights; mapped memory is the file itself, which processes share.
+
+{bars("loading", "milliseconds", times, ["DenseNet.from_pretrained"])}
+
+{table(["call", "loaded", "used", "private", "mapped"], rows)}
+
+{compared}
+
+{ran(result)}
+"""
+
+
+def training() -> str:
+    result = load("training_memory")
+    rows, values = [], {}
+    for m in result["medians"]:
+        name = f"{m['library']}{', memory_efficient' * m['memory_efficient']}"
+        rows.append([name, f"{m['peak_mib']:,.0f} MiB", f"{m['seconds']:.2f} s"])
+        values[name] = m["peak_mib"]
+    ours = [name for name in values if name.startswith("densenet_convert")]
+    return f"""## Training memory
+
+One step of SGD on DenseNet-121, {result["batch"]} images of 224x224: what it takes at most above what
+the process had before.
+
+{bars("training-memory", "MiB", values, ours)}
+
+{table(["network", "peak memory", "step"], rows)}
+
+{table(["ratio to torchvision", ""], [[name, f"{value:.2f}"] for name, value in result["ratios"].items()])}
+
+{ran(result)}
+"""
+
+
+def pooling() -> str:
+    result = load("transition_pooling")
+    found, difference = result["accuracy"], result["max_minus_avg"]
+    figure, axes = pyplot.subplots(figsize=(7, 2.4), layout="constrained")
+    for row, one in enumerate(found.values()):
+        axes.plot(one["values"], [row] * len(one["values"]), "o", color=OURS, alpha=0.35)
+        axes.plot(one["mean"], row, "|", color="black", markersize=18)
+    axes.set_yticks(range(len(found)), [f"{name} pooling" for name in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy on the test images; a line is the mean")
+    axes.spines[["top", "right"]].set_visible(False)
+    rows = [
+        [f"{name} pooling", f"{one['mean']:.2%}", f"{one['standard_deviation']:.2%}"]
+        for name, one in found.items()
+    ]
+    return f"""## Average or max pooling in the transitions
+
+A small DenseNet on scikit-learn's digits, {result["runs"]} seeds; of each seed both networks have the same
+initial weights, split and order of batches.  "avg, then max" is the network trained with average pooling,
+its weights untouched, with max pooling put in its place.
+
+{saved(figure, "transition-pooling", ", ".join(f"{r[0]} {r[1]}" for r in rows))}
+
+{table(["", "mean accuracy", "standard deviation"], rows)}
+
+Max minus average, in pairs: {difference["mean"]:+.2%}, standard error {difference["standard_error"]:.2%}.
+
+The proof notices the exchange:
+
+```
+{result["verifier"]}
+```
+
+{ran(result)}
+"""
+
+
+def main() -> None:
+    mpl.rcParams.update({"svg.hashsalt": "densenet-convert", "svg.fonttype": "none", "font.size": 10})
+    page = "\n".join([HEAD, conversion(), loading(), training(), pooling()])
+    (DOCS / "performance.md").write_text(page)
+
+
+if __name__ == "__main__":
+    main()
