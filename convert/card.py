@@ -175,10 +175,16 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
     if other := receipt["preprocessing"]:
         told = ", ".join(f"{name} {value}" for name, value in sorted(other.items()))
         yield f"Images, of 0 to 1, are prepared as config.json tells timm and transformers: {told}."
+    elif config.in_channels != 3:
+        yield (
+            "How images are to be prepared is not known: config.json tells timm no mean and no standard "
+            "deviation."
+        )
     else:
         yield (
-            "Images are prepared as torchvision does: the shorter side to 256 (bilinear), the middle "
-            "224 x 224, mean and standard deviation of ImageNet. config.json tells timm and transformers so."
+            "config.json tells timm and transformers to prepare images as torchvision does: the shorter side "
+            "to 256 (bilinear), the middle 224 x 224, mean and standard deviation of ImageNet."
+            + ("" if receipt["source"]["origin"] == PUBLISHED else " That these were trained so is assumed.")
         )
 
 

@@ -201,7 +201,8 @@ def torchvision(
 @click.option(
     "--output",
     type=ANY_PATH,
-    help="Folder to write, or of several sources their parent.  [default: SOURCE's name without its end]",
+    help="Folder to write, or of several sources, and with --jobs, --dask and --jsonl, their parent.  "
+    "[default: SOURCE's name without its end]",
 )
 @click.option("--arch", type=click.Choice(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
 @click.option(
@@ -212,6 +213,9 @@ def torchvision(
 )
 @click.option("--prefix", help="What must stand before the names.  [default: what is found]")
 @click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
+@click.option(
+    "--head", metavar="NAME", help="Whole name of the last layer.  [default: what heads are called]"
+)
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes for several sources.  [default: this one]")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that converts several sources.")
@@ -237,7 +241,7 @@ def file(
 
     SOURCE is a file, a folder of them, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.
     Its layout is found by its names and its network by its shapes.  Of several sources, what fails does
-    not stop the rest, and what is converted already is skipped.
+    not stop the rest, and what is converted already, with these options, is skipped.
 
     \b
     Examples:
@@ -246,7 +250,9 @@ def file(
       densenet-convert file hf://timm/densenet121.tv_in1k
       densenet-convert file checkpoints --output converted --jobs 4
     """
-    if len(sources) > 1 or Path(sources[0]).is_dir():
+    if jsonl and as_json:
+        raise click.UsageError("--json and --jsonl are two ways to print: choose one.")
+    if len(sources) > 1 or Path(sources[0]).is_dir() or jobs or dask or jsonl:
         images, report = options.pop("images"), options.pop("report")
         if images or report:
             raise click.UsageError("--images and --report go with one source.")
@@ -255,8 +261,6 @@ def file(
         context.exit(
             _convert_many(sources, output or Path(), jobs, dask, jsonl, as_json, quiet, verbose, options)
         )
-    if jobs or dask or jsonl:
-        raise click.UsageError("--jobs, --dask and --jsonl go with several sources, or a folder.")
     from densenet_convert.many import stem
 
     (source,) = sources
@@ -377,7 +381,7 @@ def push(
     required=True,
     metavar="LAYOUT",
     shell_complete=layout_names,
-    help="Such as torchvision-dotted or monai.",
+    help="Such as torchvision-dotted, monai or keras.",
 )
 @click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from io import BytesIO
@@ -13,6 +14,7 @@ from densenet_convert.densenet import DenseNetConfig
 from .errors import FolderError, LayoutError
 from .folder import WEIGHTS, as_in_source, open_folder, read_tensors
 from .formats.torch_legacy_writer import Elements, write_legacy
+from .identify import named_layout
 from .layouts import known_layouts
 from .receipt import config_from, describe_axes
 from .records import Written
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .layout import Layout
+
+log = logging.getLogger("densenet_convert")
 
 # What a library sets for itself, and a file of weights does not hold.
 FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
@@ -44,7 +48,7 @@ def export(
 
     Args:
         folder: one that was converted.
-        layout: name of the layout, such as ``"torchvision-dotted"``.
+        layout: name of the layout, such as ``"torchvision-dotted"``, or how only one begins: ``"keras"``.
         output: the file; by default named after both, in the working folder.
         force: replace it where it exists.
 
@@ -60,11 +64,13 @@ def export(
         'old.pth'
     """
     written = open_folder(Path(folder))
-    table = next((one for one in known_layouts() if one.name == layout), None)
-    if table is None:
-        names = ", ".join(one.name for one in known_layouts())
-        raise LayoutError(f"There is no layout {layout!r}, expected one of {names}.")
-    path = Path(f"{Path(folder).name}-{layout}{SUFFIXES[table.file]}" if output is None else output)
+    table = named_layout(layout, known_layouts())
+    path = Path(f"{Path(folder).name}-{table.name}{SUFFIXES[table.file]}" if output is None else output)
+    if table.file == "keras-h5" and path.name.endswith(".weights.h5"):
+        raise LayoutError(
+            f"{path}: Keras takes a file of this name for one of Keras 3, and this is one that Keras 2 and 3 "
+            "load by their names. Choose another --output that ends in .h5."
+        )
     if path.exists() and not force:
         raise FolderError(
             f"{path} exists and is left alone. Name another --output, or replace it with --force."
@@ -85,8 +91,8 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
         if found != expected:
             raise LayoutError(
-                f"A network of {layout.name} has {name} {expected}, and this one {found}: it would be "
-                "another function. Choose another layout."
+                f"A network of {layout.name} has {name} {expected}, and this one {found}: its library would "
+                f"compute another function. It can go back to {written.receipt['source']['layout']} alone."
             )
     names = own_names(layout, config)
     explained = layout.explain(names, whole=False)
@@ -94,10 +100,14 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
     traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
     same = written.receipt["source"]["layout"] == layout.name
     chosen = {}
+    left_out = 0
     for name, target in explained.targets.items():
         if target.endswith(COUNTER) and not (layout.counted or (same and traced[target] is not None)):
+            left_out += traced[target] is not None
             continue
         chosen[name] = as_in_source(held[target], describe_axes(explained.axes.get(name)))
+    if left_out:
+        log.warning("%d %s are left out: the library of %s takes none.", left_out, COUNTER, layout.name)
     return chosen
 
 
@@ -140,7 +150,8 @@ def _read_back(data: bytes, tensors: dict[str, Tensor], path: Path) -> None:
     """By the reader that reads strangers' files."""
     found = parse(data, path).tensors
     for name, tensor in tensors.items():
-        if name not in found or bytes(found[name].row_major()) != tensor_bytes(tensor):
+        raw = found.get(name)
+        if raw is None or raw.shape != tuple(tensor.shape) or bytes(raw.row_major()) != tensor_bytes(tensor):
             raise FolderError(f"{name} was read back and differs. The memory is at fault: run this again.")
 
 

@@ -18,7 +18,7 @@ SIGN_IN = "set HF_TOKEN, or run `hf auth login`"
 # The client's own attribute file; a server adds it to every repository.
 ATTRIBUTES = ".gitattributes"
 # What a checkpoint's name ends in.
-SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".h5", ".keras")
+SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".dat", ".safetensors", ".h5", ".keras")
 
 
 def local_folder(named: str | os.PathLike[str]) -> Path:

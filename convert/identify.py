@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any
 
 from .errors import LayoutError, some
-from .layout import Layout
+from .layout import Layout, missing
 
-# What people call the last layer, under whatever stands before it; in a Sequential it has a number.
-HEADS = re.compile(r"(?:classifier|fc|head|last_linear|linear|logits|out|output)(?:\.(?:\d+|fc|out))*")
+# What people call the last layer, under whatever stands before it; in a Sequential it has a number, and
+# Keras numbers its dense layers.
+HEADS = re.compile(
+    r"(?:classifier|fc|head|last_linear|linear|logits|out|output|predictions|dense(?:_\d+)?)(?:\.(?:\d+|fc|out))*"
+)
 # A part without this may stand under any prefix: people take the features alone.
 INSIDE = "features."
+LEFT_OUT = "left out by --only"
 
 
 def identify_layout(
@@ -23,6 +27,7 @@ def identify_layout(
     layout: str | None = None,
     prefix: str | None = None,
     only: str | None = None,
+    head: str | None = None,
     whole: bool = True,
 ) -> Layout:
     """The one layout that explains every name, with the prefix and the head that it found.
@@ -32,38 +37,55 @@ def identify_layout(
         layouts: the tables that are known.
         layout: name of the one that it must be.
         prefix: what must stand before the names.
-        only: the same, and names without it are left out.
+        only: the same, and what is not the network's is left out.
+        head: whole name of the last layer, where it is not to be looked for.
         whole: see ``Layout.explain``.
 
     Raises:
         LayoutError: none does, or more than one; the message shows the nearest and
             what it could not explain, or the choices.
     """
-    known = [one for one in layouts if layout in (None, one.name)]
-    if not known:
-        raise LayoutError(f"There is no layout {layout!r}, expected one of {_listed(layouts)}.")
+    known = list(layouts) if layout is None else [named_layout(layout, layouts)]
+    whole = whole and layout is None  # what tells a layout from another is not needed where it is named
     # The others' first convolution is not there: they are only worth a message.
     likely = [one for one in known if any(_prefixes(one, names))]
+    asked = _separated(only if prefix is None else prefix, names)
     readings = [
         reading
         for one in likely or known
-        for reading in _readings(one, names, _dotted(only if prefix is None else prefix), only is not None)
+        for reading in _readings(one, names, asked, _head_of(head, names), only is not None)
     ]
-    problems = {id(reading): reading.explain(names, whole=whole).problems for reading in readings}
-    fitting = [reading for reading in readings if not problems[id(reading)]]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    explained = {id(reading): reading.explain(names, whole=whole) for reading in readings}
+    fitting = [reading for reading in readings if not explained[id(reading)].problems]
+    # Of a part of a network every layout may explain the names; what is missing is told later.
+    whole_ones = [one for one in fitting if not missing(explained[id(one)].targets.values())]
+    if len(whole_ones) == 1 or (fitting and not whole_ones):
+        return (whole_ones or fitting)[0]
+    if whole_ones:
         raise LayoutError(
-            f"More than one layout explains all {len(names):,} names: {_listed(fitting)}. "
+            f"More than one layout explains all {len(names):,} names: {_listed(whole_ones)}. "
             "Choose one with --layout or --prefix."
         )
-    nearest = min(readings, key=lambda reading: len(problems[id(reading)]))
-    unexplained = problems[id(nearest)]
+    nearest = min(readings, key=lambda reading: len(explained[id(reading)].problems))
+    unexplained = explained[id(nearest)].problems
     raise LayoutError(
         f"No layout explains all {len(names):,} names. The nearest is {_told(nearest)} ({nearest.origin}), "
         f"but {some(unexplained)}. {_advice(names, known)}"
     )
+
+
+def named_layout(name: str, layouts: Sequence[Layout]) -> Layout:
+    """The layout of this name, or the only one whose name begins with it as a word: ``"keras"``.
+
+    Raises:
+        LayoutError: there is none, or there are several.
+    """
+    found = [one for one in layouts if one.name == name] or [
+        one for one in layouts if one.name.startswith(f"{name}-")
+    ]
+    if len(found) != 1:
+        raise LayoutError(f"There is no layout {some([name])!r}, expected one of {_listed(layouts)}.")
+    return found[0]
 
 
 def identify_again(
@@ -81,19 +103,25 @@ def identify_again(
         LayoutError: it is not known here, or does not explain them.
     """
     source = receipt["source"]
-    outside = any(not entry["source_name"].startswith(source["prefix"]) for entry in receipt["dropped"])
-    where = {"only" if outside else "prefix": source["prefix"]}
-    return identify_layout(names, layouts, layout=source["layout"], **where, whole=whole)
+    only = any(entry["because"].endswith(LEFT_OUT) for entry in receipt["dropped"])
+    weights = (one["source_name"] for one in receipt["tensors"] if one["name"] == "classifier.weight")
+    head = re.sub(r"[./][^./]*$", "", next(weights, None) or "") or None
+    where = {"only" if only else "prefix": source["prefix"]}
+    return identify_layout(names, layouts, layout=source["layout"], **where, head=head, whole=whole)
 
 
-def _readings(layout: Layout, names: Collection[str], prefix: str | None, only: bool) -> Iterator[Layout]:
+def _readings(
+    layout: Layout, names: Collection[str], prefix: str | None, head: str | None, only: bool
+) -> Iterator[Layout]:
     """The layout under each prefix that its first convolution shows, or under the one that is asked for."""
     found = dict.fromkeys(_prefixes(layout, names))
     if prefix is not None:
         found = {one: None for one in found if one[0] == prefix} or {(prefix, ""): None}
     for before, inside in found or {("", ""): None}:
         bare = layout.wrapped(before, inside=inside, only=only)
-        yield layout.wrapped(before, inside=inside, head=_head(bare, names), only=only)
+        last = head if head is not None else _head(bare, names)
+        usual = not inside and last == f"{before}{layout.head}"
+        yield layout.wrapped(before, inside=inside, head=None if usual else last, only=only)
 
 
 def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -113,15 +141,15 @@ def _ends_with(name: str, stem: str) -> bool:
 
 def _head(layout: Layout, names: Collection[str]) -> str | None:
     """Whole name of the last layer, where the table does not explain it and one is named as heads are."""
-    before = layout.prefix
-    places = {before}
-    if layout.inside:  # of the features alone the head is a sibling
-        places.add(before[: before.removesuffix(".").rfind(".") + 1])
+    before, mark = layout.prefix, layout.separator
+    parts = before.split(mark)[:-1]
+    # A head may stand beside the network it belongs to, but not in what --only leaves out.
+    places = {before} if layout.only else {mark.join([*parts[:i], ""]) for i in range(len(parts) + 1)}
     candidates = set()
     for name in names:
-        last, _, field = name.rpartition(".")
-        if field in ("weight", "bias") and any(
-            name.startswith(place) and HEADS.fullmatch(last.removeprefix(place)) for place in places
+        last, _, field = name.rpartition(mark)
+        if field in ("weight", "bias", "kernel") and any(
+            last.startswith(place) and HEADS.fullmatch(last.removeprefix(place)) for place in places
         ):
             candidates.add(last)
     if not layout.inside and f"{before}{layout.head}" in candidates:
@@ -129,8 +157,23 @@ def _head(layout: Layout, names: Collection[str]) -> str | None:
     return candidates.pop() if len(candidates) == 1 else None
 
 
-def _dotted(prefix: str | None) -> str | None:
-    return f"{prefix}." if prefix and not prefix.endswith((".", "/")) else prefix
+def _head_of(head: str | None, names: Collection[str]) -> str | None:
+    """The head that is asked for, once it is known to be there.
+
+    Raises:
+        LayoutError: it is not.
+    """
+    layers = {re.sub(r"[./][^./]*$", "", name) for name in names}
+    if head is not None and head not in layers:
+        raise LayoutError(f"There is no layer {some([head])} for the head, expected the whole name of one.")
+    return head
+
+
+def _separated(prefix: str | None, names: Collection[str]) -> str | None:
+    """The prefix with what stands behind it in the names."""
+    if not prefix or prefix.endswith((".", "/")):
+        return prefix
+    return f"{prefix}/" if any(name.startswith(f"{prefix}/") for name in names) else f"{prefix}."
 
 
 def _told(layout: Layout) -> str:
@@ -146,10 +189,13 @@ def _advice(names: Collection[str], layouts: Sequence[Layout]) -> str:
     parts = dict.fromkeys(
         reading.prefix
         for layout in layouts
-        for reading in _readings(layout, names, None, True)
-        if reading.prefix and not reading.explain(names).problems
+        for reading in _readings(layout, names, None, None, True)
+        if not reading.explain(names).problems
     )
     if parts:
-        choices = " or ".join(f"--only {some([part])}" for part in parts)
-        return f"A part of it is a DenseNet: convert that with {choices}, and the rest is left out."
+        choices = " or ".join(f"--only {some([part]) or repr('')}" for part in parts)
+        return (
+            f"A part of it is a DenseNet: convert that with {choices}, and the rest is left out; "
+            "--head NAME names its last layer."
+        )
     return "Is this a DenseNet, and the whole of it?"

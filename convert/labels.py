@@ -11,6 +11,8 @@ from .errors import LabelError, some
 from .published import imagenet_names
 from .records import FILE, IMAGENET, PUBLISHED, Checkpoint, Labels
 
+MULTI_LABEL = "multi_label_classification"
+
 
 def choose_labels(
     checkpoint: Checkpoint,
@@ -33,7 +35,7 @@ def choose_labels(
     Raises:
         LabelError: the file can't be read, or there are not as many names as classes.
     """
-    problem = "multi_label_classification" if multi_label else implied
+    problem = MULTI_LABEL if multi_label else implied
     if asked is None and checkpoint.origin == PUBLISHED:
         asked = IMAGENET
     if asked is None:

@@ -7,11 +7,15 @@ it may be a part of something larger.  That is composed with any table, by ``Lay
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from densenet_convert.densenet import DenseNetConfig
+
 HEAD = "classifier"
+DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,17 @@ class Explanation:
     axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+def missing(targets: Collection[str]) -> list[str]:
+    """Canonical names that a whole network would have beside these; counters and classifier aside."""
+    layers = {(int(m[1]), int(m[2])) for name in targets if (m := DENSE_LAYER.match(name))}
+    counts = Counter(block for block, _ in layers)
+    # As many of each as there are, so that the numbers in a stranger's names cost nothing.
+    blocks = [counts.get(block, 1) for block in range(1, len(counts) + 1)] or [1]
+    expected = DenseNetConfig(block_config=tuple(blocks), num_classes=0).tensor_shapes()
+    found = set(targets)
+    return [name for name in expected if name not in found and not name.endswith(".num_batches_tracked")]
+
+
 @dataclass(frozen=True)
 class Layout:
     """A table of renames, and where it comes from.
@@ -88,7 +103,7 @@ class Layout:
         prefix: what stands before each of these names.
         inside: what is missing there of them, such as ``"features."``.
         wrapped_head: whole source name of the last layer, where it is not ``prefix`` and ``head``.
-        only: whether names without the prefix are left out, because the user says so.
+        only: whether what is not the network's is left out, because the user says so.
     """
 
     name: str
@@ -119,12 +134,17 @@ class Layout:
         """The same table for names under a prefix, or of a part of something larger."""
         return replace(self, prefix=prefix, inside=inside, wrapped_head=head, only=only)
 
+    @property
+    def separator(self) -> str:
+        """What stands between a layer's name and its tensor's."""
+        return "/" if "/" in self.stem else "."
+
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""
         if self.wrapped_head is not None:
-            parent, _, last = name.rpartition(".")
+            parent, _, last = name.rpartition(self.separator)
             if parent == self.wrapped_head:
-                return f"{self.head}.{last}"
+                return f"{self.head}{self.separator}{last}"
         if not name.startswith(self.prefix):
             return None
         return self.inside + name.removeprefix(self.prefix)
@@ -153,7 +173,9 @@ class Layout:
                 continue
             found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
             left = [drop for pattern, drop in drops if pattern.fullmatch(own)]
-            if len(found) + len(left) != 1:
+            if self.only and not found and not left:
+                dropped[name] = "not a part of the DenseNet, left out by --only"
+            elif len(found) + len(left) != 1:
                 count = f"{len(found) + len(left)} rules" if found or left else "no rule"
                 problems.append(f"{name} is explained by {count}")
             elif left:
@@ -168,6 +190,8 @@ class Layout:
                     axes[name] = rule.axes
         if self.only and not targets:
             problems.append(f"no name begins with {self.prefix!r}")
+        elif self.only:
+            problems += [f"{name} is missing" for name in missing(targets.values())]
         if whole:
             problems += [
                 f"nothing matches {drop.pattern}, which this layout leaves out"

@@ -32,17 +32,19 @@ def choose_config(renamed: Renamed, architecture: str | None = None) -> DenseNet
             network is another one than ``architecture``.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in renamed.tensors.items()}
+    told = {} if renamed.checkpoint.norm_eps is None else {"norm_eps": renamed.checkpoint.norm_eps}
+    implied = {**renamed.layout.overrides, **told}
     try:
-        found = replace(infer_config(shapes), **renamed.layout.overrides)
+        found = replace(infer_config(shapes), **implied)
     except ValueError as error:
         if architecture is None:
             raise ArchitectureError(f"These are not the tensors of a whole DenseNet: {error}.") from error
         found = None
-    if architecture is not None and (found is None or _size_of(found) != architecture):
+    if architecture is not None and (found is None or size_of(found) != architecture):
         if found is not None and found.tensor_shapes() == shapes:
             raise ArchitectureError(_another_network(found, architecture))
         classes = (shapes.get("classifier.weight") or (0,))[0]
-        found = replace(ARCHITECTURES[architecture], num_classes=classes, **renamed.layout.overrides)
+        found = replace(ARCHITECTURES[architecture], num_classes=classes, **implied)
     assert found is not None  # either branch above has set it
     _check_shapes(shapes, found, renamed.source_names)
     return found
@@ -112,7 +114,7 @@ def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) 
         raise ValueRangeError(f"{label} holds {lowest.item():.4g}, expected no variance below 0.")
 
 
-def _size_of(config: DenseNetConfig) -> str | None:
+def size_of(config: DenseNetConfig) -> str | None:
     """The architecture, whatever a library sets beside it, such as its own epsilon."""
     usual = {
         name: getattr(DenseNetConfig(), name) for name in ("norm_eps", "stem_padding", "transition_pool")
@@ -121,7 +123,7 @@ def _size_of(config: DenseNetConfig) -> str | None:
 
 
 def _another_network(found: DenseNetConfig, architecture: str) -> str:
-    named = _size_of(found)
+    named = size_of(found)
     if named:
         return f"This is a {named}, not a {architecture}. Ask for --arch {named.removeprefix('densenet')}."
     return (

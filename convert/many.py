@@ -21,19 +21,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from .card import network_name
+from .card import license_of, network_name
 from .errors import ConvertError, DeviceError, FolderError, ReadError, some
-from .folder import GOLDEN, digests, is_ours, open_folder
+from .folder import CARD, GOLDEN, digests, is_ours, open_folder
 from .hub import SCHEME, SUFFIXES, local_file, parse
-from .receipt import FILE_NAME, SEAL, config_from
-from .records import IMAGENET, Outcome, Progress, Written
+from .identify import identify_layout
+from .labels import MULTI_LABEL, choose_labels
+from .layouts import known_layouts
+from .load import size_of
+from .receipt import FILE_NAME, SEAL, config_from, describe_labels
+from .records import IMAGENET, Checkpoint, Outcome, Progress, Written
+from .source_file import parse as parse_bytes
 from .source_file import read_whole
 
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
 
-# What a writer that was killed leaves behind; it holds weights, and is cleared by the next one.
-STAGING = re.compile(r"\..*\.partial")
 THREADS = (
     "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
     "to the whole process. Give an executor of processes, such as that of process_executor(2)."
@@ -59,6 +62,7 @@ class Job:
     layout: str | None = None
     prefix: str | None = None
     only: str | None = None
+    head: str | None = None
     key: str | None = None
     device: str = "auto"
     force: bool = False
@@ -77,6 +81,7 @@ def convert_many(
     layout: str | None = None,
     prefix: str | None = None,
     only: str | None = None,
+    head: str | None = None,
     key: str | None = None,
     device: str = "auto",
     force: bool = False,
@@ -88,8 +93,8 @@ def convert_many(
 ) -> Iterator[Outcome]:
     """Converts and proves every source, each into a folder of its own; what fails does not stop the rest.
 
-    A folder that is there already is skipped where it is whole and of the same source, whatever its labels
-    and license are; with ``force`` it is converted again.
+    A folder that is there already is skipped where it is whole, of the same source and what these options
+    ask for; with ``force`` it is converted again.
 
     Args:
         sources: see ``plan``.
@@ -97,8 +102,8 @@ def convert_many(
         executor: where it is done: any executor of ``concurrent.futures`` whose workers are processes that
             see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
             the caller's; None for one after the other in this process.
-        arch, layout, prefix, only, key, device, force, golden, labels, multi_label, license: see ``convert``;
-            they hold for every source.
+        arch, layout, prefix, only, head, key, device, force, golden, labels, multi_label, license: see
+            ``convert``; they hold for every source.
         progress: wraps the jobs as they are done, and is told what they are.
 
     Returns:
@@ -114,7 +119,7 @@ def convert_many(
         ...     print(outcome.status, outcome.network)
         converted DenseNet-121
     """
-    found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "key": key}
+    found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "head": head, "key": key}
     options = {"device": device, "force": force, "golden": golden, "labels": labels, "license": license}
     jobs = plan(sources, output, **found, **options, multi_label=multi_label)
     if isinstance(executor, futures.ThreadPoolExecutor):
@@ -128,19 +133,27 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[J
     Args:
         sources: checkpoints, here or as ``hf://USER/NAME[@REVISION][/FILE]``, or folders. A folder stands
             for every file in it whose name ends in one of ``SUFFIXES``, but for what was converted.
-        output: parent of the folders that are written; each is named after its source's stem.
+        output: parent of the folders that are written; each is named after its source's stem, and what a
+            folder holds lies there as it does in that folder.
         options: the other attributes of ``Job``.
 
     Raises:
         FolderError: two sources would be written to one folder.
-        ReadError: a folder holds no checkpoint, or can't be read.
+        ReadError: there is no checkpoint in any folder, or one can't be read.
     """
+    sources = list(sources)
     if (labels := options.get("labels")) not in (None, IMAGENET):
         options["labels"] = os.path.abspath(labels)  # noqa: PTH100 (keeps links, as they were named)
+    found = [pair for named in sources for pair in _files(os.fspath(named))]
+    if sources and not found:
+        raise ReadError(
+            f"{some([os.fspath(named) for named in sources])} holds no checkpoint, "
+            f"expected names that end in {', '.join(SUFFIXES)}."
+        )
     jobs: dict[str, Job] = {}
-    # What is named twice, alone and by its folder, is one source.
-    for source in dict.fromkeys(found for named in sources for found in _files(os.fspath(named))):
-        folder = os.path.abspath(Path(output) / stem(source))  # noqa: PTH100
+    # What is named twice, alone and by its folder, is one source; its folder says where it lies.
+    for source, place in dict(sorted(found, key=lambda pair: pair[1] != "")).items():
+        folder = os.path.abspath(Path(output, place, stem(source)))  # noqa: PTH100
         if folder in jobs:
             raise FolderError(
                 f"{jobs[folder].source} and {source} would both be written to {folder}. "
@@ -178,19 +191,17 @@ def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
         return _failed(job, error)
 
 
-def _files(source: str) -> Iterator[str]:
-    """What a source stands for."""
+def _files(source: str) -> Iterator[tuple[str, str]]:
+    """What a source stands for, and for each the folder below the source that holds it."""
     if source.startswith(SCHEME):
-        yield source
+        yield source, ""
         return
     path = os.path.abspath(source)  # noqa: PTH100
     if not Path(path).is_dir():
-        yield path
+        yield path, ""
         return
-    found = sorted(_walk(path))
-    if not found:
-        raise ReadError(f"{path} holds no checkpoint, expected names that end in {', '.join(SUFFIXES)}.")
-    yield from found
+    for file in sorted(_walk(path)):
+        yield file, os.path.relpath(os.path.dirname(file), path)  # noqa: PTH120
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -201,8 +212,11 @@ def _walk(folder: str) -> Iterator[str]:
         if is_ours(Path(parent)):
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not STAGING.fullmatch(name)]
-        yield from (os.path.join(parent, name) for name in names if name.lower().endswith(SUFFIXES))  # noqa: PTH118
+        # Hidden ones too: what a killed writer left behind, or an editor's copies.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(parent, name)  # noqa: PTH118
 
 
 def _outcomes(
@@ -263,9 +277,8 @@ def _require_done(job: Job) -> Written:
     """What is there already.
 
     Raises:
-        FolderError: it is not whole, not of this source, or lacks what was asked for.
-        HubError: the source can't be had.
-        ReadError: the source can't be read.
+        FolderError: it is not whole, not of this source, or is not what was asked for.
+        ConvertError: the source can't be had, or is not what was asked for.
     """
     advice = "Name another --output, or replace it with --force."
     try:
@@ -273,15 +286,52 @@ def _require_done(job: Job) -> Written:
     except FolderError as error:
         raise FolderError(f"{job.folder} exists and is not whole. {error} {advice}") from error
     claimed = written.receipt["source"]["sha256"]
-    found = hashlib.sha256(read_whole(local_file(job.source))).hexdigest()
+    data = read_whole(local_file(job.source))
+    found = hashlib.sha256(data).hexdigest()
     if claimed != found:
         raise FolderError(
             f"{job.folder} exists and is of another source than {job.source}, whose SHA-256 is {found}: "
             f"the receipt names {claimed}. {advice}"
         )
-    if job.golden and GOLDEN not in digests(written.receipt):
-        raise FolderError(f"{job.folder} exists and has no golden outputs. {advice}")
+    if other := _other(job, written, data):
+        raise FolderError(f"{job.folder} exists and was converted otherwise than is asked: {other}. {advice}")
     return written
+
+
+def _other(job: Job, written: Written, data: bytearray) -> str | None:
+    """In what a folder is other than a conversion with these options would be; None where it is not."""
+    receipt = written.receipt
+    config = config_from(receipt["config"])
+    content = parse_bytes(data, Path(job.source), job.key)
+    asked = {"layout": job.layout, "prefix": job.prefix, "only": job.only, "head": job.head}
+    layout = identify_layout(content.tensors, known_layouts(), **asked)
+    explained = layout.explain(content.tensors)
+    kept = {one["source_name"]: one["name"] for one in receipt["tensors"] if one["source_name"] is not None}
+    source = Checkpoint({}, {}, "", 0, "", origin=receipt["source"]["origin"])
+    labels = describe_labels(choose_labels(source, config, asked=job.labels))
+    problem, card = receipt["labels"]["problem_type"], written.folder / CARD
+    compared = {
+        "the state dict under": (receipt["source"]["container"], content.container),
+        "the layout": (receipt["source"]["layout"], layout.name),
+        "the prefix": (receipt["source"]["prefix"], layout.prefix),
+        "the architecture": (
+            size_of(config),
+            f"densenet{str(job.arch).removeprefix('densenet')}" if job.arch else size_of(config),
+        ),
+        "the tensors": (sorted(kept.items()), sorted(explained.targets.items())),
+        "names of the classes with the digest": (receipt["labels"]["sha256"], labels["sha256"]),
+        "the problem type": (problem, MULTI_LABEL if job.multi_label else problem),
+        "golden outputs": (GOLDEN in digests(receipt), job.golden or GOLDEN in digests(receipt)),
+        "the license": (license_of(card), job.license) if job.license else (None, None),
+    }
+    return next(
+        (
+            f"it has {what} {some([str(found)])}, expected {some([str(expected)])}"
+            for what, (found, expected) in compared.items()
+            if found != expected
+        ),
+        None,
+    )
 
 
 def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:

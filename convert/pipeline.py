@@ -46,6 +46,7 @@ from .records import (
 )
 from .rename import rename_tensors
 from .scratch import scratch_folder
+from .told import heed
 from .write import check_target, write_folder
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def convert(
     layout: str | None = None,
     prefix: str | None = None,
     only: str | None = None,
+    head: str | None = None,
     key: str | None = None,
     device: str = "auto",
     force: bool = False,
@@ -92,6 +94,7 @@ def convert(
         layout: name of the layout that it must be in.
         prefix: what must stand before the names.
         only: the same, of a DenseNet within something larger; the rest is left out, and the receipt lists it.
+        head: whole name of the last layer, where it is not named as heads are.
         key: keys that lead to the state dict, joined by dots, in a file that holds several.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
@@ -118,7 +121,8 @@ def convert(
     check_target(folder, force=force)
     wanted = Wanted(golden, _path(report), _path(images), progress)
     wanted.check(folder)
-    identify = partial(identify_layout, layouts=known_layouts(), layout=layout, prefix=prefix, only=only)
+    asked = {"layout": layout, "prefix": prefix, "only": only, "head": head}
+    identify = partial(identify_layout, layouts=known_layouts(), **asked)
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
     architecture = None if arch is None else _architecture(arch)
@@ -233,7 +237,9 @@ def verify(
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_source(source, written)
-        renamed = rename_tensors(checkpoint, _recorded_layout(checkpoint, written, whole), whole=whole)
+        layout = _recorded_layout(checkpoint, written, whole)
+        checkpoint, _ = heed(checkpoint, layout)
+        renamed = rename_tensors(checkpoint, layout, whole=whole)
         config = choose_config(renamed)
         _check_receipt(renamed, config, written, whole=whole)
         return verify_parity(renamed, config, chosen, wanted, read_golden(written))
@@ -298,10 +304,11 @@ def _convert(
         checkpoint = read()
         log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
         layout = identify(checkpoint.tensors.keys())
+        checkpoint, told = heed(checkpoint, layout)
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        labels = named(checkpoint, config, implied=layout.problem_type)
+        labels = named(checkpoint, config, implied=told or layout.problem_type)
         verified = replace(verify_parity(renamed, config, chosen, wanted), labels=labels)
         written = write(verified)
         log.info("wrote %s", written.folder)

@@ -91,6 +91,7 @@ def as_json(config: DenseNetConfig) -> dict[str, Any]:
 
 
 def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:
+    colours = config.in_channels == 3
     return {
         "tag": "densenet-convert",
         "custom_load": False,
@@ -100,8 +101,9 @@ def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:
         # torchvision's preset resizes the shorter side to 256 and crops 224 of it.
         "crop_pct": 224 / 256,
         "crop_mode": "center",
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
+        # ImageNet's; of other channels nobody knows them.
+        "mean": [0.485, 0.456, 0.406] if colours else [0.0] * config.in_channels,
+        "std": [0.229, 0.224, 0.225] if colours else [1.0] * config.in_channels,
         "num_classes": config.num_classes,
         "pool_size": [7, 7],
         "first_conv": "features.conv0",

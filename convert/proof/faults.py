@@ -227,7 +227,9 @@ def _flipped(tensor: Tensor, i: int, random: Random) -> Tensor:
 def _network(clean: Loaded, random: Random) -> Iterator[Fault]:
     names = {name: module for name, module in clean.model.named_modules() if name}
     norms = [name for name, module in names.items() if isinstance(module, nn.BatchNorm2d)]
-    yield _changing("epsilon of 1.001e-5", _set_all(norms, "eps", 1.001e-5), *norms)
+    # Keras' in place of torchvision's, or the other way round.
+    other = "1e-5" if clean.config.norm_eps == 1.001e-5 else "1.001e-5"
+    yield _changing(f"epsilon of {other}", _set_all(norms, "eps", float(other)), *norms)
     for name in _some(norms, random):
         yield _changing("a batch norm left in training", _set_all([name], "training", True), name)
         yield _changing("another momentum", _set_all([name], "momentum", 0.2), name, f"{name}.running_mean")

@@ -321,8 +321,8 @@ def test_several_sources_are_converted_and_what_fails_does_not_stop_the_rest(tmp
         (["a.pth", "b.pth", "--images", "."], "go with one source"),
         (["a.pth", "b.pth", "--report", "r.html"], "go with one source"),
         (["a.pth", "b.pth", "--jobs", "2", "--dask", "tcp://x:1"], "choose one"),
-        (["a.pth", "--jobs", "2"], "go with several sources"),
-        (["a.pth", "--jsonl"], "go with several sources"),
+        (["a.pth", "--jobs", "2", "--report", "r.html"], "go with one source"),
+        (["a.pth", "b.pth", "--json", "--jsonl"], "choose one"),
     ],
 )
 def test_options_of_one_and_of_several_sources_are_kept_apart(options: list[str], message: str) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from checkpoints import SMALL, in_2017_names
 
+from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.errors import LayoutError
-from densenet_convert.identify import identify_layout
+from densenet_convert.identify import identify_layout, named_layout
+from densenet_convert.labels import MULTI_LABEL
+from densenet_convert.layout import missing
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
+from densenet_convert.layouts.keras_applications import KERAS_APPLICATIONS
+from densenet_convert.proof.keras_reference import keras_names
 
 TODAY = list(SMALL.tensor_shapes())
+KERAS = DenseNetConfig(block_config=(1, 2, 1, 1))
 DOTTED = list(in_2017_names(dict.fromkeys(TODAY)))  # type: ignore[arg-type]
 
 
@@ -97,5 +105,96 @@ def test_names_of_another_network_are_refused() -> None:
 
 
 def test_two_layouts_that_fit_are_an_error_that_names_them() -> None:
-    with pytest.raises(LayoutError, match="More than one.*torchvision, torchvision-dotted"):
-        identify_layout(["features.conv0.weight"], BUILT_IN)
+    layouts = [*BUILT_IN, replace(TORCHVISION, name="mine")]
+    with pytest.raises(LayoutError, match="More than one.*torchvision, mine. Choose one"):
+        identify_layout(TODAY, layouts)
+
+
+def test_a_network_without_its_end_is_one_layout_s_and_not_two_s() -> None:
+    """Only the last norm tells torchvision's names from gpleiss's; what is missing is told on loading."""
+    encoder = [name for name in TODAY if "norm5" not in name and "classifier" not in name]
+    found = identify_layout([f"encoder.{name}" for name in encoder], BUILT_IN)
+    assert missing(found.explain([f"encoder.{name}" for name in encoder]).targets.values()) == [
+        f"features.norm5.{field}" for field in ("weight", "bias", "running_mean", "running_var")
+    ]
+
+
+def test_what_is_no_whole_network_is_not_offered_as_a_part() -> None:
+    names = [f"netD.{name}" for name in TODAY] + ["netG.features.conv0.weight"]
+    with pytest.raises(LayoutError, match="with --only netD., and the rest"):
+        identify_layout(names, BUILT_IN)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "net.module."])
+@pytest.mark.parametrize("head", ["fc", "head.fc", "classifier.1"])
+def test_a_head_may_stand_beside_the_network_that_it_belongs_to(prefix: str, head: str) -> None:
+    names = [f"{prefix}{name}" for name in TODAY if "classifier" not in name]
+    for beside in {"", *(prefix[: i + 1] for i, letter in enumerate(prefix) if letter == ".")}:
+        found = identify_layout([*names, f"{beside}{head}.weight", f"{beside}{head}.bias"], BUILT_IN)
+        assert found.explain([f"{beside}{head}.weight"]).targets == {
+            f"{beside}{head}.weight": "classifier.weight"
+        }
+
+
+def test_what_only_leaves_out_is_never_taken_for_the_head() -> None:
+    names = [f"base.{name.removeprefix('features.')}" for name in TODAY if "classifier" not in name]
+    others = ["linear.weight", "linear.bias", "last.weight"]
+    found = identify_layout([*names, *others], BUILT_IN, only="base")
+    assert set(found.explain([*names, *others]).dropped) == set(others)
+    with_head = identify_layout([*names, *others], BUILT_IN, only="base", head="linear")
+    assert with_head.explain(others, whole=False).targets == {
+        "linear.weight": "classifier.weight",
+        "linear.bias": "classifier.bias",
+    }
+    assert set(with_head.explain([*names, *others]).dropped) == {"last.weight"}
+
+
+def test_a_head_that_is_named_otherwise_is_named_by_the_user() -> None:
+    names = [name.replace("classifier", "mlp.0") for name in TODAY]
+    with pytest.raises(LayoutError, match=r"mlp.0.\w+ is explained by no rule.*--only '', .*--head NAME"):
+        identify_layout(names, BUILT_IN)
+    found = identify_layout(names, BUILT_IN, head="mlp.0")
+    assert set(found.explain(names).targets.values()) == set(TODAY)
+    with pytest.raises(LayoutError, match="no layer mlp.1 for the head"):
+        identify_layout(names, BUILT_IN, head="mlp.1")
+
+
+def test_with_an_empty_only_what_is_no_part_of_the_network_is_left_out() -> None:
+    names = [*TODAY, "criterion.weight", "features.mean"]
+    found = identify_layout(names, BUILT_IN, only="")
+    assert set(found.explain(names).dropped) == {"criterion.weight", "features.mean"}
+
+
+def test_only_refuses_a_part_that_lacks_a_tensor() -> None:
+    names = [f"a.{name}" for name in TODAY if "denselayer2.conv1" not in name]
+    with pytest.raises(LayoutError, match="features.denseblock1.denselayer2.conv1.weight is missing"):
+        identify_layout([*names, "b.weight"], BUILT_IN, only="a")
+
+
+@pytest.mark.parametrize("only", ["densenet121", "densenet121/"])
+def test_a_prefix_is_taken_with_the_separator_of_the_names(only: str) -> None:
+    names = [f"densenet121/{name}" for name in keras_names(KERAS)]
+    found = identify_layout([*names, "dense/kernel"], BUILT_IN, only=only)
+    assert (found.name, found.prefix) == ("keras-applications", "densenet121/")
+
+
+@pytest.mark.parametrize("prefix", ["", "densenet121/"])
+@pytest.mark.parametrize("head", ["dense", "dense_2", "output"])
+def test_the_head_of_a_keras_network_may_be_one_of_its_user_s(prefix: str, head: str) -> None:
+    names = [f"{prefix}{name}" for name in keras_names(replace(KERAS, num_classes=0))]
+    found = identify_layout([*names, f"{head}/kernel", f"{head}/bias"], BUILT_IN)
+    assert found.explain([f"{head}/kernel"]).targets == {f"{head}/kernel": "classifier.weight"}
+
+
+@pytest.mark.parametrize("name", ["keras", "keras-applications"])
+def test_a_layout_is_named_in_full_or_by_the_word_it_begins_with(name: str) -> None:
+    assert named_layout(name, BUILT_IN) is KERAS_APPLICATIONS
+
+
+def test_the_name_of_one_layout_is_not_the_beginning_of_another_s() -> None:
+    assert named_layout("torchvision", BUILT_IN) is TORCHVISION
+
+
+def test_what_tells_a_layout_is_not_needed_where_it_is_named() -> None:
+    assert identify_layout(TODAY, BUILT_IN).name == "torchvision"
+    assert identify_layout(TODAY, BUILT_IN, layout="torchxrayvision").problem_type == MULTI_LABEL

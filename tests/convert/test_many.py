@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import in_2017_names, save, state_dict_of
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
 
 from densenet_convert import ConvertError, many, pipeline
 from densenet_convert.errors import DeviceError, FolderError, ParityError, ReadError
@@ -31,7 +31,7 @@ from densenet_convert.records import Outcome
 
 def checkpoints(folder: Path, number: int) -> list[Path]:
     """Small networks, each another one: a.pth, b.pth and so on."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     names = [f"{chr(ord('a') + seed)}.pth" for seed in range(number)]
     return [save(in_2017_names(state_dict_of(seed=seed)), folder / name) for seed, name in enumerate(names)]
 
@@ -290,7 +290,50 @@ def test_golden_outputs_that_are_asked_for_and_missing_are_not_skipped_over(tmp_
     sources = checkpoints(tmp_path / "in", 1)
     list(convert_many(sources, tmp_path / "out", device="cpu"))
     (failed,) = convert_many(sources, tmp_path / "out", device="cpu", golden=True)
-    assert "exists and has no golden outputs. " in str(failed.message)
+    assert "it has golden outputs False, expected True. " in str(failed.message)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ({"key": "raw"}, {"key": "ema"}, "it has the state dict under raw, expected ema"),
+        ({"only": "a", "key": "raw"}, {"only": "b", "key": "raw"}, "it has the prefix a., expected b."),
+        ({"key": "raw"}, {"key": "raw", "layout": "monai"}, "No layout explains all"),
+        ({"key": "raw"}, {"key": "none"}, "none"),
+        ({"key": "raw"}, {"key": "raw", "arch": 169}, "it has the architecture None, expected densenet169"),
+        ({"key": "raw"}, {"key": "raw", "labels": "names.txt"}, "names of the classes with the digest None"),
+        ({"key": "raw"}, {"key": "raw", "multi_label": True}, "the problem type None, expected multi_label"),
+        ({"key": "raw"}, {"key": "raw", "license": "mit"}, "it has the license None, expected mit"),
+    ],
+)
+def test_what_was_converted_with_other_options_is_not_skipped(
+    first: dict[str, Any], then: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").write_text("".join(f"{i}\n" for i in range(SMALL.num_classes)))
+    prefixes = ("a.", "b.") if "only" in first else ("",)
+    content = {
+        name: {prefix + k: v for prefix in prefixes for k, v in state_dict_of(seed=seed).items()}
+        for seed, name in enumerate(("raw", "ema"))
+    }
+    source = save(content, tmp_path / "a.pth")
+    (done,) = convert_many([source], "out", device="cpu", **first)
+    assert done.status == "converted", done.message
+    (again,) = convert_many([source], "out", device="cpu", **first)
+    assert again.status == "skipped", again.message
+    (other,) = convert_many([source], "out", device="cpu", **then)
+    assert other.status == "failed"
+    assert message in str(other.message)
+
+
+def test_what_a_folder_holds_lies_below_the_output_as_it_does_there(tmp_path: Path) -> None:
+    for run in ("r1", "r2"):
+        checkpoints(tmp_path / "runs" / run, 1)
+    (tmp_path / "runs" / ".hidden").mkdir()
+    checkpoints(tmp_path / "runs" / ".hidden", 1)
+    (tmp_path / "empty").mkdir()
+    jobs = plan([tmp_path / "runs", tmp_path / "empty"], tmp_path / "out")
+    assert [Path(job.folder).relative_to(tmp_path / "out").as_posix() for job in jobs] == ["r1/a", "r2/a"]
 
 
 def test_a_source_on_the_hub_is_fetched_before_it_is_compared(
