@@ -152,6 +152,28 @@ def test_two_exports_are_the_same_bytes_and_nothing_is_overwritten() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_counters_that_a_library_does_not_take_are_left_out_with_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dc.convert(save(state_dict_of(), Path("today.pth")), "new", device="cpu")
+    dc.export("new", "monai")
+    assert not caplog.messages
+    dc.export("new", "torchvision-dotted")
+    assert caplog.messages == [
+        "21 num_batches_tracked are left out: the library of torchvision-dotted takes none."
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_layout_is_named_by_the_word_it_begins_with() -> None:
+    pytest.importorskip("h5py")
+    dc.convert(save(in_names_of("keras-applications", state_dict_of()), Path("old.pth")), "new", device="cpu")
+    assert dc.export("new", "keras").name == "new-keras-applications.h5"
+    with pytest.raises(LayoutError, match="another --output that ends in .h5"):
+        dc.export("new", "keras", "x.weights.h5")
+
+
+@pytest.mark.usefixtures("here")
 def test_the_command_prints_the_file() -> None:
     dc.convert(save(in_2017_names(state_dict_of(replace(SMALL, num_classes=2))), Path("old.pth")), "new")
     done = CliRunner().invoke(main, ["export", "new", "--to", "torchvision-dotted"])

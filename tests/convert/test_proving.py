@@ -271,5 +271,13 @@ def test_the_places_are_drawn_from_the_whole_network() -> None:
     }
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1.001e-5])
+def test_no_fault_leaves_epsilon_as_it_is(eps: float) -> None:
+    clean = load_model(random_renamed(), replace(SMALL, norm_eps=eps))
+    (fault,) = (fault for fault in all_faults(clean, 0) if fault.name.startswith("epsilon"))
+    fault.inject(clean.model)
+    assert {m.eps for m in clean.model.modules() if isinstance(m, torch.nn.BatchNorm2d)}.isdisjoint({eps})
+
+
 def random_renamed() -> proving.Renamed:
     return proving.rename_tensors(checkpoint_of(state_dict_of()), TORCHVISION)

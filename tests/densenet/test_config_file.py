@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import SMALL, save, state_dict_of
+from PIL import Image
 
 import densenet_convert
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
@@ -56,6 +57,9 @@ def test_timm_builds_and_loads_the_same_function(tmp_path: Path, change: dict[st
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     ours = DenseNet(config)
     ours.load_state_dict(state)
+    images = timm.data.create_transform(**timm.data.resolve_data_config(theirs.pretrained_cfg))
+    mode = "RGB" if config.in_channels == 3 else "L"
+    assert images(Image.new(mode, (300, 260))).shape == (config.in_channels, 224, 224)
     x = torch.rand(1, config.in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(theirs(x), ours.eval()(x))
