@@ -1,6 +1,6 @@
 """Everything that can go wrong, as one tree.
 
-ConvertError                the root; the command line prints its message and exits with ``exit_code``
+ConvertError                the root; the command line prints its message and exits with its exit_code
 |- ReadError                the source can't be read as a checkpoint
 |- WeightsUnavailableError  the weights asked for can't be had
 |- LayoutError              no layout explains the names, or more than one does
