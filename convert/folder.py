@@ -75,7 +75,7 @@ def open_folder(folder: Path) -> Written:
 def recover_checkpoint(written: Written) -> Checkpoint:
     """The source's tensors under the source's names, rebuilt from the folder and its trail.
 
-    What was dropped is not among them.
+    What was dropped is not among them, and the epsilon is what the receipt says that the source told.
     """
     tensors = dict(read_tensors(written.folder / WEIGHTS))
     source = written.receipt["source"]
@@ -88,6 +88,7 @@ def recover_checkpoint(written: Written) -> Checkpoint:
         tensors=found,
         digests={name: tensor_sha256(tensor) for name, tensor in found.items()},
         **{key: source[key] for key in ("sha256", "size", "format", "container", "origin", "seed")},
+        norm_eps=written.receipt["config"]["norm_eps"],
     )
 
 

@@ -303,8 +303,14 @@ def _other(job: Job, written: Written, data: bytearray) -> str | None:
     receipt = written.receipt
     config = config_from(receipt["config"])
     content = parse_bytes(data, Path(job.source), job.key)
-    asked = {"layout": job.layout, "prefix": job.prefix, "only": job.only, "head": job.head}
-    layout = identify_layout(content.tensors, known_layouts(), **asked)
+    layout = identify_layout(
+        content.tensors,
+        known_layouts(),
+        layout=job.layout,
+        prefix=job.prefix,
+        only=job.only,
+        head=job.head,
+    )
     explained = layout.explain(content.tensors)
     kept = {one["source_name"]: one["name"] for one in receipt["tensors"] if one["source_name"] is not None}
     source = Checkpoint({}, {}, "", 0, "", origin=receipt["source"]["origin"])

@@ -86,9 +86,8 @@ def convert(
     The layout is identified by its names and the architecture by its shapes.
 
     Args:
-        source: a file in one of the formats of ``formats``, which holds a state dict or a module
-            in a layout of ``LAYOUTS``; here, or as ``hf://USER/NAME[@REVISION][/FILE]`` on the
-            Hugging Face Hub.
+        source: a checkpoint, which holds a state dict or a module in a layout of ``known_layouts``; a file
+            here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
         output: is created; an existing folder is left alone without ``force``.
         arch: 121, 161, 169 or 201, which it must then be.
         layout: name of the layout that it must be in.
@@ -121,8 +120,9 @@ def convert(
     check_target(folder, force=force)
     wanted = Wanted(golden, _path(report), _path(images), progress)
     wanted.check(folder)
-    asked = {"layout": layout, "prefix": prefix, "only": only, "head": head}
-    identify = partial(identify_layout, layouts=known_layouts(), **asked)
+    identify = partial(
+        identify_layout, layouts=known_layouts(), layout=layout, prefix=prefix, only=only, head=head
+    )
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
     architecture = None if arch is None else _architecture(arch)

@@ -43,7 +43,9 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
         tensors, digests = _copy(content.tensors, Budget(len(data)))
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error
-    return Checkpoint(tensors, digests, sha256, len(data), content.format, content.container)
+    return Checkpoint(
+        tensors, digests, sha256, len(data), content.format, content.container, layers=content.layers
+    )
 
 
 def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
+    from .formats.contents import Layer
     from .layout import Layout
 
 
@@ -38,8 +39,10 @@ class Checkpoint:
         size: length of the file in bytes.
         format: how the bytes were turned into tensors, such as ``"torch-legacy"``.
         container: the keys that led to the state dict, joined by dots; None for the file's own object.
-        origin: ``PUBLISHED``, ``RANDOM`` or ``FILE``.
+        origin: ``"IMAGENET1K_V1"``, ``"random"`` or ``"file"``.
         seed: what random weights were drawn from; None for others.
+        layers: what the source tells of its layers, by their paths; empty where it holds tensors alone.
+        norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
     """
 
     tensors: Mapping[str, Tensor]
@@ -50,6 +53,8 @@ class Checkpoint:
     container: str | None = None
     origin: str = FILE
     seed: int | None = None
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    norm_eps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -466,8 +471,8 @@ class Outcome:
     """What came of one source.
 
     Attributes:
-        source: as in its ``Job``.
-        folder: likewise; whole, and of this source, unless ``status`` is ``"failed"``.
+        source: its absolute path, or ``hf://...``.
+        folder: absolute path; whole, and of this source, unless ``status`` is ``"failed"``.
         status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
         network: such as ``"DenseNet-169"``; None where it failed.
         receipt_sha256: the digest that conversion.json ends with; None where it failed.

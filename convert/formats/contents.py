@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
-from .objects import Late
+from .objects import Late, NumpyArray
 from .raw import Broken, Budget, FormatError, Global, RawTensor, shown
 from .unpickle import PAIR, Dict, Stub
 
@@ -13,6 +14,10 @@ from .unpickle import PAIR, Dict, Stub
 DEEPEST = 4
 DEEPEST_MODULE = 64
 LONGEST_SCALAR = 1000
+# More numbers than the sides of an image have before and after, no setting has.
+MOST_NUMBERS = 4
+# The letters of numpy's numbers, for struct.
+NUMBERS = {"float64": "d", "float32": "f", "int64": "q", "int32": "i"}
 # How often a module's attributes are searched for one.
 LOOKUPS = 5
 CHOOSE = "Choose one with --key."
@@ -22,13 +27,32 @@ Values = list[tuple[Any, Any]]
 Path = tuple[str, ...]
 
 
+class Layer(NamedTuple):
+    """What a file tells of one layer.
+
+    Attributes:
+        kind: its class, such as ``torch.nn.modules.conv.Conv2d``; Keras' without a module.
+        settings: those that are words, numbers or tuples of them; what is None is None here, too.
+        within: path of the module that holds it; None for the outermost.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    within: str | None = None
+
+
+# By the path of each, in the file's order.
+Layers = dict[str, Layer]
+
+
 def find_state_dict(
     root: Any, budget: Budget, key: str | None = None
-) -> tuple[str | None, dict[str, RawTensor]]:
-    """The keys that lead to the state dict, joined by dots, and its tensors.
+) -> tuple[str | None, dict[str, RawTensor], Layers]:
+    """The keys that lead to the state dict, joined by dots, its tensors, and what is told of its layers.
 
     The keys are None where it is the file's own object.  A state dict is a dict of
-    tensors, or a module, of which the parameters and persistent buffers are taken.
+    tensors, which tells nothing of layers, or a module, of which the parameters and
+    persistent buffers are taken.
 
     Args:
         root: the file's object.
@@ -41,24 +65,28 @@ def find_state_dict(
     """
     if not isinstance(root, Dict):
         raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
-    found = [(path, values) for path, values in _candidates(root, budget) if any(map(_is_tensor, values))]
+    found = [candidate for candidate in _candidates(root, budget) if any(map(_is_tensor, candidate[1]))]
     if not found:
         raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
     if key is not None:
-        named = [".".join(path) for path, _ in found]
-        found = [(path, values) for path, values in found if ".".join(path) == key]
+        named = [".".join(path) for path, *_ in found]
+        found = [candidate for candidate in found if ".".join(candidate[0]) == key]
         if not found:
             told = ", ".join(shown(name) for name in named[:4])
             raise FormatError(f"it holds no dict of tensors under {shown(key)}, only under {told}", CHOOSE)
     # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
     networks = [candidate for candidate in found if _looks_like_network(candidate[1])]
     whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
-    states = [(path, _named(values)) for path, values in networks or whole or found]
+    chosen = networks or whole or found
+    states = [(path, _named(values)) for path, values, _ in chosen]
     if len({tuple((name, tensor.key) for name, tensor in state.items()) for _, state in states}) > 1:
         first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
         raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
-    return ".".join(path) or None, state
+    # All hold the same tensors, and a module says what is done with them.
+    module = next((module for *_, module in chosen if module is not None), None)
+    layers = {} if module is None else dict(_told(module, budget))
+    return ".".join(path) or None, state, layers
 
 
 def describe(value: Any) -> str:
@@ -89,8 +117,37 @@ def scalars(root: Any) -> dict[str, Any]:
     }
 
 
-def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values]]:
-    """Every dict that could be one, and every module, with the keys that lead there."""
+def plain(value: Any, deep: int = 2) -> Any:
+    """A setting that is a word, a number or a few of them, which may be lists; None for anything else."""
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list | tuple) and len(value) <= MOST_NUMBERS and deep:
+        return tuple(plain(part, deep - 1) for part in value)
+    if isinstance(value, NumpyArray) and isinstance(value.tensor, RawTensor) and not value.tensor.shape:
+        letter = NUMBERS.get(value.tensor.dtype)
+        return struct.unpack(f"={letter}", value.tensor.row_major())[0] if letter else None
+    return None
+
+
+def _told(root: Stub, budget: Budget) -> Iterator[tuple[str, Layer]]:
+    """Every module within, and itself, with what it says of itself; paid for at each visit."""
+    for prefix, module, within in _modules(root, budget):
+        settings = {}
+        for name, value in _pairs(module.state):
+            setting = plain(value)
+            if isinstance(name, str) and not name.startswith("_") and (value is None or setting is not None):
+                budget.take(PAIR)
+                settings[name] = setting
+        kind = str(module.callee) if isinstance(module.callee, Global) else ""
+        budget.take(PAIR + len(kind) + len(prefix))
+        yield prefix[:-1], Layer(kind, settings, within)
+
+
+def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values, Stub | None]]:
+    """Every dict that could be one, and every module, with the keys that lead there.
+
+    The module itself comes last, and None for a dict.
+    """
     seen: set[int] = set()
     level: list[tuple[Path, Any]] = [((), root)]
     for _ in range(DEEPEST):
@@ -100,9 +157,9 @@ def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values]]:
                 continue
             seen.add(id(value))
             if _is_module(value, budget):
-                yield path, list(_module_values(value, budget))
+                yield path, list(_module_values(value, budget)), value
             else:
-                yield path, value.pairs
+                yield path, value.pairs, None
                 below += [((*path, key), inner) for key, inner in value.pairs if _may_hold(key, inner)]
         level = below
 
@@ -122,19 +179,25 @@ def _is_module(value: Any, budget: Budget) -> TypeGuard[Stub]:
 
 
 def _module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """What the module's state_dict() would hold, in its order.
-
-    One module may be in many places, and so every visit is paid for.
-    """
-    waiting = [("", root)]
-    while waiting:
-        prefix, module = waiting.pop()
-        budget.take(LOOKUPS * len(_pairs(module.state)))
+    """What the module's state_dict() would hold, in its order."""
+    for prefix, module, _ in _modules(root, budget):
         temporary = _texts(module.attribute("_non_persistent_buffers_set"), budget)
         for field in ("_parameters", "_buffers"):
             for name, value in _paid(module.attribute(field), prefix, budget):
                 if value is not None and name not in temporary:
                     yield f"{prefix}{name}", value
+
+
+def _modules(root: Stub, budget: Budget) -> Iterator[tuple[str, Stub, str | None]]:
+    """What stands before a module's names, the module, and the path of the one that holds it.
+
+    One module may be in many places, and so every visit is paid for.
+    """
+    waiting: list[tuple[str, Stub, str | None]] = [("", root, None)]
+    while waiting:
+        prefix, module, within = waiting.pop()
+        budget.take(LOOKUPS * len(_pairs(module.state)))
+        yield prefix, module, within
         for name, child in reversed(_paid(module.attribute("_modules"), prefix, budget)):
             if child is None:
                 continue
@@ -145,7 +208,7 @@ def _module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
                 raise FormatError(
                     f"its module {path[:99]} is {describe(child)}, expected a module of torch.nn"
                 )
-            waiting.append((path, child))
+            waiting.append((path, child, prefix[:-1]))
 
 
 def _paid(value: Any, prefix: str, budget: Budget) -> Values:

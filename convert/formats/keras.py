@@ -15,11 +15,14 @@ from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
 from .archive import Archive
+from .contents import Layer, Layers, plain
 from .hdf5 import COST, DATASPACE, SAVE_AGAIN, SIGNATURE, SYMBOL_TABLE, File, Object, shape_of
 from .raw import MALFORMED, Budget, Buffer, FormatError, Whole, shown
 from .unpickle import Dict
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+# The same config, where it is an attribute of the whole file.
+ATTRIBUTE = "model_config"
 # How deep models may lie within models; each level takes two groups.
 DEEPEST = 32
 LONGEST_CONFIG = 8 << 20
@@ -53,16 +56,21 @@ def is_keras(data: Whole) -> bool:
         return False
 
 
-def read_hdf5(data: Buffer, budget: Budget) -> Dict:
+def read_hdf5(data: Buffer, budget: Budget, layers: Layers | None = None) -> Dict:
     """The variables, views of ``data``, by ``layer/variable``.
+
+    Args:
+        data: the whole of a file.
+        budget: pays for it.
+        layers: collects what the file tells of each layer, where it holds the config of a whole model.
 
     Raises:
         FormatError: it is not sound, or not what Keras writes.
     """
-    return _read(data, budget, {})
+    return _read(data, budget, {}, layers)
 
 
-def read_keras(data: Whole, budget: Budget) -> Dict:
+def read_keras(data: Whole, budget: Budget, layers: Layers | None = None) -> Dict:
     """The same of a ``.keras``; its config says what the layers are called where the weights don't.
 
     Raises:
@@ -71,22 +79,83 @@ def read_keras(data: Whole, budget: Budget) -> Dict:
     archive = Archive(data, budget)
     names: dict[str, str] = {}
     if CONFIG in archive.records:
-        text = archive.read(CONFIG)
-        if len(text) > LONGEST_CONFIG:
-            raise FormatError(f"its {CONFIG} has {len(text):,} bytes, as no network's has")
-        # Twenty times its length is what JSON takes at most.
-        budget.take(20 * len(text))
+        model = _model(archive.read(CONFIG), CONFIG, budget)
         try:
-            names = dict(_names_of(json.loads(bytes(text)), ""))
+            names = dict(_names_of(model, "", budget))
         except MALFORMED as error:
-            raise FormatError(f"its {CONFIG} is not what Keras writes") from error
+            raise _no_config(CONFIG) from error
+        _collect(model, CONFIG, budget, layers)
     return _read(archive.read(WEIGHTS), budget, names)
 
 
-def _read(data: Buffer, budget: Budget, names: Mapping[str, str]) -> Dict:
+def _model(text: Buffer, label: str, budget: Budget) -> Any:
+    """The config of a model, which is JSON."""
+    if len(text) > LONGEST_CONFIG:
+        raise FormatError(f"its {label} has {len(text):,} bytes, as no network's has")
+    # Twenty times its length is what JSON takes at most.
+    budget.take(20 * len(text))
+    try:
+        return json.loads(bytes(text))
+    except MALFORMED as error:
+        raise _no_config(label) from error
+
+
+def _no_config(label: str) -> FormatError:
+    return FormatError(f"its {label} is not what Keras writes")
+
+
+def _collect(model: Any, label: str, budget: Budget, layers: Layers | None) -> None:
+    if layers is None:
+        return
+    try:
+        layers.update(_told(model, "", "", budget, flat=label == ATTRIBUTE))
+    except MALFORMED as error:
+        raise _no_config(label) from error
+
+
+def _told(
+    model: Any, above: str, within: str, budget: Budget, *, flat: bool, depth: int = 0
+) -> Iterator[tuple[str, Layer]]:
+    """Each layer's path and what the config says of it, in the order in which they run.
+
+    Args:
+        model: a config.
+        above: what stands before the names.
+        within: the path of the model.
+        budget: pays for it.
+        flat: whether only the outermost model stands before a name, as in Keras 2's form.
+        depth: how many models it is in.
+    """
+    if depth > DEEPEST:
+        raise FormatError("its models lie within each other without an end")
+    config = model["config"]
+    # Up to Keras 2.2 the config of a sequence was the list of its layers.
+    for number, layer in enumerate(config if isinstance(config, list) else config.get("layers", ())):
+        kind, own = layer["class_name"], layer["config"]
+        name = own.get("name") if isinstance(own, dict) else layer.get("name")
+        path = f"{above}{name if isinstance(name, str) else number}"
+        settings = {} if isinstance(own, list) else {name: _setting(value) for name, value in own.items()}
+        budget.take(COST + len(path) + COST // 4 * len(settings))
+        yield path, Layer(str(kind), settings, within)
+        if isinstance(own, list) or isinstance(own.get("layers"), list):
+            inside = above if flat and depth else f"{path}/"
+            yield from _told(layer, inside, path, budget, flat=flat, depth=depth + 1)
+
+
+def _setting(value: Any) -> Any:
+    """A plain setting; an object, such as an activation, is the name of its class or function."""
+    if isinstance(value, dict):
+        named = value.get("config")
+        return plain(named if isinstance(named, str) else value.get("class_name"))
+    return plain(value)
+
+
+def _read(data: Buffer, budget: Budget, names: Mapping[str, str], layers: Layers | None = None) -> Dict:
     tensors = Dict()
     try:
         tree = _Tree(File(data, budget))
+        if layers is not None and (config := tree.file.texts(tree.groups[""], ATTRIBUTE)):
+            _collect(_model(config[0].encode(), ATTRIBUTE, budget), ATTRIBUTE, budget, layers)
         places = _legacy_places(tree) if tree.is_legacy else _places(tree, names)
         ends: list[tuple[int, int, str]] = []
         for name, path in places:
@@ -236,7 +305,7 @@ def _called(tree: _Tree, layer: str, names: Mapping[str, str]) -> str | None:
     return "/".join(called)
 
 
-def _names_of(model: Any, above: str) -> Iterator[tuple[str, str]]:
+def _names_of(model: Any, above: str, budget: Budget) -> Iterator[tuple[str, str]]:
     """Paths of layers in the file of weights, and what the model's config calls them."""
     if above.count("/") > DEEPEST:
         raise FormatError("its models lie within each other without an end")
@@ -245,10 +314,11 @@ def _names_of(model: Any, above: str) -> Iterator[tuple[str, str]]:
         kind = _snake_case(layer["class_name"])
         path = f"{above}{LAYERS[0]}/{kind}{f'_{used[kind]}' if used[kind] else ''}"
         used[kind] += 1
+        budget.take(COST + len(path))
         if isinstance(name := layer["config"].get("name"), str):
             yield path, name
         if isinstance(layer["config"].get("layers"), list):
-            yield from _names_of(layer, f"{path}/")
+            yield from _names_of(layer, f"{path}/", budget)
 
 
 def _snake_case(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
-from .contents import find_state_dict, scalars
+from .contents import Layers, find_state_dict, scalars
 from .keras import is_hdf5, is_keras, read_hdf5, read_keras
 from .plain_pickle import read_first_pickle
 from .raw import MALFORMED, Budget, FormatError, RawTensor, Whole
@@ -47,6 +47,7 @@ class Content:
         tensors: the state dict.
         metadata: what the file says beside it, in words and numbers.
         names: what its pickles want to import; nothing of it was.
+        layers: what the file tells of the layers that hold the tensors; empty for a state dict.
     """
 
     format: str
@@ -54,6 +55,7 @@ class Content:
     tensors: dict[str, RawTensor]
     metadata: dict[str, Any]
     names: tuple[str, ...]
+    layers: Layers
 
 
 def read_content(data: Whole, key: str | None = None) -> Content:
@@ -63,24 +65,26 @@ def read_content(data: Whole, key: str | None = None) -> Content:
         FormatError: it is in no known format, or not sound.
     """
     names: Names = {}
+    layers: Layers = {}
     try:
         budget = Budget(len(data))
-        format_name, root, metadata = _read(data, budget, names)
-        container, tensors = find_state_dict(root, budget, key)
+        format_name, root, metadata = _read(data, budget, names, layers)
+        container, tensors, told = find_state_dict(root, budget, key)
     except FormatError:
         raise
     except MALFORMED as error:
         raise FormatError("its parts do not have the form that they should have") from error
-    return Content(format_name, container, tensors, {**scalars(root), **metadata}, tuple(map(str, names)))
+    metadata = {**scalars(root), **metadata}
+    return Content(format_name, container, tensors, metadata, tuple(map(str, names)), layers or told)
 
 
-def _read(data: Whole, budget: Budget, names: Names) -> tuple[str, Any, dict[str, str]]:
-    """The format's name, the file's object, and metadata."""
+def _read(data: Whole, budget: Budget, names: Names, layers: Layers) -> tuple[str, Any, dict[str, Any]]:
+    """The format's name, the file's object, and metadata; Keras' layers are put into ``layers``."""
     head = bytes(data[: TAR_MAGIC_AT + len(TAR_MAGIC)])
     if is_keras(data):
-        return "keras", read_keras(data, budget), {}
+        return "keras", read_keras(data, budget, layers), {}
     if is_hdf5(data):
-        return "keras-h5", read_hdf5(data, budget), {}
+        return "keras-h5", read_hdf5(data, budget, layers), {}
     if head.startswith(ZIP_MAGIC):
         return "torch-zip", read_zip(data, budget, names), {}
     if head[TAR_MAGIC_AT:] == TAR_MAGIC:

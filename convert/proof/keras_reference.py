@@ -207,7 +207,7 @@ def keras_outputs(tensors: Mapping[str, Tensor], config: DenseNetConfig, images:
             classes=config.num_classes or 1,
             classifier_activation=None,
         )
-        _fill(network, tensors)
+        _fill(network, tensors, config.norm_eps)
         with torch.no_grad():
             outputs = network(images.permute(0, 2, 3, 1).contiguous().numpy(), training=False)
     return torch.from_numpy(keras.ops.convert_to_numpy(outputs))
@@ -233,9 +233,13 @@ def _computing_in(dtype: str) -> Iterator[None]:
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowed
 
 
-def _fill(network: Any, tensors: Mapping[str, Tensor]) -> None:
+def _fill(network: Any, tensors: Mapping[str, Tensor], norm_eps: float) -> None:
+    import keras
+
     left = dict(tensors)
     for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.epsilon = norm_eps
         names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
         if not left.keys() >= set(names):
             raise ValueError(f"the weights of {layer.name} are missing")

@@ -49,6 +49,10 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
     else:
         network, how = _network(layout, config)
         _load(network, checkpoint, layout)
+        if checkpoint.norm_eps is not None:
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eps = checkpoint.norm_eps
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
     outputs = None
