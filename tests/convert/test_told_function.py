@@ -294,7 +294,7 @@ models = {
     "pooling_max": net(include_top=False, pooling="max"),
     "global_max": nested(after=[L.GlobalMaxPooling2D()], pooling=None),
     "rescaling": nested(L.Rescaling(1 / 255)),
-    "normalization": nested(L.Normalization(mean=0.5, variance=0.2)),
+    "normalization": nested(L.Normalization(mean=[0.5] * 3, variance=[0.2] * 3)),
     "tanh": net(classifier_activation="tanh"),
     "softmax": net(),
     "linear": net(classifier_activation=None),
