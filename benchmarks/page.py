@@ -48,12 +48,12 @@ def bars(name: str, unit: str, values: Mapping[str, float], ours: Sequence[str])
     labels = list(values)
     colours = [OURS if label in ours else THEIRS for label in labels]
     drawn = axes.barh(labels, list(values.values()), color=colours)
-    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    axes.bar_label(drawn, fmt="{:,.4g}", padding=3)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
-    return saved(figure, name, f"{unit}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
+    return saved(figure, name, f"{unit}: " + ", ".join(f"{k} {v:,.4g}" for k, v in values.items()))
 
 
 def saved(figure: Any, name: str, description: str) -> str:
