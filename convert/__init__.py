@@ -1,6 +1,6 @@
 """densenet-convert: turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
 
-    read_checkpoint -> identify_layout -> rename_tensors -> load_model
+    read_checkpoint -> identify_layout -> heed -> rename_tensors -> load_model
         -> load_reference, verify_model -> write_folder
         -> publish_folder
 

@@ -75,7 +75,7 @@ def open_folder(folder: Path) -> Written:
 def recover_checkpoint(written: Written) -> Checkpoint:
     """The source's tensors under the source's names, rebuilt from the folder and its trail.
 
-    What was dropped is not among them, and the epsilon is what the receipt says that the source told.
+    What was dropped is not among them.
     """
     tensors = dict(read_tensors(written.folder / WEIGHTS))
     source = written.receipt["source"]
@@ -87,8 +87,10 @@ def recover_checkpoint(written: Written) -> Checkpoint:
     return Checkpoint(
         tensors=found,
         digests={name: tensor_sha256(tensor) for name, tensor in found.items()},
-        **{key: source[key] for key in ("sha256", "size", "format", "container", "origin", "seed")},
-        norm_eps=written.receipt["config"]["norm_eps"],
+        **{
+            key: source[key]
+            for key in ("sha256", "size", "format", "container", "origin", "seed", "norm_eps")
+        },
     )
 
 
@@ -182,6 +184,8 @@ def _require_fields(content: dict[str, Any]) -> None:
             raise TypeError(f"{field} of the source is {source[field]!r}")
     if type(source["size"]) is not int or source["origin"] not in (PUBLISHED, RANDOM, FILE):
         raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
+    if not isinstance(source["norm_eps"], float | None):
+        raise TypeError(f"norm_eps of the source is {source['norm_eps']!r}")
     if (source["origin"] == RANDOM) != (type(source["seed"]) is int):
         raise ValueError(f"origin and seed are {source['origin']!r} and {source['seed']!r}")
     for entry in content["dropped"]:

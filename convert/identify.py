@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .errors import LayoutError, some
-from .layout import Layout, missing
+from .layout import LEFT_OUT, Layout, missing
 
 # What people call the last layer, under whatever stands before it; in a Sequential it has a number, and
 # Keras numbers its dense layers.
@@ -17,7 +17,6 @@ HEADS = re.compile(
 )
 # A part without this may stand under any prefix: people take the features alone.
 INSIDE = "features."
-LEFT_OUT = "left out by --only"
 
 
 def identify_layout(
@@ -50,10 +49,10 @@ def identify_layout(
     # The others' first convolution is not there: they are only worth a message.
     likely = [one for one in known if any(_prefixes(one, names))]
     asked = _separated(only if prefix is None else prefix, names)
+    if head is not None and head not in set(map(_layer_of, names)):
+        raise LayoutError(f"There is no layer {some([head])} for the head, expected the whole name of one.")
     readings = [
-        reading
-        for one in likely or known
-        for reading in _readings(one, names, asked, _head_of(head, names), only is not None)
+        reading for one in likely or known for reading in _readings(one, names, asked, head, only is not None)
     ]
     explained = {id(reading): reading.explain(names, whole=whole) for reading in readings}
     fitting = [reading for reading in readings if not explained[id(reading)].problems]
@@ -105,7 +104,7 @@ def identify_again(
     source = receipt["source"]
     only = any(entry["because"].endswith(LEFT_OUT) for entry in receipt["dropped"])
     weights = (one["source_name"] for one in receipt["tensors"] if one["name"] == "classifier.weight")
-    head = re.sub(r"[./][^./]*$", "", next(weights, None) or "") or None
+    head = _layer_of(next(weights, None) or "") or None
     where = {"only" if only else "prefix": source["prefix"]}
     return identify_layout(names, layouts, layout=source["layout"], **where, head=head, whole=whole)
 
@@ -157,16 +156,9 @@ def _head(layout: Layout, names: Collection[str]) -> str | None:
     return candidates.pop() if len(candidates) == 1 else None
 
 
-def _head_of(head: str | None, names: Collection[str]) -> str | None:
-    """The head that is asked for, once it is known to be there.
-
-    Raises:
-        LayoutError: it is not.
-    """
-    layers = {re.sub(r"[./][^./]*$", "", name) for name in names}
-    if head is not None and head not in layers:
-        raise LayoutError(f"There is no layer {some([head])} for the head, expected the whole name of one.")
-    return head
+def _layer_of(name: str) -> str:
+    """``"fc"`` of ``"fc.weight"``; empty where nothing is before it."""
+    return name[: max(name.rfind("."), name.rfind("/"), 0)]
 
 
 def _separated(prefix: str | None, names: Collection[str]) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from densenet_convert.densenet import DenseNetConfig
 
 HEAD = "classifier"
+LEFT_OUT = "left out by --only"
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
 
 
@@ -167,14 +168,14 @@ class Layout:
             own = self.own_name(name)
             if own is None:
                 if self.only:
-                    dropped[name] = f"not under {self.prefix!r}, left out by --only"
+                    dropped[name] = f"not under {self.prefix!r}, {LEFT_OUT}"
                 else:
                     problems.append(f"{name} is not under {self.prefix!r}")
                 continue
             found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
             left = [drop for pattern, drop in drops if pattern.fullmatch(own)]
             if self.only and not found and not left:
-                dropped[name] = "not a part of the DenseNet, left out by --only"
+                dropped[name] = f"not a part of the DenseNet, {LEFT_OUT}"
             elif len(found) + len(left) != 1:
                 count = f"{len(found) + len(left)} rules" if found or left else "no rule"
                 problems.append(f"{name} is explained by {count}")

@@ -46,6 +46,7 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
             "layout": renamed.layout.name,
             "origin": source.origin,
             "seed": source.seed,
+            "norm_eps": source.norm_eps,
         },
         "config": as_json(config),
         "preprocessing": dict(renamed.layout.preprocessing),
@@ -176,4 +177,7 @@ def unseal(text: str) -> dict[str, Any]:
         raise FolderError(
             f"{FILE_NAME} was changed: it no longer has the digest {some([str(claimed)])} of itself. {advice}"
         )
-    return {**SINCE_1, **receipt, "schema_version": SCHEMA_VERSION} if version_read == 1 else dict(receipt)
+    if version_read == 1:
+        source = {"norm_eps": None, **receipt["source"]}
+        return {**SINCE_1, **receipt, "source": source, "schema_version": SCHEMA_VERSION}
+    return dict(receipt)

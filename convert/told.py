@@ -1,4 +1,4 @@
-"""Step 4: what a file tells of its layers, held against the network that its tensors are read as.
+"""Between steps 2 and 3: what a file tells of its layers, held against what its layout is read as.
 
 Tensors don't say which function they are of.  A whole module and a Keras model do: by the class and the
 settings of every layer.  What is told must be what a DenseNet does, in its order; what is not told, as by a
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from densenet_convert.densenet import DenseNetConfig
 
 from .errors import ArchitectureError, some
+from .labels import MULTI_LABEL
 from .layout import Layout
 from .records import Checkpoint
 from .told_steps import (
@@ -40,7 +41,6 @@ from .told_steps import (
     steps_of_torch,
 )
 
-MULTI_LABEL = "multi_label_classification"
 ADVICE = (
     "The converted network would be another function. Convert the weights alone, a state dict or a file of "
     "save_weights, if this layer is not part of what you run."

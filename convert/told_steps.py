@@ -142,8 +142,6 @@ def steps_of_keras(layers: Mapping[str, Layer], places: Collection[str]) -> Iter
         if kind == "Activation":
             what = ACTIVATIONS.get(str(activation), OTHER)
             kind, activation = f"{kind} with the activation {activation}", None
-        if what == PAD:
-            settings["padding"] = _one_number(told.get("padding"))
         yield Step(path, kind, what, settings, path in places)
         if activation is not None:
             function = ACTIVATIONS.get(str(activation), OTHER)

@@ -49,20 +49,20 @@ def load_keras(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Args:
         network: what ``keras_tree`` returned.
-        tensors: under Keras' names, in its order of axes.
+        tensors: under Keras' names, without a prefix, in its order of axes.
 
     Raises:
         RuntimeError: one is missing, left over or of another shape.
     """
     left = dict(tensors)
-    prefix, stem = _beginning(left)
+    stem = _stem(left)
     state: dict[str, Tensor] = {}
 
     def take(name: str, order: tuple[int, ...] | None = None) -> Tensor:
-        if (tensor := left.pop(f"{prefix}{name}", None)) is None:
-            raise RuntimeError(f"{prefix}{name} is missing")
+        if (tensor := left.pop(name, None)) is None:
+            raise RuntimeError(f"{name} is missing")
         if order is not None and tensor.ndim != len(order):
-            raise RuntimeError(f"{prefix}{name} has shape {list(tensor.shape)}")
+            raise RuntimeError(f"{name} has shape {list(tensor.shape)}")
         return tensor if order is None else tensor.permute(order).contiguous()
 
     for (path, module), name in zip(_layers(network), _names(network, stem), strict=True):
@@ -75,7 +75,7 @@ def load_keras(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         elif isinstance(module, nn.Conv2d):
             state[f"{path}.weight"] = take(f"{name}/kernel", (3, 2, 0, 1))
         else:
-            head = "fc1000" if f"{prefix}fc1000/kernel" in left else name
+            head = "fc1000" if "fc1000/kernel" in left else name
             state[f"{path}.weight"] = take(f"{head}/kernel", (1, 0))
             state[f"{path}.bias"] = take(f"{head}/bias")
     if left:
@@ -83,12 +83,11 @@ def load_keras(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     network.load_state_dict(state, strict=True, assign=True)
 
 
-def _beginning(names: Mapping[str, Tensor]) -> tuple[str, str]:
-    """What stands before every name, and how the stem is called."""
-    for name in names:
-        for stem in STEM:
-            if f"/{name}".endswith(f"/{stem}/kernel"):
-                return name.removesuffix(f"{stem}/kernel"), stem
+def _stem(names: Mapping[str, Tensor]) -> str:
+    """What the first convolution is called."""
+    for stem in STEM:
+        if f"{stem}/kernel" in names:
+            return stem
     raise RuntimeError(f"{STEM[0]}/kernel is missing")
 
 
@@ -170,12 +169,10 @@ def _keras_on_torch() -> Any:
 
 
 def _in_names_of_today(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of Keras 3, without a prefix."""
-    prefix, stem = _beginning(tensors)
-    before = stem.removesuffix("conv")
+    """Those of Keras 3."""
+    before = _stem(tensors).removesuffix("conv")
     today = {}
     for name, tensor in tensors.items():
-        name = name.removeprefix(prefix)
         name = name.replace(before, "conv1_", 1) if name.startswith(before) else name
         today[name.replace("fc1000/", "predictions/", 1)] = tensor
     return today

@@ -238,3 +238,18 @@ def test_a_folder_with_a_receipt_of_version_1_is_refused_when_touched(tmp_path: 
     (folder / "model.safetensors").write_bytes(weights)
     with pytest.raises(FolderError, match="model.safetensors was changed"):
         open_folder(folder)
+
+
+def test_an_epsilon_that_the_source_did_not_tell_is_refused_however_the_folder_agrees(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "norm_eps": 1e-3}))
+    digest = file_sha256(folder / "config.json")
+
+    def edit(content: dict[str, Any]) -> None:
+        content["config"]["norm_eps"] = 1e-3
+        content["files"]["config.json"] = digest
+
+    edit_receipt(folder, edit)
+    open_folder(folder)
+    with pytest.raises(FolderError, match="under 'config'"):
+        densenet_convert.verify(folder, device="cpu")

@@ -148,7 +148,7 @@ def test_the_names_are_those_of_keras_in_its_order() -> None:
 def test_the_reference_takes_each_tensor_to_its_place() -> None:
     named = weights()
     network = keras_tree(CONFIG)
-    load_keras(network, {f"model/{name}": tensor for name, tensor in named.items()})
+    load_keras(network, named)
     state = network.state_dict()
     assert torch.equal(state["features.conv0.weight"][5, 2], named["conv1_conv/kernel"][:, :, 2, 5])
     assert torch.equal(

@@ -22,9 +22,10 @@ import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ArchitectureError
 from densenet_convert.identify import identify_layout
+from densenet_convert.labels import MULTI_LABEL
 from densenet_convert.layouts import known_layouts
 from densenet_convert.read import read_checkpoint
-from densenet_convert.told import MULTI_LABEL, heed
+from densenet_convert.told import heed
 
 Change = Callable[[nn.Module], object]
 LAYER = "features.denseblock2.denselayer2"
