@@ -45,7 +45,9 @@ KERAS = {
     "GlobalAveragePooling2D": GLOBAL,
     "Softmax": SOFTMAX,
     "ZeroPadding2D": PAD,
-    **dict.fromkeys(("InputLayer", "Concatenate", "Flatten", "Identity", "ActivityRegularization"), NOTHING),
+    **dict.fromkeys(
+        ("InputLayer", "Concatenate", "Flatten", "Identity", "Cast", "ActivityRegularization"), NOTHING
+    ),
     **dict.fromkeys(("GaussianNoise", "CutMix", "MixUp", "AugMix"), NOTHING),
 }
 # Functions of Keras' activations.

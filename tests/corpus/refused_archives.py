@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import io
 import os
 import pickle
@@ -160,7 +161,8 @@ def lie(member: Member, *, local: bool = True, central: bool = True, **fields: A
 
 
 def deflated(data: bytes) -> bytes:
-    return zlib.compress(data, 9, -15)
+    press = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return press.compress(data) + press.flush()
 
 
 def bomb(members: list[Member], *, honest: bool) -> None:
@@ -473,7 +475,7 @@ OTHERS: dict[str, tuple[bytes, str | None]] = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 32342954\n",
         "(?i)lfs",
     ),
-    "gzip": (zlib.compress(bytes(999), 9, 31), None),
+    "gzip": (gzip.compress(bytes(999)), None),
     "zeros": (bytes(32_000_000), None),
     "random bytes": (random.Random(0).randbytes(100_000), None),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(4096), None),

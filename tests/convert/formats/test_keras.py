@@ -241,7 +241,7 @@ def virtual(layer: Any) -> None:
         (lambda g: g.attrs.__setitem__("weight_names", [b"bias"]), "not there"),
         (lambda g: g.attrs.__setitem__("weight_names", [ARRAY.encode()] * 2), "was listed before"),
         (lambda g: g.attrs.__setitem__("weight_names", FOUR), "no text"),
-        (lambda g: g.attrs.__setitem__("weight_names", [g.ref]), "no text"),
+        (lambda g: g.attrs.__setitem__("weight_names", np.array([g.ref], h5py.ref_dtype)), "no text"),
         (lambda g: g.file.attrs.__setitem__("layer_names0", [b"../conv1"]), "not there"),
         (lambda g: g.file.attrs.__setitem__("layer_names0", ["\u00e9" * 5000]), "not there"),
     ],
