@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any, TypeVar
 
 import click
@@ -286,18 +288,16 @@ def _convert_many(
     options: Mapping[str, Any],
 ) -> int:
     """Prints what comes of each source, and returns the highest exit code."""
-    from contextlib import nullcontext
-
     from densenet_convert import summary
-    from densenet_convert.errors import ConvertError
-    from densenet_convert.executors import dask_executor, process_executor
-    from densenet_convert.many import convert_many
 
     _log(verbose)
     _draw_bars(quiet)
     outcomes = []
-    executor: Any = dask_executor(dask) if dask else process_executor(jobs) if jobs else nullcontext()
-    try:
+    with _told(as_json, folder=str(output)):
+        from densenet_convert.executors import dask_executor, process_executor
+        from densenet_convert.many import convert_many
+
+        executor: Any = dask_executor(dask) if dask else process_executor(jobs) if jobs else nullcontext()
         with executor as chosen:
             for one in convert_many(sources, output, executor=chosen, progress=_progress(quiet), **options):
                 outcomes.append(one)
@@ -308,11 +308,6 @@ def _convert_many(
                     click.echo(f"error: {named}{one.message}", err=True)
                 elif not as_json and not quiet:
                     click.echo(f"{one.folder}: {one.status}, {one.network}")
-    except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json:
-            click.echo(json.dumps(summary.error_as_json(error, folder=str(output)), indent=2))
-        return error.exit_code
     if as_json:
         click.echo(json.dumps(summary.outcomes_as_json(outcomes), indent=2))
     elif not quiet and not jsonl:
@@ -333,10 +328,7 @@ def _convert_many(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
-@click.pass_context
 def push(
-    context: click.Context,
-    /,
     folder: str,
     repo_id: str,
     as_json: bool,
@@ -353,18 +345,13 @@ def push(
       densenet-convert push chest --repo-id USER/chest --license mit --private
     """
     from densenet_convert import summary
-    from densenet_convert.errors import ConvertError
-    from densenet_convert.pipeline import push
 
     _log(verbose)
     _draw_bars(quiet)
-    try:
+    with _told(as_json, folder=folder):
+        from densenet_convert.pipeline import push
+
         published = push(folder, repo_id, **options)
-    except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json:
-            click.echo(json.dumps(summary.error_as_json(error, folder=folder), indent=2))
-        context.exit(error.exit_code)
     for remark in published.remarks:
         click.echo(remark, err=True)
     if as_json:
@@ -385,8 +372,7 @@ def push(
 )
 @click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-@click.pass_context
-def export(context: click.Context, folder: Path, layout: str, output: Path | None, force: bool) -> None:
+def export(folder: Path, layout: str, output: Path | None, force: bool) -> None:
     """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
 
     \b
@@ -394,14 +380,11 @@ def export(context: click.Context, folder: Path, layout: str, output: Path | Non
       densenet-convert export densenet169 --to torchvision-dotted
       densenet-convert export densenet121 --to monai --output monai.pth
     """
-    from densenet_convert.errors import ConvertError
-    from densenet_convert.exporting import export
+    with _told(folder=str(folder)):
+        from densenet_convert.exporting import export
 
-    try:
-        click.echo(export(folder, layout, output, force=force))
-    except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
-        context.exit(error.exit_code)
+        written = export(folder, layout, output, force=force)
+    click.echo(written)
 
 
 @main.command()
@@ -451,8 +434,7 @@ def verify(
 @click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
-@click.pass_context
-def inspect(context: click.Context, file: Path, hashes: bool, as_json: bool, verbose: bool) -> None:
+def inspect(file: Path, hashes: bool, as_json: bool, verbose: bool) -> None:
     """Say what a checkpoint FILE holds; nothing in it is executed, and no torch is needed.
 
     \b
@@ -461,16 +443,10 @@ def inspect(context: click.Context, file: Path, hashes: bool, as_json: bool, ver
       densenet-convert inspect model.ckpt --hashes --json
     """
     from densenet_convert import summary
-    from densenet_convert.errors import ConvertError
     from densenet_convert.inspection import inspect
 
-    try:
+    with _told(as_json, path=str(file)):
         found = inspect(file, hashes=hashes)
-    except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json:
-            click.echo(json.dumps(summary.error_as_json(error, path=str(file)), indent=2))
-        context.exit(error.exit_code)
     if as_json:
         click.echo(json.dumps(summary.inspection_as_json(found), indent=2))
     else:
@@ -494,18 +470,13 @@ def prove(
       densenet-convert prove
       densenet-convert prove densenet121 --json
     """
-    from densenet_convert import scoreboard, summary
-    from densenet_convert.errors import ConvertError
-    from densenet_convert.proving import prove
+    from densenet_convert import scoreboard
 
     _log(verbose)
-    try:
+    with _told(as_json, **({} if folder is None else {"folder": str(folder)})):
+        from densenet_convert.proving import prove
+
         proven = prove(folder, device=device, progress=_progress(quiet))
-    except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json:
-            click.echo(json.dumps(summary.error_as_json(error, folder=str(folder)), indent=2))
-        context.exit(error.exit_code)
     if as_json:
         click.echo(json.dumps(scoreboard.proven_as_json(proven), indent=2))
     elif not quiet:
@@ -608,7 +579,6 @@ def _run(
 ) -> int:
     """Runs each job, prints what came of it, and returns the highest exit code."""
     from densenet_convert import summary
-    from densenet_convert.errors import ConvertError
 
     _log(verbose)
     _draw_bars(quiet)
@@ -619,10 +589,10 @@ def _run(
     for folder, job in jobs:
         try:
             receipt = job()
-        except ConvertError as error:
-            code = max(code, error.exit_code)
-            documents.append(summary.error_as_json(error, folder=str(folder)))
-            click.echo(f"error: {error}", err=True)
+        except Exception as error:
+            document = _explain(error, folder=str(folder))
+            code = max(code, document["error"]["exit_code"])
+            documents.append(document)
         else:
             documents.append(summary.as_json(receipt, status=status, folder=str(folder)))
             if not as_json and not quiet:
@@ -631,3 +601,29 @@ def _run(
         many = {"schema_version": summary.SCHEMA_VERSION, "conversions": documents}
         click.echo(json.dumps(documents[0] if len(jobs) == 1 else many, indent=2))
     return code
+
+
+@contextmanager
+def _told(as_json: bool = False, **where: str) -> Iterator[None]:
+    """Where the work within fails, says why, as JSON too where that is asked for, and ends the command."""
+    try:
+        yield
+    except Exception as error:
+        document = _explain(error, **where)
+        if as_json:
+            click.echo(json.dumps(document, indent=2))
+        click.get_current_context().exit(document["error"]["exit_code"])
+
+
+def _explain(error: Exception, **where: str) -> dict[str, Any]:
+    """Prints why, with a traceback where nobody expected it, and returns the document of it."""
+    from densenet_convert import summary
+    from densenet_convert.errors import is_expected
+
+    if isinstance(error, BrokenPipeError):  # whoever read what was printed has gone
+        raise error
+    if not is_expected(error):
+        click.echo("".join(format_exception(error)), err=True, nl=False)
+    document = summary.error_as_json(error, **where)
+    click.echo(f"error: {document['error']['message']}", err=True)
+    return document

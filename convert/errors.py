@@ -20,6 +20,7 @@ A message says where, what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 
@@ -93,6 +94,31 @@ class ParityError(ConvertError):
         super().__init__(f"{message} {advice}")
         self.where = where
         self.largest = largest
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether its own words say what is wrong: it was raised on purpose, or the machine lacks something."""
+    return isinstance(error, ConvertError | OSError) or is_out_of_memory(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the machine's or a GPU's; torch has a class of its own for the latter alone."""
+    if isinstance(error, RuntimeError):
+        return re.search(r"out of memory|(not enough|allocate) memory|ALLOC_FAILED", str(error)) is not None
+    return isinstance(error, MemoryError)
+
+
+def explanation(error: BaseException) -> str:
+    """The message of an error, and what to do next where nothing in this package raised it."""
+    if is_out_of_memory(error):
+        return "There is not enough memory. Free some, or take another --device, and run again."
+    if is_expected(error):
+        return str(error)
+    reason = some([" ".join(str(error).split())]) or "no reason was given"
+    return (
+        f"{type(error).__name__}: {reason}. `densenet-convert doctor` says whether the installation is "
+        "sound; if it is, report this."
+    )
 
 
 def some(names: Collection[str], limit: int = 3) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from .card import license_of, network_name
-from .errors import ConvertError, DeviceError, FolderError, ReadError, some
+from .errors import ConvertError, DeviceError, FolderError, ReadError, is_out_of_memory, some
 from .folder import CARD, GOLDEN, digests, is_ours, open_folder
 from .hub import SCHEME, SUFFIXES, local_file, parse
 from .identify import identify_layout
@@ -358,7 +358,7 @@ def _failed(job: Job, error: BaseException) -> Outcome:
         )
     elif isinstance(error, futures.CancelledError):
         message = f"{job.source}: it was cancelled, or the cluster was lost. {again}"
-    elif isinstance(error, MemoryError):
+    elif is_out_of_memory(error):
         message = f"{job.source}: there is not enough memory. Free some, or take fewer processes. {again}"
     else:
         reason = some([" ".join(str(error).split())]) or "no reason was given"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from .errors import ConvertError, ParityError, some
+from .errors import ConvertError, ParityError, explanation, some
 from .folder import WRITTEN, digests
 from .receipt import FILE_NAME
 from .records import FILE, RANDOM, Examination, Inspection, Outcome, Package, Published
@@ -208,12 +208,12 @@ def examination_as_json(found: Examination) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "status": status, **asdict(found)}
 
 
-def error_as_json(error: ConvertError, **where: str) -> dict[str, Any]:
+def error_as_json(error: Exception, **where: str) -> dict[str, Any]:
     """What went wrong, and the ``folder`` or ``path`` it went wrong with."""
     details: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": str(error),
-        "exit_code": error.exit_code,
+        "message": explanation(error),
+        "exit_code": error.exit_code if isinstance(error, ConvertError) else 1,
     }
     if isinstance(error, ParityError):
         details["where"] = error.where

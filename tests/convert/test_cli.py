@@ -17,6 +17,7 @@ import torchvision
 from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from schemas import validate
 
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
@@ -229,6 +230,50 @@ def test_verify_refuses_a_changed_folder(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"]["type"] == "FolderError"
     assert "conversion.json is missing" in result.stderr
+
+
+COMMANDS = {
+    "pipeline.convert_torchvision": ["torchvision", "--arch", "121", "--weights", "random"],
+    "pipeline.convert": ["file", "x.pth"],
+    "many.convert_many": ["file", "x.pth", "y.pth"],
+    "pipeline.verify": ["verify", "."],
+    "pipeline.push": ["push", ".", "--repo-id", "USER/NAME"],
+    "inspection.inspect": ["inspect", "x.pth"],
+    "proving.prove": ["prove"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_error_that_nobody_expected_is_a_document_too_and_keeps_its_traceback(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise_in(name, RuntimeError("operator torchvision::nms does not exist"), monkeypatch)
+    result = run(*COMMANDS[name], "--json")
+    assert result.exit_code == 1
+    validate(json.loads(result.stdout), "error")
+    message = "error: RuntimeError: operator torchvision::nms does not exist. `densenet-convert doctor` says"
+    assert result.stderr.startswith("Traceback")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"), OSError("full")]
+)
+def test_what_the_machine_lacks_is_said_without_a_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise_in("pipeline.convert", error, monkeypatch)
+    result = run("file", "x.pth")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    assert ("full" if isinstance(error, OSError) else "There is not enough memory.") in result.stderr
+
+
+def _raise_in(name: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"densenet_convert.{name}", fail)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["torchvision", "--help"]])
