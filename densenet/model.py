@@ -125,13 +125,40 @@ class DenseNet(nn.Module):
     def from_pretrained(
         cls, source: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
     ) -> DenseNet:
-        """Loads a folder, or a repository on the Hub, strictly; see ``hub.from_pretrained``."""
+        """Builds the network that config.json describes and loads model.safetensors strictly.
+
+        Args:
+            source: a folder, or the name of a repository on the Hub, ``"USER/NAME"``; what is a folder here
+                is not looked for there.
+            revision: branch, tag or commit of the repository.
+            token: for a private repository; by default the environment's, or that of the login.
+
+        Returns:
+            The network in eval mode on the CPU, of the dtype that the file has.
+
+        Raises:
+            FileNotFoundError: a file is missing, or ``source`` is neither a folder nor a repository's name.
+            ValueError: config.json describes no DenseNet.
+            RuntimeError: a tensor is missing, unexpected or of another shape.
+            huggingface_hub.errors.HfHubHTTPError: the Hub refuses; the exception says why.
+
+        Examples:
+            >>> model = DenseNet.from_pretrained("densenet121")
+            >>> model.training, model.config.num_classes
+            (False, 1000)
+        """
         from .hub import from_pretrained
 
         return from_pretrained(source, revision=revision, token=token)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json and model.safetensors; see ``hub.save_pretrained``."""
+        """Writes config.json and model.safetensors, which ``from_pretrained``, timm and transformers load.
+
+        Nothing is proven of what is written: densenet-convert converts and proves checkpoints.
+
+        Args:
+            folder: is created, with its parents; files of these names are replaced.
+        """
         from .hub import save_pretrained
 
         save_pretrained(self, folder)

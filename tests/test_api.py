@@ -19,6 +19,7 @@ SNAPSHOT = Path(__file__).with_name("api.txt")
 MODULES = {
     "densenet_convert": densenet_convert.__all__,
     "densenet_convert.densenet": importlib.import_module("densenet_convert.densenet").__all__,
+    "densenet_convert.executors": ["dask_executor", "process_executor"],
     "densenet_convert.layout": ["Drop", "Layout", "Rule"],
 }
 

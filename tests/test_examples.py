@@ -11,7 +11,6 @@ import torch
 
 import densenet_convert as dc
 from densenet_convert import densenet
-from densenet_convert.densenet.hub import from_pretrained
 
 # The later ones use what the earlier ones wrote.
 EXAMPLES: list[Callable[..., object]] = [
@@ -21,7 +20,7 @@ EXAMPLES: list[Callable[..., object]] = [
     densenet.DenseNet,
     dc.convert_torchvision,
     dc.verify,
-    from_pretrained,
+    densenet.DenseNet.from_pretrained,
     dc.export,
     dc.inspect,
     dc.convert,
