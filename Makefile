@@ -50,10 +50,10 @@ docs: .venv/installed-docs
 docs-links: .venv/installed-docs
 	$(BIN)/python -m sphinx -b linkcheck -d build/doctrees docs build/docs-links
 
-# Every floor of setup.cfg as the version that is installed.  Old releases warn beside new ones, so that
-# warnings are no errors here; and the onnxscript that goes with torch 2.6 can't write with protobuf 7.
+# Every floor of setup.cfg as the version that is installed.  The onnxscript that goes with torch 2.6 can't
+# write with protobuf 7.
 test-lowest: build/lowest/installed
-	build/lowest/bin/python -m pytest -n auto -W default
+	build/lowest/bin/python -m pytest -n auto
 
 # The sdist, the wheel that is built from it, and what they hold.
 dist: .venv/installed-dev
