@@ -20,6 +20,7 @@ A message says where, what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
+import copyreg
 import re
 from collections.abc import Collection
 
@@ -94,6 +95,10 @@ class ParityError(ConvertError):
         super().__init__(f"{message} {advice}")
         self.where = where
         self.largest = largest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process gets the whole message, to which nothing is to be added again."""
+        return copyreg.__newobj__, (type(self), str(self)), self.__dict__  # type: ignore[attr-defined]
 
 
 def is_expected(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,8 @@ def _require_fields(content: dict[str, Any]) -> None:
     for field in ("sha256", "format", "layout", "prefix"):
         if not isinstance(source[field], str):
             raise TypeError(f"{field} of the source is {source[field]!r}")
+    if not re.fullmatch("[0-9a-f]{64}", source["sha256"]):
+        raise ValueError(f"sha256 of the source is {source['sha256']!r}")
     if type(source["size"]) is not int or source["origin"] not in (PUBLISHED, RANDOM, FILE):
         raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
     if not isinstance(source["norm_eps"], float | None):

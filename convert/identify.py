@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .errors import LayoutError, some
-from .layout import LEFT_OUT, Layout, missing
+from .layout import LEFT_OUT, Explanation, Layout, missing
 
 # What people call the last layer, under whatever stands before it; in a Sequential it has a number, and
 # Keras numbers its dense layers.
@@ -17,6 +17,8 @@ HEADS = re.compile(
 )
 # A part without this may stand under any prefix: people take the features alone.
 INSIDE = "features."
+# Each is read in every layout, so that a file of nothing but first convolutions would take forever.
+MOST_NETWORKS = 8
 
 
 def identify_layout(
@@ -51,25 +53,29 @@ def identify_layout(
     asked = _separated(only if prefix is None else prefix, names)
     if head is not None and head not in set(map(_layer_of, names)):
         raise LayoutError(f"There is no layer {some([head])} for the head, expected the whole name of one.")
-    readings = [
-        reading for one in likely or known for reading in _readings(one, names, asked, head, only is not None)
-    ]
-    explained = {id(reading): reading.explain(names, whole=whole) for reading in readings}
-    fitting = [reading for reading in readings if not explained[id(reading)].problems]
+    fitting: list[tuple[Layout, Explanation]] = []
+    nearest: tuple[Layout, Explanation] | None = None
+    for one in likely or known:
+        for reading in _readings(one, names, asked, head, only is not None):
+            explained = reading.explain(names, whole=whole)
+            if not explained.problems:
+                fitting.append((reading, explained))
+            elif nearest is None or len(explained.problems) < len(nearest[1].problems):
+                nearest = reading, explained
     # Of a part of a network every layout may explain the names; what is missing is told later.
-    whole_ones = [one for one in fitting if not missing(explained[id(one)].targets.values())]
+    whole_ones = [reading for reading, explained in fitting if not missing(explained.targets.values())]
     if len(whole_ones) == 1 or (fitting and not whole_ones):
-        return (whole_ones or fitting)[0]
+        return (whole_ones or [reading for reading, _ in fitting])[0]
     if whole_ones:
         raise LayoutError(
             f"More than one layout explains all {len(names):,} names: {_listed(whole_ones)}. "
             "Choose one with --layout or --prefix."
         )
-    nearest = min(readings, key=lambda reading: len(explained[id(reading)].problems))
-    unexplained = explained[id(nearest)].problems
+    assert nearest is not None  # of each reading there is one or the other
+    reading, explained = nearest
     raise LayoutError(
-        f"No layout explains all {len(names):,} names. The nearest is {_told(nearest)} ({nearest.origin}), "
-        f"but {some(unexplained)}. {_advice(names, known)}"
+        f"No layout explains all {len(names):,} names. The nearest is {_told(reading)} ({reading.origin}), "
+        f"but {some(explained.problems)}. {_advice(names, known)}"
     )
 
 
@@ -116,6 +122,11 @@ def _readings(
     found = dict.fromkeys(_prefixes(layout, names))
     if prefix is not None:
         found = {one: None for one in found if one[0] == prefix} or {(prefix, ""): None}
+    if len(found) > MOST_NETWORKS:
+        raise LayoutError(
+            f"There are {len(found):,} networks, under {some([before for before, _ in found])}. "
+            "Convert one with --only, and the rest is left out."
+        )
     for before, inside in found or {("", ""): None}:
         bare = layout.wrapped(before, inside=inside, only=only)
         last = head if head is not None else _head(bare, names)
@@ -147,8 +158,9 @@ def _head(layout: Layout, names: Collection[str]) -> str | None:
     candidates = set()
     for name in names:
         last, _, field = name.rpartition(mark)
+        starts = (0, *(i + 1 for i, letter in enumerate(last) if letter == mark))
         if field in ("weight", "bias", "kernel") and any(
-            last.startswith(place) and HEADS.fullmatch(last.removeprefix(place)) for place in places
+            HEADS.fullmatch(last, start) and last[:start] in places for start in starts
         ):
             candidates.add(last)
     if not layout.inside and f"{before}{layout.head}" in candidates:

@@ -72,7 +72,7 @@ def check_values(renamed: Renamed) -> None:
     """Refuses NaN, infinity, negative variances and counts, and dtypes that are not one float type."""
     floats: dict[torch.dtype, str] = {}
     for name, tensor in renamed.tensors.items():
-        label = renamed.source_names[name] or name
+        label = some([renamed.source_names[name] or name])
         if name.endswith(".num_batches_tracked"):
             _check_count(label, tensor)
         else:

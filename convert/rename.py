@@ -34,7 +34,9 @@ def rename_tensors(checkpoint: Checkpoint, layout: Layout, *, whole: bool = True
     for name, order in explanation.axes.items():
         if checkpoint.tensors[name].ndim != len(order):
             shape = list(checkpoint.tensors[name].shape)
-            raise LayoutError(f"{name} has shape {shape}, expected {len(order)} dimensions in {layout.name}.")
+            raise LayoutError(
+                f"{some([name])} has shape {shape}, expected {len(order)} dimensions in {layout.name}."
+            )
     tensors: dict[str, Tensor] = {}
     trail: list[Trace] = []
     for source_name, name in explanation.targets.items():

@@ -144,7 +144,7 @@ def outcomes_as_text(outcomes: Sequence[Outcome]) -> str:
 
 def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     """A few lines for the terminal, and with ``verbose`` or hashes one for each tensor."""
-    container = f", under {found.container}" if found.container else ""
+    container = f", under {some([found.container])}" if found.container else ""
     dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     rows = {
         "format": f"{found.format}{container}",
@@ -230,7 +230,7 @@ def origin_text(source: Mapping[str, Any]) -> str:
 
 def _source(source: Mapping[str, Any]) -> str:
     return (
-        f"{origin_text(source)}: {source['format']}, layout {source['layout']}, "
+        f"{origin_text(source)}: {some([source['format']])}, layout {some([source['layout']])}, "
         f"{source['size'] / 1e6:.1f} MB, sha256 {source['sha256'][:8]}"
     )
 

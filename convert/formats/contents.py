@@ -14,6 +14,8 @@ from .unpickle import PAIR, Dict, Stub
 DEEPEST = 4
 DEEPEST_MODULE = 64
 LONGEST_SCALAR = 1000
+# Several times what a tensor of a network within networks is called.
+LONGEST_NAME = 500
 # More numbers than the sides of an image have before and after, no setting has.
 MOST_NUMBERS = 4
 # The letters of numpy's numbers, for struct.
@@ -83,6 +85,11 @@ def find_state_dict(
         first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
         raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
+    if not _is_text(".".join(path)):
+        named = shown(".".join(path))
+        raise FormatError(
+            f"its state dict is under the key {named}, expected text of up to {LONGEST_NAME} letters", ALONE
+        )
     # All hold the same tensors, and a module says what is done with them.
     module = next((module for *_, module in chosen if module is not None), None)
     layers = {} if module is None else dict(_told(module, budget))
@@ -248,15 +255,25 @@ def _tensor(value: Any) -> RawTensor | Broken | None:
     return value if isinstance(value, RawTensor | Broken) else None
 
 
+def _is_text(name: Any) -> TypeGuard[str]:
+    return (
+        isinstance(name, str)
+        and len(name) <= LONGEST_NAME
+        and not any("\ud800" <= letter <= "\udfff" for letter in name)
+    )
+
+
 def _named(values: Values) -> dict[str, RawTensor]:
     """The tensors by name.  Raises FormatError for the first thing that is none, or has no proper name."""
     tensors: dict[str, RawTensor] = {}
     for name, value in values:
         tensor = _tensor(value)
         label = shown(name)
-        if not isinstance(name, str) or any("\ud800" <= letter <= "\udfff" for letter in name):
+        if not _is_text(name):
             raise FormatError(
-                f"it holds {describe(value)} under the name {label}, expected names that are text", ALONE
+                f"it holds {describe(value)} under the name {label}, expected names that are text of up to "
+                f"{LONGEST_NAME} letters",
+                ALONE,
             )
         if isinstance(tensor, Broken):
             raise FormatError(f"{label}: {tensor.reason}")

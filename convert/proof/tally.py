@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..errors import ParityError
+from ..errors import ParityError, some
 from ..tensors import same_bits
 
 
@@ -65,4 +65,4 @@ class Tally:
             for name, source in self.source_names.items()
             if name == where or name.rpartition(".")[0] == where
         ]
-        return f" (from {names[0]})" if names else ""
+        return f" (from {some(names[:1])})" if names else ""
