@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from traceback import format_exception
 from typing import Any, TypeVar
@@ -136,7 +137,7 @@ def main() -> None:
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    help="A file instead, here or hf://USER/NAME/FILE: torchvision's names of today or of 2017.",
+    help="A file of it instead, here or hf://USER/NAME/FILE, whatever its layout.",
 )
 @click.option(
     "--output",
@@ -252,6 +253,8 @@ def file(
       densenet-convert file hf://timm/densenet121.tv_in1k
       densenet-convert file checkpoints --output converted --jobs 4
     """
+    if options["only"] is not None and options["prefix"] is not None:
+        raise click.UsageError("--only names the prefix already: leave --prefix out.")
     if jsonl and as_json:
         raise click.UsageError("--json and --jsonl are two ways to print: choose one.")
     if len(sources) > 1 or Path(sources[0]).is_dir() or jobs or dask or jsonl:
@@ -266,7 +269,8 @@ def file(
     from densenet_convert.many import stem
 
     (source,) = sources
-    folder = output or Path(stem(source))
+    with _told(as_json, folder=str(output or source)):
+        folder = output or Path(stem(source))
 
     def convert() -> Receipt:
         from densenet_convert.pipeline import convert
@@ -293,7 +297,7 @@ def _convert_many(
     _log(verbose)
     _draw_bars(quiet)
     outcomes = []
-    with _told(as_json, folder=str(output)):
+    with _told(as_json or jsonl, indent=None if jsonl else 2, folder=str(output)):
         from densenet_convert.executors import dask_executor, process_executor
         from densenet_convert.many import convert_many
 
@@ -361,7 +365,7 @@ def push(
 
 
 @main.command()
-@click.argument("folder", type=ANY_PATH)
+@click.argument("folder")
 @click.option(
     "--to",
     "layout",
@@ -372,7 +376,7 @@ def push(
 )
 @click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def export(folder: Path, layout: str, output: Path | None, force: bool) -> None:
+def export(folder: str, layout: str, output: Path | None, force: bool) -> None:
     """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
 
     \b
@@ -380,7 +384,7 @@ def export(folder: Path, layout: str, output: Path | None, force: bool) -> None:
       densenet-convert export densenet169 --to torchvision-dotted
       densenet-convert export densenet121 --to monai --output monai.pth
     """
-    with _told(folder=str(folder)):
+    with _told(folder=folder):
         from densenet_convert.exporting import export
 
         written = export(folder, layout, output, force=force)
@@ -430,11 +434,12 @@ def verify(
 
 
 @main.command()
-@click.argument("file", type=ANY_PATH)
+@click.argument("file")
+@click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
-def inspect(file: Path, hashes: bool, as_json: bool, verbose: bool) -> None:
+def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bool) -> None:
     """Say what a checkpoint FILE holds; nothing in it is executed, and no torch is needed.
 
     \b
@@ -445,8 +450,8 @@ def inspect(file: Path, hashes: bool, as_json: bool, verbose: bool) -> None:
     from densenet_convert import summary
     from densenet_convert.inspection import inspect
 
-    with _told(as_json, path=str(file)):
-        found = inspect(file, hashes=hashes)
+    with _told(as_json, path=file):
+        found = inspect(file, key=key, hashes=hashes)
     if as_json:
         click.echo(json.dumps(summary.inspection_as_json(found), indent=2))
     else:
@@ -513,7 +518,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def _progress(quiet: bool) -> Progress | None:
-    return _bar if not quiet and sys.stderr.isatty() else None
+    seen = sys.stderr is not None and sys.stderr.isatty()
+    return _bar if seen and not quiet else None
 
 
 def _draw_bars(quiet: bool) -> None:
@@ -538,6 +544,9 @@ def run() -> None:
     Taking torch's objects and libraries apart takes half a second, and frees what the
     system frees anyway.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may hold what a console's encoding does not
+            stream.reconfigure(errors="backslashreplace")
     # Temporary folders go when the process is asked to end, as they do on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     code: object = 1
@@ -546,7 +555,8 @@ def run() -> None:
     except SystemExit as ended:
         code = ended.code
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (click may be what failed)
+        if sys.stderr is not None:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201 (click may be what failed)
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -604,14 +614,14 @@ def _run(
 
 
 @contextmanager
-def _told(as_json: bool = False, **where: str) -> Iterator[None]:
+def _told(as_json: bool = False, indent: int | None = 2, **where: str) -> Iterator[None]:
     """Where the work within fails, says why, as JSON too where that is asked for, and ends the command."""
     try:
         yield
     except Exception as error:
         document = _explain(error, **where)
         if as_json:
-            click.echo(json.dumps(document, indent=2))
+            click.echo(json.dumps(document, indent=indent))
         click.get_current_context().exit(document["error"]["exit_code"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -40,12 +41,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "auto" else name)
 
 
+# A proof sets flags, folders and variables of the whole process.
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Gradients on, no autocast, float32 on the CPU, whatever the caller's code has turned on or off."""
+    """Gradients on, no autocast, float32 on the CPU, whatever the caller's code has turned on or off.
+
+    Other threads of the process wait for their turn.
+    """
     import torch
 
-    with ExitStack() as stack:
+    with _ONE_AT_A_TIME, ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         stack.enter_context(torch.inference_mode(False))

@@ -108,9 +108,9 @@ def is_expected(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or a GPU's; torch has a class of its own for the latter alone."""
-    if isinstance(error, RuntimeError):
-        return re.search(r"out of memory|(not enough|allocate) memory|ALLOC_FAILED", str(error)) is not None
-    return isinstance(error, MemoryError)
+    words = r"out of memory|(not enough|allocate) memory|ALLOC_FAILED|bad_alloc"
+    told = isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+    return told or isinstance(error, MemoryError)
 
 
 def explanation(error: BaseException) -> str:

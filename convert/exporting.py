@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from densenet_convert.densenet import DenseNetConfig
 
 from .errors import FolderError, LayoutError
 from .folder import WEIGHTS, as_in_source, open_folder, read_tensors
 from .formats.torch_legacy_writer import Elements, write_legacy
+from .hub import local_folder
 from .identify import named_layout
 from .layouts import known_layouts
 from .receipt import config_from, describe_axes
@@ -47,15 +49,17 @@ def export(
     The file is the same on every run: in torch's format of before 1.6, which every torch reads, or in Keras'.
 
     Args:
-        folder: one that was converted.
+        folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
         layout: name of the layout, such as ``"torchvision-dotted"``, or how only one begins: ``"keras"``.
-        output: the file; by default named after both, in the working folder.
+        output: the file, whose folder is made where it is missing; by default it is named after both, in
+            the working folder.
         force: replace it where it exists.
 
     Returns:
         The file, once it was read back and its tensors compared.
 
     Raises:
+        HubError: the Hub does not have the folder, or does not give it.
         FolderError: a file of the folder is missing or was changed, or the output can't be written.
         LayoutError: there is no such layout, it can't hold this network, or h5py is missing.
 
@@ -63,23 +67,28 @@ def export(
         >>> dc.export("densenet121", "torchvision-dotted", "old.pth").name
         'old.pth'
     """
-    written = open_folder(Path(folder))
+    here = local_folder(folder)
+    written = open_folder(here)
     table = named_layout(layout, known_layouts())
-    path = Path(f"{Path(folder).name}-{table.name}{SUFFIXES[table.file]}" if output is None else output)
+    path = Path(f"{here.name}-{table.name}{SUFFIXES[table.file]}" if output is None else output)
     if table.file == "keras-h5" and path.name.endswith(".weights.h5"):
         raise LayoutError(
             f"{path}: Keras takes a file of this name for one of Keras 3, and this is one that Keras 2 and 3 "
             "load by their names. Choose another --output that ends in .h5."
         )
+    _check_target(path, force)
+    tensors = _tensors(written, table)
+    data = _as_keras(tensors) if table.file == "keras-h5" else _as_torch(tensors)
+    _read_back(data, tensors, path)
+    _write(data, path, force)
+    return path
+
+
+def _check_target(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise FolderError(
             f"{path} exists and is left alone. Name another --output, or replace it with --force."
         )
-    tensors = _tensors(written, table)
-    data = _as_keras(tensors) if table.file == "keras-h5" else _as_torch(tensors)
-    _read_back(data, tensors, path)
-    _write(data, path)
-    return path
 
 
 def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
@@ -155,14 +164,18 @@ def _read_back(data: bytes, tensors: dict[str, Tensor], path: Path) -> None:
             raise FolderError(f"{name} was read back and differs. The memory is at fault: run this again.")
 
 
-def _write(data: bytes, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+def _write(data: bytes, path: Path, force: bool) -> None:
+    partial = path.with_name(f".{uuid4().hex}.partial")
     try:
-        partial.write_bytes(data)
-        sync(partial)
-        partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            sync(partial)
+            _check_target(path, force)  # someone may have put something there meanwhile
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise FolderError(
             f"{path} can't be written: {error.strerror or error}. Name another --output."
         ) from error

@@ -14,6 +14,7 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_con
 
 from .errors import LayoutError, ReadError, some
 from .formats.raw import Budget, FormatError
+from .hub import local_file
 from .identify import identify_layout
 from .layouts import known_layouts
 from .records import Inspection, TensorInfo
@@ -28,14 +29,19 @@ if TYPE_CHECKING:
 COUNTER = "num_batches_tracked"
 
 
-def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection:
+def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: bool = False) -> Inspection:
     """Says what the file at ``path`` holds; it is mapped, not read into memory.
 
+    A file that is made shorter meanwhile ends the process, by the system's signal SIGBUS.
+
     Args:
-        path: a checkpoint in one of the known formats, of a DenseNet or another network.
+        path: a checkpoint in one of the known formats, of a DenseNet or another network; a file here, or
+            ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
+        key: keys that lead to the state dict, joined by dots, in a file that holds several.
         hashes: digest every tensor as well.
 
     Raises:
+        HubError: the Hub does not have the file, or does not give it.
         ReadError: the file can't be read, is not sound or holds no state dict.
 
     Examples:
@@ -43,11 +49,11 @@ def inspect(path: str | os.PathLike[str], *, hashes: bool = False) -> Inspection
         >>> found.format, found.layout, found.architecture, found.config.num_classes
         ('torch-legacy', 'torchvision-dotted', 'densenet121', 1000)
     """
-    path = Path(path)
+    path = local_file(path)
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
-        content = parse(data, path)
+        content = parse(data, path, key)
         layout, config, problem = _identify(content.tensors)
     return Inspection(
         path=path,

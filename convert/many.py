@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import uuid4
 
 from .card import license_of, network_name
@@ -26,13 +25,14 @@ from .errors import ConvertError, DeviceError, FolderError, ReadError, is_out_of
 from .folder import CARD, GOLDEN, digests, is_ours, open_folder
 from .hub import SCHEME, SUFFIXES, local_file, parse
 from .identify import identify_layout
-from .labels import MULTI_LABEL, choose_labels
+from .labels import choose_labels
 from .layouts import known_layouts
 from .load import size_of
 from .receipt import FILE_NAME, SEAL, config_from, describe_labels
 from .records import IMAGENET, Checkpoint, Outcome, Progress, Written
 from .source_file import parse as parse_bytes
 from .source_file import read_whole
+from .told import heed
 
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
@@ -43,8 +43,6 @@ THREADS = (
 )
 # Anew in each process, but for one that was forked.
 _TOKEN = uuid4().hex
-# Dask's workers may run several jobs in threads of one process.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def convert_many(
     """Converts and proves every source, each into a folder of its own; what fails does not stop the rest.
 
     A folder that is there already is skipped where it is whole, of the same source and what these options
-    ask for; with ``force`` it is converted again.
+    ask for, be there golden outputs or a license beside it; with ``force`` it is converted again.
 
     Args:
         sources: see ``plan``.
@@ -145,6 +143,10 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[J
     if (labels := options.get("labels")) not in (None, IMAGENET):
         options["labels"] = os.path.abspath(labels)  # noqa: PTH100 (keeps links, as they were named)
     found = [pair for named in sources for pair in _files(os.fspath(named))]
+    if ours := [named for named in sources if is_ours(Path(named))]:
+        raise ReadError(
+            f"{some([os.fspath(ours[0])])} is what densenet-convert wrote: verify, export and push take it."
+        )
     if sources and not found:
         raise ReadError(
             f"{some([os.fspath(named) for named in sources])} holds no checkpoint, "
@@ -185,8 +187,7 @@ def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
     if home == _process():
         raise DeviceError(THREADS)
     try:
-        with _ONE_AT_A_TIME:
-            return _convert(job)
+        return _convert(job)
     except Exception as error:  # of whatever kind: a pickled one may not come through
         return _failed(job, error)
 
@@ -313,9 +314,21 @@ def _other(job: Job, written: Written, data: bytearray) -> str | None:
     )
     explained = layout.explain(content.tensors)
     kept = {one["source_name"]: one["name"] for one in receipt["tensors"] if one["source_name"] is not None}
-    source = Checkpoint({}, {}, "", 0, "", origin=receipt["source"]["origin"])
-    labels = describe_labels(choose_labels(source, config, asked=job.labels))
-    problem, card = receipt["labels"]["problem_type"], written.folder / CARD
+    source = Checkpoint(
+        cast("Any", content.tensors),  # of which the names are looked at
+        {},
+        "",
+        0,
+        content.format,
+        origin=receipt["source"]["origin"],
+        layers=content.layers,
+    )
+    _, told = heed(source, layout)
+    implied = told or layout.problem_type
+    labels = describe_labels(
+        choose_labels(source, config, asked=job.labels, multi_label=job.multi_label, implied=implied)
+    )
+    card = written.folder / CARD
     compared = {
         "the state dict under": (receipt["source"]["container"], content.container),
         "the layout": (receipt["source"]["layout"], layout.name),
@@ -326,7 +339,7 @@ def _other(job: Job, written: Written, data: bytearray) -> str | None:
         ),
         "the tensors": (sorted(kept.items()), sorted(explained.targets.items())),
         "names of the classes with the digest": (receipt["labels"]["sha256"], labels["sha256"]),
-        "the problem type": (problem, MULTI_LABEL if job.multi_label else problem),
+        "the problem type": (receipt["labels"]["problem_type"], labels["problem_type"]),
         "golden outputs": (GOLDEN in digests(receipt), job.golden or GOLDEN in digests(receipt)),
         "the license": (license_of(card), job.license) if job.license else (None, None),
     }

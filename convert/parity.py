@@ -127,8 +127,11 @@ def _prove(
         from .proof.images import compare_images
 
         networks = (loaded.model, reference.network)
-        content = config_file(config, preprocessing=loaded.renamed.layout.preprocessing)
-        found = compare_images(*networks, content, wanted.images, device, wanted.progress)
+        implied = loaded.renamed.layout.preprocessing
+        content = config_file(config, preprocessing=implied)
+        found = compare_images(
+            *networks, content, wanted.images, device, wanted.progress, as_torchvision=not implied
+        )
         proof = replace(proof, images=found)
     if wanted.golden or golden is not None:
         from .proof.golden import compare_golden, take_golden

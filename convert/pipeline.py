@@ -155,8 +155,7 @@ def convert_torchvision(
         weights: ``"IMAGENET1K_V1"``, from torch's hub cache or by a download into it, or
             ``"random"``.
         seed: what random weights are drawn from, 0 to 2**63 - 1.
-        checkpoint: a file at hand, in torchvision's names of today or of 2017; then
-            ``weights`` is not looked at.
+        checkpoint: a file at hand, as ``convert`` takes it; then ``weights`` is not looked at.
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.

@@ -39,16 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+# hookwrapper, for every pytest takes it: an old one would fail as it loads the plugin.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
     """Adds the items to what the session itself collects, so that they count as any other."""
-    report = yield
+    outcome = yield
+    report = outcome.get_result()
     if isinstance(collector, pytest.Session) and report.passed:
         for folder in _folders(collector.config):
             report.result.append(ParityItem.from_parent(collector, name=folder, nodeid=f"{GROUP}::{folder}"))
-    return report
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

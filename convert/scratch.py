@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 from .errors import FolderError
 
@@ -22,6 +22,6 @@ def scratch_folder() -> Iterator[Path]:
             yield Path(folder)
     except OSError as error:
         raise FolderError(
-            f"A temporary file can't be written or read in {gettempdir()}: {error.strerror or error}. "
-            "Free space there, or name another folder with TMPDIR."
+            f"A temporary file can't be written or read: {error}. Free space where it lies, or name another "
+            "folder with TMPDIR."
         ) from error

@@ -19,7 +19,13 @@ def read_whole(path: Path) -> bytearray:
         ReadError: it is missing, empty, a pipe, a device or a folder, or can't be read.
     """
     with os.fdopen(_open_regular(path), "rb", buffering=0) as file:
-        data = bytearray(os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        try:
+            data = bytearray(size)
+        except MemoryError as error:
+            raise ReadError(
+                f"{path} can't be read: there is no memory for its {size:,} bytes. Free some and run again."
+            ) from error
         view = memoryview(data)
         try:
             while view and (count := file.readinto(view)):

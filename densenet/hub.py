@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -40,10 +41,14 @@ def save_pretrained(model: DenseNet, folder: str | os.PathLike[str]) -> None:
     from safetensors.torch import save_file
 
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    content = config_file(model.config)
+    config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    path.mkdir(parents=True, exist_ok=True)
+    (path / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    (path / FILE_NAME).write_text(json.dumps(config_file(model.config), indent=2) + "\n", encoding="utf-8")
+    # safetensors makes its file private to the user.
+    shutil.copymode(path / FILE_NAME, path / WEIGHTS)
 
 
 def _fetch(name: str, revision: str | None, token: str | bool | None) -> Path:

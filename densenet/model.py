@@ -134,7 +134,8 @@ class DenseNet(nn.Module):
             token: for a private repository; by default the environment's, or that of the login.
 
         Returns:
-            The network in eval mode on the CPU, of the dtype that the file has.
+            The network in eval mode on the CPU, of the dtype that the file has.  Its weights are the file
+            itself until they are trained: to write to that file, save another and rename it.
 
         Raises:
             FileNotFoundError: a file is missing, or ``source`` is neither a folder nor a repository's name.
@@ -158,6 +159,10 @@ class DenseNet(nn.Module):
 
         Args:
             folder: is created, with its parents; files of these names are replaced.
+
+        Raises:
+            ValueError: a layer was exchanged, and ``config`` does not say so: of a new classifier
+                ``model.config = dataclasses.replace(model.config, num_classes=7)``.
         """
         from .hub import save_pretrained
 

@@ -22,7 +22,7 @@ MOST_NUMBERS = 4
 NUMBERS = {"float64": "d", "float32": "f", "int64": "q", "int32": "i"}
 # How often a module's attributes are searched for one.
 LOOKUPS = 5
-CHOOSE = "Choose one with --key."
+CHOOSE = "Choose one with --key, of file and inspect."
 ALONE = "Save the state dict that you mean, alone, to a file of its own."
 
 Values = list[tuple[Any, Any]]

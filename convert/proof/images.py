@@ -28,6 +28,8 @@ def compare_images(
     folder: Path,
     device: torch.device,
     progress: Progress | None,
+    *,
+    as_torchvision: bool = True,
 ) -> Agreement:
     """Compares, on every image of a folder, the first class and the logits of both networks.
 
@@ -41,6 +43,8 @@ def compare_images(
             ``ImageFolder`` takes them.
         device: where both run.
         progress: wraps the paths of the images, and is told what they are.
+        as_torchvision: whether the reference prepares images as torchvision does; where its library does
+            not, nothing but ``config`` tells how.
 
     Raises:
         ImageError: there is none, or one can't be read.
@@ -52,14 +56,15 @@ def compare_images(
     files = find_images(folder)
     dtype = next(theirs.parameters()).dtype
     ours = deepcopy(ours).to(device, dtype)
-    told, preset = told_transform(config["pretrained_cfg"]), preset_transform()
+    told = told_transform(config["pretrained_cfg"])
+    upstream = preset_transform() if as_torchvision else told
     agreed, largest, where = 0, 0.0, ""
     with deterministic(device):
         for file in files if progress is None else progress(files, "images"):
             image = _read(file)
             a, b = (
                 logits_of(network, transform(image)[None].to(device, dtype))
-                for network, transform in ((ours, told), (theirs, preset))
+                for network, transform in ((ours, told), (theirs, upstream))
             )
             agreed += int(a.argmax() == b.argmax())
             difference = 0.0 if same_bits(a, b) else largest_error(a, b.double()) or inf

@@ -9,6 +9,7 @@ Source: ``keras/src/applications/densenet.py`` of Keras 3.15.1.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from .trees import tree_of_today
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
+
+log = logging.getLogger("densenet_convert")
 
 NORM_EPS = 1.001e-5
 STEM = ("conv1_conv", "conv1/conv")  # of Keras 3, and of Keras 2
@@ -155,16 +158,23 @@ def _keras_on_torch() -> Any:
         keras = sys.modules["keras"]
     else:
         with scratch_folder() as home:
-            wanted = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(home)}
+            # Keras would take a GPU where it finds one, and Apple's computes no float64.
+            wanted = {"KERAS_BACKEND": "torch", "KERAS_HOME": str(home), "KERAS_TORCH_DEVICE": "cpu"}
             kept = {name: os.environ.get(name) for name in wanted}
             os.environ.update(wanted)
             try:
                 keras = import_module("keras")
+            except ModuleNotFoundError:
+                raise
+            except Exception as error:  # whatever a broken installation raises
+                log.warning("Keras can't be imported, nor compared with: %r", error)
+                raise ImportError(str(error)) from error
             finally:
                 for name, value in kept.items():
                     os.environ.pop(name) if value is None else os.environ.update({name: value})
-    if keras.config.backend() != "torch":
-        raise ImportError(f"Keras runs on {keras.config.backend()} here")
+    backend = keras.config.backend() if hasattr(keras, "config") else "TensorFlow, as Keras 2 does"
+    if backend != "torch":
+        raise ImportError(f"Keras runs on {backend}")
     return keras
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import torchvision
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.blank import NothingDrawn
 
-from ..errors import ParityError
+from ..errors import ParityError, is_out_of_memory
 from ..layout import Layout
 from ..layouts import TORCHVISION, TORCHVISION_DOTTED
 from ..published import published_url
@@ -28,6 +29,8 @@ from .trees import hung
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
+log = logging.getLogger("densenet_convert")
 
 # The first forces torch.load to be safe, the second not to be; torch refuses both at once.
 WEIGHTS_ONLY = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
@@ -112,6 +115,12 @@ def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
             return library
         except ImportError:
             pass
+        except Exception as error:  # whatever another version of it, or a broken installation, raises
+            log.warning(
+                "%s can't be used, and torchvision's modules are: %r",
+                layout.library.partition(":")[2],
+                error,
+            )
     return _named(layout.reference)(
         config
     ), f"torchvision's modules in a tree, torchvision {torchvision.__version__}"
@@ -156,6 +165,8 @@ def _strictly(layout: Layout) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ParityError(
             f"The reference of {layout.name} does not take the source's tensors, which the converter renamed "
             f"without an objection: {' '.join(str(error).split())}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -269,6 +270,27 @@ def test_what_the_machine_lacks_is_said_without_a_traceback(
     assert ("full" if isinstance(error, OSError) else "There is not enough memory.") in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["file", "x.pth", "--only", "a", "--prefix", "b"], 2, "--only names the prefix already"),
+        (["file", "hf://foo", "--json"], 1, "expected hf://USER/NAME"),
+        (["inspect", "hf://foo", "--json"], 1, "expected hf://USER/NAME"),
+        (["export", "hf://foo", "--to", "monai"], 1, "expected hf://USER/NAME"),
+        (["file", "empty", "--jsonl"], 1, "holds no checkpoint"),
+    ],
+)
+def test_what_cant_be_begun_is_told_as_any_error(arguments: list[str], code: int, message: str) -> None:
+    Path("empty").mkdir()
+    result = run(*arguments)
+    assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+    if "--json" in arguments:
+        validate(json.loads(result.stdout), "error")
+    if "--jsonl" in arguments:
+        (line,) = result.stdout.splitlines()
+        validate(json.loads(line), "error")
+
+
 def _raise_in(name: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -298,6 +320,21 @@ def test_the_console_script_passes_the_exit_code_on_without_a_stdout(arguments: 
     )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor as a POSIX shell does")
+def test_the_console_script_works_without_a_stderr_and_prints_what_an_encoding_lacks(tmp_path: Path) -> None:
+    save(in_2017_names(state_dict_of()), tmp_path / "模型.pth")
+    command = [sys.executable, "-c", "from densenet_convert.cli import run; run()", "file", "模型.pth"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *command, "--device", "cpu"],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(r"\u6a21\u578b: converted")
 
 
 def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Path) -> None:

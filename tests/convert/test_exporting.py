@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import densenet_convert as dc
+from densenet_convert import exporting
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import ConvertError, FolderError, LayoutError
@@ -144,11 +145,32 @@ def test_two_exports_are_the_same_bytes_and_nothing_is_overwritten() -> None:
         dc.export("new", "monai", "1.pth")
     with pytest.raises(LayoutError, match="There is no layout 'caffe', expected one of torchvision"):
         dc.export("new", "caffe")
+    assert dc.export("new", "monai", "made/1.pth").read_bytes() == one
     with pytest.raises(FolderError, match="can't be written"):
-        dc.export("new", "monai", "missing/1.pth")
+        dc.export("new", "monai", "1.pth/1.pth")
     Path("new/config.json").write_text("{}")
     with pytest.raises(ConvertError, match="config.json was changed"):
         dc.export("new", "monai", "3.pth")
+
+
+@pytest.mark.usefixtures("here")
+def test_an_interrupted_export_leaves_nothing_and_what_came_meanwhile_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dc.convert(save(in_2017_names(state_dict_of()), Path("old.pth")), "new")
+    before = sorted(Path().iterdir())
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dc.export("new", "monai", "1.pth")
+    assert sorted(Path().iterdir()) == before
+    monkeypatch.setattr(exporting, "sync", lambda _: Path("1.pth").write_text("another's"))
+    with pytest.raises(FolderError, match="exists and is left alone"):
+        dc.export("new", "monai", "1.pth")
+    assert Path("1.pth").read_text() == "another's"
 
 
 @pytest.mark.usefixtures("here")

@@ -132,6 +132,7 @@ def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
         (lambda r: r["source"].update(origin="IMAGENET1K_V1"), "claims the origin IMAGENET1K_V1"),
         (lambda r: r["source"].update(origin="\x1b[31m"), "lacks a field"),
         (lambda r: r["source"].update(size="big"), "lacks a field"),
+        (lambda r: r["source"].update(sha256="not a digest"), "lacks a field"),
         (lambda r: r["source"].update(seed=3), "lacks a field"),
         (lambda r: r["tensors"][3].update(source_name=5), "lacks a field"),
         (lambda r: r.update(schema_version=True), "schema_version True"),

@@ -17,6 +17,7 @@ from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
 from densenet_convert.errors import ReadError
 from densenet_convert.inspection import inspect
+from densenet_convert.summary import inspection_as_text
 from densenet_convert.tensors import tensor_sha256
 
 
@@ -34,6 +35,28 @@ def test_everything_that_the_file_says_is_told(tmp_path: Path) -> None:
         (name, tuple(tensor.shape)) for name, tensor in state.items()
     ]
     assert "torch._utils._rebuild_tensor_v2" in found.names
+
+
+def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None:
+    path = save({"raw": state_dict_of(seed=0), "ema": state_dict_of(seed=1)}, tmp_path / "c.pth")
+    with pytest.raises(ReadError, match="2 state dicts, which differ: 'raw', 'ema'. Choose one with --key"):
+        inspect(path)
+    done = CliRunner().invoke(main, ["inspect", str(path), "--key", "ema", "--json"])
+    assert json.loads(done.stdout)["container"] == "ema"
+
+
+def test_a_key_of_the_file_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    key = "k\n  sha256      00 (torchvision's own)\x1b[31m"
+    path = save({key: state_dict_of()}, tmp_path / "c.pth")
+    text = inspection_as_text(inspect(path))
+    assert text.splitlines()[0].endswith(r"under k\n  sha256      00 (torchvision's own)\x1b[31m")
+    with pytest.raises(ReadError, match=r"under the key 'k\\udc80', expected text"):
+        inspect(save({"k\udc80": state_dict_of()}, tmp_path / "d.pth"))
+
+
+def test_a_name_longer_than_any_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="expected names that are text of up to 500 letters"):
+        inspect(save({"a." * 300 + "features.conv0.weight": torch.zeros(1)}, tmp_path / "c.pth"))
 
 
 def test_hashes_are_those_of_the_tensors_in_row_major_order(tmp_path: Path) -> None:

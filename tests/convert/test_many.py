@@ -155,7 +155,7 @@ def test_what_was_converted_is_no_source(tmp_path: Path) -> None:
     for _ in range(2):
         outcomes = list(convert_many([tmp_path], tmp_path, device="cpu"))
         assert [Path(outcome.source) for outcome in outcomes] == sources
-    with pytest.raises(ReadError, match=r"a holds no checkpoint, expected names that end in \.pth"):
+    with pytest.raises(ReadError, match=r"a is what densenet-convert wrote: verify, export and push take it"):
         plan([tmp_path / "a"], tmp_path / "out")
 
 
@@ -303,6 +303,7 @@ def test_golden_outputs_that_are_asked_for_and_missing_are_not_skipped_over(tmp_
         ({"key": "raw"}, {"key": "raw", "arch": 169}, "it has the architecture None, expected densenet169"),
         ({"key": "raw"}, {"key": "raw", "labels": "names.txt"}, "names of the classes with the digest None"),
         ({"key": "raw"}, {"key": "raw", "multi_label": True}, "the problem type None, expected multi_label"),
+        ({"key": "raw", "multi_label": True}, {"key": "raw"}, "multi_label_classification, expected None"),
         ({"key": "raw"}, {"key": "raw", "license": "mit"}, "it has the license None, expected mit"),
     ],
 )
@@ -378,10 +379,10 @@ def test_an_executor_that_works_in_this_process_is_refused_whatever_its_class(tm
     assert not (tmp_path / "out").exists()
 
 
-def test_threads_of_one_worker_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_of_one_process_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, together = threading.Semaphore(1), []
 
-    def convert(*_: Any, **__: Any) -> None:
+    def prove(*_: Any, **__: Any) -> None:
         alone = begun.acquire(blocking=False)
         together.append(not alone)
         time.sleep(0.02)
@@ -389,9 +390,11 @@ def test_threads_of_one_worker_take_turns(monkeypatch: pytest.MonkeyPatch) -> No
             begun.release()
         raise FolderError("not wanted here")
 
-    monkeypatch.setattr(pipeline, "convert", convert)
+    monkeypatch.setattr(pipeline, "verify_parity", prove)
+    jobs = [Job(str(source), str(tmp_path / source.stem)) for source in checkpoints(tmp_path / "in", 4)]
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(convert_job, [Job("x.pth", "no-such-folder")] * 8))
+        outcomes = list(threads.map(convert_job, [*jobs, *jobs]))
+    assert {outcome.message for outcome in outcomes} == {"not wanted here"}
     assert together == 8 * [False]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ from safetensors.torch import load_file, save_file
 
 import densenet_convert
 from densenet_convert.densenet import DenseNet
-from densenet_convert.errors import ArchitectureError, DeviceError, FolderError, WeightsUnavailableError
+from densenet_convert.errors import (
+    ArchitectureError,
+    DeviceError,
+    FolderError,
+    ParityError,
+    WeightsUnavailableError,
+)
 from densenet_convert.tensors import same_bits
 
 
@@ -143,3 +150,10 @@ def test_the_same_weights_are_converted_and_verified_out_of_every_format(
     assert all(same_bits(converted[name], state[name]) for name in state)
     densenet_convert.verify(tmp_path / "out", source=source, device="cpu")
     densenet_convert.verify(tmp_path / "out", device="cpu")
+
+
+def test_an_error_of_parity_comes_whole_through_another_process() -> None:
+    error = ParityError("It differs.", where="features.conv0", largest=0.5)
+    for copied in (pickle.loads(pickle.dumps(error)), copy(error)):
+        assert isinstance(copied, ParityError)
+        assert (str(copied), copied.where, copied.largest) == (str(error), "features.conv0", 0.5)

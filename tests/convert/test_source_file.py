@@ -46,6 +46,16 @@ def test_what_has_no_bytes_is_refused_at_once(read: object, kind: str, message: 
         read(path)
 
 
+def test_a_file_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: int) -> bytearray:
+        raise MemoryError
+
+    (tmp_path / "file").write_bytes(bytes(1234))
+    monkeypatch.setattr(source_file, "bytearray", no_memory, raising=False)
+    with pytest.raises(ReadError, match="there is no memory for its 1,234 bytes"):
+        read_whole(tmp_path / "file")
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_file_whose_size_changes_meanwhile_is_refused(
     change: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

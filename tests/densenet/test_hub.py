@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,23 @@ def test_what_was_saved_is_loaded_again_as_it_was(config: DenseNetConfig, tmp_pa
     assert all(map(torch.equal, loaded.state_dict().values(), expected.state_dict().values()))
     # To the last bit but one: MKL sums otherwise where a mapped file puts the classifier's weight.
     torch.testing.assert_close(run(loaded, config.in_channels), run(expected.eval(), config.in_channels))
+
+
+def test_a_network_that_is_not_what_its_config_says_is_not_saved(tmp_path: Path) -> None:
+    model = DenseNet(SMALL)
+    model.classifier = nn.Linear(SMALL.num_features, 7)
+    with pytest.raises(ValueError, match="num_classes 5, and its tensors 7"):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    model.config = replace(model.config, num_classes=7)
+    model.save_pretrained(tmp_path / "new")
+    assert DenseNet.from_pretrained(tmp_path / "new").classifier.out_features == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_both_files_have_one_mode(tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path)
+    assert (folder / WEIGHTS).stat().st_mode == (folder / FILE_NAME).stat().st_mode
 
 
 @pytest.mark.parametrize("architecture", ["densenet121", "densenet161"])

@@ -76,6 +76,13 @@ def test_another_preprocessing_is_found(folder: Path) -> None:
         compare(folder, pretrained_cfg=told)
 
 
+def test_where_a_library_prepares_otherwise_both_sides_do(folder: Path) -> None:
+    told = {**config_file(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
+    content = {**config_file(SMALL), "pretrained_cfg": told}
+    found = compare_images(OURS, deepcopy(OURS), content, folder, CPU, None, as_torchvision=False)
+    assert (found.agreed, found.largest) == (4, 0.0)
+
+
 def test_an_image_that_cannot_be_read_is_named(folder: Path) -> None:
     damaged = folder / "damaged.jpg"
     damaged.write_bytes(b"\xff\xd8 and no more")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import ParityError
+from densenet_convert.identify import named_layout
 from densenet_convert.layout import Layout
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.proof import references
@@ -112,6 +113,28 @@ def test_torchvisions_loader_is_asked_where_it_takes_the_file(
     state = {n: torch.zeros(s) for n, s in config.tensor_shapes().items()}
     checkpoint = checkpoint_of(in_2017_names(state, counted=counted))
     assert expected in load_reference(checkpoint, TORCHVISION_DOTTED, config).description
+
+
+@pytest.mark.parametrize("error", [AttributeError("networks"), OSError("libcublas.so.11"), TypeError("x")])
+def test_a_library_that_is_broken_is_named_and_the_tree_taken(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("densenet_convert.proof.libraries.monai_network", broken)
+    checkpoint = checkpoint_of(in_names_of("monai", state_dict_of()))
+    assert "in a tree" in load_reference(checkpoint, named_layout("monai", BUILT_IN), SMALL).description
+    assert f"monai_network can't be used, and torchvision's modules are: {error!r}" in caplog.text
+
+
+def test_too_little_memory_is_no_failed_parity(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_reference(checkpoint_of(in_2017_names(state_dict_of())), TORCHVISION_DOTTED, SMALL)
 
 
 @pytest.mark.parametrize("architecture", DIGITS)
