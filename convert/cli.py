@@ -297,7 +297,7 @@ def _convert_many(
     _log(verbose)
     _draw_bars(quiet)
     outcomes = []
-    with _told(as_json or jsonl, indent=None if jsonl else 2, folder=str(output)):
+    with _told(as_json or jsonl, None if jsonl else 2, folder=str(output)):
         from densenet_convert.executors import dask_executor, process_executor
         from densenet_convert.many import convert_many
 
@@ -614,7 +614,7 @@ def _run(
 
 
 @contextmanager
-def _told(as_json: bool = False, indent: int | None = 2, **where: str) -> Iterator[None]:
+def _told(as_json: bool = False, indent: int | None = 2, /, **where: str) -> Iterator[None]:
     """Where the work within fails, says why, as JSON too where that is asked for, and ends the command."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
+from math import floor, isfinite
 from typing import Any
 
 from .errors import ConvertError, ParityError, explanation, some
@@ -259,4 +259,4 @@ def tensors_text(receipt: Mapping[str, Any]) -> str:
 
 def percent(share: float) -> str:
     """Rounded down: 100% means all of them."""
-    return f"{int(share * 1000) / 10:g}%"
+    return f"{floor(share * 1000) / 10:g}%" if isfinite(share) else "unknown"

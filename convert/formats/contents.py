@@ -86,9 +86,9 @@ def find_state_dict(
         raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
     if not _is_text(".".join(path)):
-        named = shown(".".join(path))
+        label = shown(".".join(path))
         raise FormatError(
-            f"its state dict is under the key {named}, expected text of up to {LONGEST_NAME} letters", ALONE
+            f"its state dict is under the key {label}, expected text of up to {LONGEST_NAME} letters", ALONE
         )
     # All hold the same tensors, and a module says what is done with them.
     module = next((module for *_, module in chosen if module is not None), None)

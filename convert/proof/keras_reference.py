@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..scratch import scratch_folder
+from ..tensors import dtype_name
 from .trees import tree_of_today
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def keras_outputs(tensors: Mapping[str, Tensor], config: DenseNetConfig, images:
     # The general one has no public name.
     from keras.src.applications.densenet import DenseNet  # type: ignore[import-untyped, unused-ignore]
 
-    with _computing_in(str(images.dtype).removeprefix("torch.")):
+    with _computing_in(dtype_name(images)):
         network = DenseNet(
             list(config.block_config),
             include_top=bool(config.num_classes),

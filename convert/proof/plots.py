@@ -16,6 +16,7 @@ from math import ceil, floor, inf, isfinite, log10
 from typing import TYPE_CHECKING, Any
 
 from ..records import Diagnosis
+from ..summary import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +142,7 @@ def draw_coverage(diagnosis: Diagnosis) -> Plot | None:
     whole = sum(percent >= 100 for percent in percents)
     least = min(diagnosis.coverage.items(), key=lambda item: item[1])
     finding = f"The logits depend on all of {whole:,} of {len(names):,} tensors"
-    finding += "." if whole == len(names) else f"; least on {least[0]}, {percent_text(least[1])}."
+    finding += "." if whole == len(names) else f"; least on {least[0]}, {percent(least[1])}."
     caption = "Share of each tensor's elements that the logits depend on, and down from 100% what is missing."
     return _plot(draw, finding, caption)
 
@@ -158,11 +159,6 @@ def number_text(value: float) -> str:
     if not isfinite(value):
         return "infinite" if abs(value) == inf else "NaN"
     return re.sub(r"e([+-])0?(\d)", r"e\1\2", f"{value:.3g}").replace("e+", "e")
-
-
-def percent_text(share: float) -> str:
-    """Rounded down: 100% means all of it."""
-    return f"{floor(share * 1000) / 10:g}%" if isfinite(share) else "unknown"
 
 
 @dataclass(frozen=True)

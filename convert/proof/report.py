@@ -19,8 +19,8 @@ from densenet_convert.densenet import architecture_of
 from ..errors import ReportError
 from ..receipt import config_from
 from ..records import Diagnosis, Measured
-from ..summary import asked_for, origin_text
-from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text, percent_text
+from ..summary import asked_for, origin_text, percent
+from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text
 
 MOST_CHANNELS = 12
 
@@ -207,9 +207,9 @@ def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Itera
         yield (
             "coverage",
             (
-                f"{percent_text(covered['parameters']['share'])} of the parameters and "
-                f"{percent_text(covered['running_statistics']['share'])} of the running statistics; "
-                f"{percent_text(covered['reaching_logits']['share'])} of the parameters reach the logits"
+                f"{percent(covered['parameters']['share'])} of the parameters and "
+                f"{percent(covered['running_statistics']['share'])} of the running statistics; "
+                f"{percent(covered['reaching_logits']['share'])} of the parameters reach the logits"
             ),
         )
         yield from asked_for(proof).items()
