@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_config
 
-from .errors import LayoutError, ReadError, some
+from .errors import ArchitectureError, LayoutError, ReadError, some
 from .formats.raw import Budget, FormatError
 from .hub import local_file
 from .identify import identify_layout
 from .layouts import known_layouts
 from .records import Inspection, TensorInfo
 from .source_file import map_whole, parse
+from .told import told_by
 
 if TYPE_CHECKING:
     import os
 
     from .formats.raw import RawTensor
+    from .formats.recognise import Content
     from .layout import Layout
 
 COUNTER = "num_batches_tracked"
@@ -54,7 +56,7 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
         content = parse(data, path, key)
-        layout, config, problem = _identify(content.tensors)
+        layout, config, problem = _identify(content)
     return Inspection(
         path=path,
         size=len(data),
@@ -73,18 +75,20 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     )
 
 
-def _identify(
-    tensors: Mapping[str, RawTensor],
-) -> tuple[Layout | None, DenseNetConfig | None, str | None]:
+def _identify(content: Content) -> tuple[Layout | None, DenseNetConfig | None, str | None]:
     """The layout, the config, and why one of them is None."""
     try:
-        layout = identify_layout(tensors, known_layouts())
+        layout = identify_layout(content.tensors, known_layouts())
     except LayoutError as error:
         return None, None, str(error)
     try:
-        return layout, _config(layout, tensors), None
+        config = _config(layout, content.tensors)
+        norm_eps, _ = told_by(content.layers, content.format, content.tensors, layout)
+    except ArchitectureError as error:
+        return layout, None, str(error)
     except ValueError as error:
         return layout, None, f"These are not the tensors of a whole DenseNet: {error}."
+    return layout, config if norm_eps is None else replace(config, norm_eps=norm_eps), None
 
 
 def _config(layout: Layout, tensors: Mapping[str, RawTensor]) -> DenseNetConfig:

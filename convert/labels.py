@@ -9,13 +9,13 @@ from densenet_convert.densenet import DenseNetConfig
 
 from .errors import LabelError, some
 from .published import imagenet_names
-from .records import FILE, IMAGENET, PUBLISHED, Checkpoint, Labels
+from .records import FILE, IMAGENET, PUBLISHED, Labels
 
 MULTI_LABEL = "multi_label_classification"
 
 
 def choose_labels(
-    checkpoint: Checkpoint,
+    origin: str,
     config: DenseNetConfig,
     *,
     asked: str | os.PathLike[str] | None = None,
@@ -25,7 +25,7 @@ def choose_labels(
     """The names of the classes, and how they are to be read.
 
     Args:
-        checkpoint: what was converted.
+        origin: the checkpoint's.
         config: what it is.
         asked: ``"imagenet1k"``, or a file with one name a line; None for torchvision's where the weights are
             its own, and for none otherwise.
@@ -36,20 +36,20 @@ def choose_labels(
         LabelError: the file can't be read, or there are not as many names as classes.
     """
     problem = MULTI_LABEL if multi_label else implied
-    if asked is None and checkpoint.origin == PUBLISHED:
+    if asked is None and origin == PUBLISHED:
         asked = IMAGENET
     if asked is None:
         return Labels(problem_type=problem)
     if asked == IMAGENET:
-        names, origin = imagenet_names(), IMAGENET
+        names, whose = imagenet_names(), IMAGENET
     else:
-        names, origin = _read(Path(asked)), FILE
+        names, whose = _read(Path(asked)), FILE
     if len(names) != config.num_classes:
         raise LabelError(
             f"{some([str(asked)])} has {len(names):,} names, expected {config.num_classes:,}, "
             "one for each class of the network."
         )
-    return Labels(names, origin, problem)
+    return Labels(names, whose, problem)
 
 
 def _read(path: Path) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from concurrent import futures
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from .card import license_of, network_name
@@ -29,10 +29,10 @@ from .labels import choose_labels
 from .layouts import known_layouts
 from .load import size_of
 from .receipt import FILE_NAME, SEAL, config_from, describe_labels
-from .records import IMAGENET, Checkpoint, Outcome, Progress, Written
+from .records import IMAGENET, Outcome, Progress, Written
 from .source_file import parse as parse_bytes
 from .source_file import read_whole
-from .told import heed
+from .told import told_by
 
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
@@ -314,19 +314,15 @@ def _other(job: Job, written: Written, data: bytearray) -> str | None:
     )
     explained = layout.explain(content.tensors)
     kept = {one["source_name"]: one["name"] for one in receipt["tensors"] if one["source_name"] is not None}
-    source = Checkpoint(
-        cast("Any", content.tensors),  # of which the names are looked at
-        {},
-        "",
-        0,
-        content.format,
-        origin=receipt["source"]["origin"],
-        layers=content.layers,
-    )
-    _, told = heed(source, layout)
-    implied = told or layout.problem_type
+    _, told = told_by(content.layers, content.format, content.tensors, layout)
     labels = describe_labels(
-        choose_labels(source, config, asked=job.labels, multi_label=job.multi_label, implied=implied)
+        choose_labels(
+            receipt["source"]["origin"],
+            config,
+            asked=job.labels,
+            multi_label=job.multi_label,
+            implied=told or layout.problem_type,
+        )
     )
     card = written.folder / CARD
     compared = {

@@ -307,7 +307,7 @@ def _convert(
         renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed, architecture)
         log.info("layout %s, %s", layout.name, config)
-        labels = named(checkpoint, config, implied=told or layout.problem_type)
+        labels = named(checkpoint.origin, config, implied=told or layout.problem_type)
         verified = replace(verify_parity(renamed, config, chosen, wanted), labels=labels)
         written = write(verified)
         log.info("wrote %s", written.folder)

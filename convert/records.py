@@ -321,7 +321,7 @@ class Inspection:
         layout: what the tensors' names are called as a whole; None where no layout explains them.
         prefix: what stands before these names; None likewise.
         architecture: such as ``"densenet169"``; None where it is another network.
-        config: the network's hyperparameters, as far as shapes tell them; None where it is no DenseNet.
+        config: the network's hyperparameters, as far as the file tells them; None where it is no DenseNet.
         problem: why ``layout`` or ``config`` is None, in a sentence.
         dtypes: number of tensors of each dtype.
         tensors: each of them, in the file's order.

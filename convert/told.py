@@ -7,7 +7,7 @@ state dict, is not checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import isfinite
 from typing import Any, NamedTuple, NoReturn
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from densenet_convert.densenet import DenseNetConfig
 
 from .errors import ArchitectureError, some
+from .formats.contents import Layer
 from .labels import MULTI_LABEL
 from .layout import Layout
 from .records import Checkpoint
@@ -40,6 +41,8 @@ from .told_steps import (
     steps_of_keras,
     steps_of_torch,
 )
+
+Layers = Mapping[str, Layer]
 
 ADVICE = (
     "The converted network would be another function. Convert the weights alone, a state dict or a file of "
@@ -70,15 +73,34 @@ def heed(checkpoint: Checkpoint, layout: Layout) -> tuple[Checkpoint, str | None
         ArchitectureError: a layer does something that the network of this layout does not, or the other
             way around.
     """
-    if not checkpoint.layers:
-        return checkpoint, None
-    told = _Told(checkpoint, layout)
-    if not told.places.keys() <= checkpoint.layers.keys():
-        return checkpoint, None  # a model of the user's own class does not tell of those within
+    norm_eps, problem_type = told_by(checkpoint.layers, checkpoint.format, checkpoint.tensors, layout)
+    # Of a checkpoint that was recovered the receipt told it.
+    return replace(checkpoint, norm_eps=norm_eps) if checkpoint.layers else checkpoint, problem_type
+
+
+def told_by(
+    layers: Layers, format_name: str, names: Iterable[str], layout: Layout
+) -> tuple[float | None, str | None]:
+    """The epsilon that a file tells, where it is not the layout's, and how its logits are to be read.
+
+    Args:
+        layers: what the file tells of its layers.
+        format_name: the file's.
+        names: of its tensors.
+        layout: what these are in.
+
+    Raises:
+        ArchitectureError: as ``heed``.
+    """
+    if not layers:
+        return None, None
+    told = _Told(layers, format_name, names, layout)
+    if not told.places.keys() <= layers.keys():
+        return None, None  # a model of the user's own class does not tell of those within
     for step in told.steps():
         told.take(step)
     told.close()
-    return replace(checkpoint, norm_eps=told.norm_eps()), told.problem_type
+    return told.norm_eps(), told.problem_type
 
 
 class _Told:
@@ -92,11 +114,11 @@ class _Told:
         problem_type: how the logits are to be read.
     """
 
-    def __init__(self, checkpoint: Checkpoint, layout: Layout) -> None:
-        self.layers, self.layout = checkpoint.layers, layout
-        self.keras = checkpoint.format.startswith("keras")
+    def __init__(self, layers: Layers, format_name: str, names: Iterable[str], layout: Layout) -> None:
+        self.layers, self.layout = layers, layout
+        self.keras = format_name.startswith("keras")
         mark = layout.separator
-        explained = layout.explain(checkpoint.tensors, whole=False)
+        explained = layout.explain(names, whole=False)
         targets = explained.targets.items()
         self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
         self.dropped = {name.rpartition(mark)[0] for name in explained.dropped}

@@ -33,7 +33,7 @@ TORCH = {
     **dict.fromkeys(("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"), NOTHING),
 }
 # A module of these that is not known here computes something; what runs those within it is known, too.
-LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision")
+LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision", "densenet_convert")
 AVERAGES = ("avg", "fast", "fastavg", "")
 
 KERAS = {

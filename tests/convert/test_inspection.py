@@ -6,12 +6,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
+from torch import nn
 
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
@@ -75,6 +77,18 @@ def test_a_named_architecture_is_recognised(tmp_path: Path) -> None:
         name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in network.state_dict().items()
     }
     assert inspect(save(state, tmp_path / "c.pth")).architecture == "densenet121"
+
+
+def test_what_a_whole_module_tells_of_its_layers_is_told_too(tmp_path: Path) -> None:
+    network = DenseNet(SMALL)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+    assert inspect(save(network, tmp_path / "c.pth")).config == replace(SMALL, norm_eps=1e-3)
+    network.get_submodule("features.transition1").pool = nn.MaxPool2d(2)
+    found = inspect(save(network, tmp_path / "c.pth"))
+    assert (found.layout, found.config) == ("torchvision", None)
+    assert "features.transition1.pool is torch.nn.modules.pooling.MaxPool2d, expected" in str(found.problem)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import SMALL, checkpoint_of, in_2017_names, save, state_dict_of
+from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
 from PIL import Image
 from torchvision.models import DenseNet121_Weights
@@ -20,11 +19,10 @@ from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import FolderError, LabelError
 from densenet_convert.folder import file_sha256
 from densenet_convert.labels import choose_labels
-from densenet_convert.records import PUBLISHED, RANDOM, Labels
+from densenet_convert.records import FILE, PUBLISHED, RANDOM, Labels
 
 NAMES = ("no finding", "pneumonia", "œdema", "a, b", "x")
 IMAGENET = tuple(DenseNet121_Weights.IMAGENET1K_V1.meta["categories"])
-FOUND = checkpoint_of({})
 WHOLE = ARCHITECTURES["densenet121"]
 
 
@@ -41,22 +39,22 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_torchvisions_own_weights_have_torchvisions_names() -> None:
-    assert choose_labels(replace(FOUND, origin=PUBLISHED), WHOLE) == Labels(IMAGENET, "imagenet1k")
+    assert choose_labels(PUBLISHED, WHOLE) == Labels(IMAGENET, "imagenet1k")
 
 
 @pytest.mark.parametrize("origin", [RANDOM, "file"])
 def test_no_names_are_claimed_for_others(origin: str) -> None:
-    assert choose_labels(replace(FOUND, origin=origin), WHOLE) == Labels()
+    assert choose_labels(origin, WHOLE) == Labels()
 
 
 def test_imagenets_names_are_given_to_others_when_the_user_says_so() -> None:
-    assert choose_labels(FOUND, WHOLE, asked="imagenet1k").names == IMAGENET
+    assert choose_labels(FILE, WHOLE, asked="imagenet1k").names == IMAGENET
 
 
 def test_names_are_read_from_a_file(names: Path) -> None:
-    assert choose_labels(FOUND, SMALL, asked=names) == Labels(NAMES, "file")
+    assert choose_labels(FILE, SMALL, asked=names) == Labels(NAMES, "file")
     names.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NAMES).encode())
-    assert choose_labels(FOUND, SMALL, asked=names).names == NAMES
+    assert choose_labels(FILE, SMALL, asked=names).names == NAMES
 
 
 @pytest.mark.parametrize(
@@ -73,19 +71,19 @@ def test_a_file_of_other_than_a_name_for_each_class_is_refused(
 ) -> None:
     names.write_bytes(content)
     with pytest.raises(LabelError, match=message):
-        choose_labels(FOUND, SMALL, asked=names)
+        choose_labels(FILE, SMALL, asked=names)
 
 
 def test_a_missing_file_is_named_with_what_else_could_be_given(tmp_path: Path) -> None:
     with pytest.raises(
         LabelError, match=r"missing can't be read: No such file .* Name imagenet1k, or a text"
     ):
-        choose_labels(FOUND, SMALL, asked=tmp_path / "missing")
+        choose_labels(FILE, SMALL, asked=tmp_path / "missing")
 
 
 def test_imagenets_names_do_not_fit_another_head() -> None:
     with pytest.raises(LabelError, match="imagenet1k has 1,000 names, expected 5"):
-        choose_labels(FOUND, SMALL, asked="imagenet1k")
+        choose_labels(FILE, SMALL, asked="imagenet1k")
 
 
 def test_they_are_written_where_timm_and_transformers_look(source: Path, names: Path, tmp_path: Path) -> None:
