@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,7 @@ def identify_layout(
     nearest: tuple[Layout, Explanation] | None = None
     for one in likely or known:
         for reading in _readings(one, names, asked, head, only is not None):
-            explained = reading.explain(names, whole=whole)
+            explained = _explained(reading, names, head, whole)
             if not explained.problems:
                 fitting.append((reading, explained))
             elif nearest is None or len(explained.problems) < len(nearest[1].problems):
@@ -75,7 +76,7 @@ def identify_layout(
     reading, explained = nearest
     raise LayoutError(
         f"No layout explains all {len(names):,} names. The nearest is {_told(reading)} ({reading.origin}), "
-        f"but {some(explained.problems)}. {_advice(names, known)}"
+        f"but {some(explained.problems)}. {_advice(names, known, reading, head)}"
     )
 
 
@@ -121,7 +122,10 @@ def _readings(
     """The layout under each prefix that its first convolution shows, or under the one that is asked for."""
     found = dict.fromkeys(_prefixes(layout, names))
     if prefix is not None:
-        found = {one: None for one in found if one[0] == prefix} or {(prefix, ""): None}
+        # The prefix may be that of the features alone.
+        outer = (prefix.removesuffix(INSIDE), "")
+        fallback = (prefix, INSIDE if prefix.endswith(INSIDE) and outer in found else "")
+        found = {one: None for one in found if one[0] == prefix} or {fallback: None}
     if len(found) > MOST_NETWORKS:
         raise LayoutError(
             f"There are {len(found):,} networks, under {some([before for before, _ in found])}. "
@@ -129,9 +133,20 @@ def _readings(
         )
     for before, inside in found or {("", ""): None}:
         bare = layout.wrapped(before, inside=inside, only=only)
-        last = head if head is not None else _head(bare, names)
-        usual = not inside and last == f"{before}{layout.head}"
-        yield layout.wrapped(before, inside=inside, head=None if usual else last, only=only)
+        heads = _heads(bare, names) if head is None else {head}
+        usual = not inside and f"{before}{layout.head}" in heads
+        last = None if usual or len(heads) != 1 else next(iter(heads))
+        yield layout.wrapped(before, inside=inside, head=last, only=only)
+
+
+def _explained(reading: Layout, names: Collection[str], head: str | None, whole: bool) -> Explanation:
+    """Where something is left out, it may not be what could be the head as well."""
+    explained = reading.explain(names, whole=whole)
+    heads = _heads(reading, names) if reading.only and head is None else set()
+    if len(heads) < 2:
+        return explained
+    several = f"its last layer may be {' or '.join(sorted(heads))}: name it with --head"
+    return replace(explained, problems=(several, *explained.problems))
 
 
 def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -149,8 +164,8 @@ def _ends_with(name: str, stem: str) -> bool:
     return name == stem or name.endswith((f".{stem}", f"/{stem}"))
 
 
-def _head(layout: Layout, names: Collection[str]) -> str | None:
-    """Whole name of the last layer, where the table does not explain it and one is named as heads are."""
+def _heads(layout: Layout, names: Collection[str]) -> set[str]:
+    """Whole names of the layers that are named as heads are."""
     before, mark = layout.prefix, layout.separator
     parts = before.split(mark)[:-1]
     # A head may stand beside the network it belongs to, but not in what --only leaves out.
@@ -163,9 +178,7 @@ def _head(layout: Layout, names: Collection[str]) -> str | None:
             HEADS.fullmatch(last, start) and last[:start] in places for start in starts
         ):
             candidates.add(last)
-    if not layout.inside and f"{before}{layout.head}" in candidates:
-        return None
-    return candidates.pop() if len(candidates) == 1 else None
+    return candidates
 
 
 def _layer_of(name: str) -> str:
@@ -188,13 +201,13 @@ def _listed(layouts: Sequence[Layout]) -> str:
     return ", ".join(map(_told, layouts))
 
 
-def _advice(names: Collection[str], layouts: Sequence[Layout]) -> str:
-    """Which part of it is a DenseNet, if one is."""
+def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Layout, head: str | None) -> str:
+    """Which part of it is a DenseNet, if one is, or which of its layers may be the last."""
     parts = dict.fromkeys(
         reading.prefix
         for layout in layouts
-        for reading in _readings(layout, names, None, None, True)
-        if not reading.explain(names).problems
+        for reading in _readings(layout, names, None, head, True)
+        if not _explained(reading, names, head, True).problems
     )
     if parts:
         choices = " or ".join(f"--only {some([part]) or repr('')}" for part in parts)
@@ -202,4 +215,7 @@ def _advice(names: Collection[str], layouts: Sequence[Layout]) -> str:
             f"A part of it is a DenseNet: convert that with {choices}, and the rest is left out; "
             "--head NAME names its last layer."
         )
+    heads = sorted(_heads(nearest, names)) if head is None else []
+    if len(heads) > 1:
+        return f"Its last layer may be {' or '.join(map(str, heads))}: name it with --head."
     return "Is this a DenseNet, and the whole of it?"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from densenet_convert.densenet import DenseNetConfig
 
 HEAD = "classifier"
 LEFT_OUT = "left out by --only"
+# What a part of the features is called.
+STEP = re.compile(r"(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
 
 
@@ -146,9 +148,38 @@ class Layout:
             parent, _, last = name.rpartition(self.separator)
             if parent == self.wrapped_head:
                 return f"{self.head}{self.separator}{last}"
+            if parent == f"{self.prefix}{self.head}":
+                return None  # a head that another one took the place of
         if not name.startswith(self.prefix):
             return None
         return self.inside + name.removeprefix(self.prefix)
+
+    def _inseparable(self, targets: Mapping[str, str], left_out: Iterable[str]) -> Iterator[str]:
+        """One sentence for each name that can't be left out: the network would be another function.
+
+        It is of one of the network's own modules, or in one sequence with the head.
+        """
+        mark = self.separator
+        modules, head = set[str](), ""
+        for name, ours in targets.items():
+            layer = name.rpartition(mark)[0]
+            modules.add(layer)
+            if ours.startswith("features."):
+                modules.add(self.prefix + name.removeprefix(self.prefix).partition(mark)[0])
+            elif ours == f"{HEAD}.weight":
+                head = layer
+        sequence, _, number = head.rpartition(mark)
+        before = re.escape(f"{sequence}{mark}") if sequence else ""
+        beside_head = re.compile(rf"{before}\d+{re.escape(mark)}.*" if number.isdigit() else r"(?!)")
+        for name in left_out:
+            parts = name.split(mark)
+            own = name.removeprefix(self.prefix) if name.startswith(self.prefix) else ""
+            if (
+                any(mark.join(parts[:i]) in modules for i in range(1, len(parts)))
+                or (self.inside and STEP.match(own))
+                or beside_head.fullmatch(name)
+            ):
+                yield f"{name} is of the network, and nothing that a DenseNet has"
 
     def explain(self, names: Iterable[str], *, whole: bool = True) -> Explanation:
         """Accounts for every name, or says in ``problems`` which it can't.
@@ -167,10 +198,12 @@ class Layout:
         for name in names:
             own = self.own_name(name)
             if own is None:
+                beside = name.startswith(self.prefix)
+                where = f"beside the head {self.wrapped_head}" if beside else f"not under {self.prefix!r}"
                 if self.only:
-                    dropped[name] = f"not under {self.prefix!r}, {LEFT_OUT}"
+                    dropped[name] = f"{where}, {LEFT_OUT}"
                 else:
-                    problems.append(f"{name} is not under {self.prefix!r}")
+                    problems.append(f"{name} is {where}")
                 continue
             found = [(m.expand(rule.target), rule) for p, rule in rules if (m := p.fullmatch(own))]
             left = [drop for pattern, drop in drops if pattern.fullmatch(own)]
@@ -190,9 +223,12 @@ class Layout:
                 if rule.axes is not None:
                     axes[name] = rule.axes
         if self.only and not targets:
-            problems.append(f"no name begins with {self.prefix!r}")
+            problems.append(f"nothing of a DenseNet is under {self.prefix!r}")
         elif self.only:
             problems += [f"{name} is missing" for name in missing(targets.values())]
+            problems += self._inseparable(
+                targets, [name for name in dropped if dropped[name].endswith(LEFT_OUT)]
+            )
         if whole:
             problems += [
                 f"nothing matches {drop.pattern}, which this layout leaves out"

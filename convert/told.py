@@ -97,6 +97,7 @@ def told_by(
     told = _Told(layers, format_name, names, layout)
     if not told.places.keys() <= layers.keys():
         return None, None  # a model of the user's own class does not tell of those within
+    told.require_own_functions()
     for step in told.steps():
         told.take(step)
     told.close()
@@ -112,6 +113,7 @@ class _Told:
         before: that layer, as the file has it.
         padding: what the next layer is padded by, where a layer of its own says so.
         problem_type: how the logits are to be read.
+        is_read: whether a layer behind the head read them.
     """
 
     def __init__(self, layers: Layers, format_name: str, names: Iterable[str], layout: Layout) -> None:
@@ -129,15 +131,28 @@ class _Told:
         self.idle: Step | None = None
         self.epsilons: dict[str, Any] = {}
         self.problem_type: str | None = None
+        self.is_read = False
+
+    def require_own_functions(self) -> None:
+        """Hooks, and a forward of its own, may make anything of a module."""
+        for path, layer in self.layers.items():
+            part = path.startswith(self.layout.prefix) or any(place.startswith(path) for place in self.places)
+            if layer.replaced and (part or not self.layout.only):
+                raise ArchitectureError(
+                    f"{some([path or 'The whole module'])} ({some([layer.kind])}) has {layer.replaced}, "
+                    f"which may change what it computes. {ADVICE}"
+                )
 
     def steps(self) -> Iterator[Step]:
         """Those of the network, and of what is around it; what --only leaves out is none of them."""
-        read = steps_of_keras if self.keras else steps_of_torch
+        read, ours = steps_of_keras if self.keras else steps_of_torch, set(self.places.values())
         kept = {self._branch(path) for path in self.places}
         left_out = {self._branch(path) for path in self.dropped if path in self.layers} - kept
         for step in read(self.layers, self.places):
             if step.holds:
                 yield step
+            elif self.keras and step.path in self.dropped and self.place == LAST_NORM and HEAD in ours:
+                self._refuse(step)  # it may stand between the features and the head
             elif self.layout.only and not self._is_inside(step.path):
                 continue
             elif step.path not in self.dropped and (self._branch(step.path) not in left_out):
@@ -268,9 +283,12 @@ class _Told:
         if step.what == PAD and self.padding is None:
             self.padding = step
             return
-        if self.place == HEAD and step.what in (SIGMOID, SOFTMAX):
-            self._read_as(step)
-            return
+        if self.place == HEAD and step.what in (SIGMOID, SOFTMAX) and not self.is_read:
+            axis = step.settings.get("dim", step.settings.get("axis"))
+            if axis in (None, 1, -1):  # that of the classes
+                self._read_as(step)
+                self.is_read = True
+                return
         step = self._padded(step, MAX)
         while self.due:
             due = self.due.pop(0)

@@ -109,7 +109,7 @@ def steps_of_torch(layers: Mapping[str, Layer], places: Collection[str]) -> Iter
         places: paths of what holds tensors of the network.
     """
     holders = {layer.within for layer in layers.values()}
-    for path, (kind, settings, within) in layers.items():
+    for path, (kind, settings, within, *_) in layers.items():
         name, library = last_of(kind), kind.partition(".")[0]
         what = TORCH.get(name, OTHER)
         if "Dropout" in name or "loss" in kind.lower():
@@ -130,7 +130,7 @@ def steps_of_keras(layers: Mapping[str, Layer], places: Collection[str]) -> Iter
         places: paths of what holds tensors of the network.
     """
     holders = {layer.within for layer in layers.values()}
-    for path, (kind, told, _) in layers.items():
+    for path, (kind, told, *_) in layers.items():
         if path in holders:
             continue
         settings = {ours: told[theirs] for theirs, ours in KERAS_SETTINGS.items() if theirs in told}

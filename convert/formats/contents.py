@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
 from .objects import Late, NumpyArray
@@ -20,8 +21,10 @@ LONGEST_NAME = 500
 MOST_NUMBERS = 4
 # The letters of numpy's numbers, for struct.
 NUMBERS = {"float64": "d", "float32": "f", "int64": "q", "int32": "i"}
+# Attributes of a module that make it do something beside what its class does, where they hold anything.
+REPLACED = ("_forward_pre_hooks", "_forward_hooks", "forward")
 # How often a module's attributes are searched for one.
-LOOKUPS = 5
+LOOKUPS = 5 + len(REPLACED)
 CHOOSE = "Choose one with --key, of file and inspect."
 ALONE = "Save the state dict that you mean, alone, to a file of its own."
 
@@ -36,11 +39,13 @@ class Layer(NamedTuple):
         kind: its class, such as ``torch.nn.modules.conv.Conv2d``; Keras' without a module.
         settings: those that are words, numbers or tuples of them; what is None is None here, too.
         within: path of the module that holds it; None for the outermost.
+        replaced: the first attribute, if there is one, that makes it do something else than its class.
     """
 
     kind: str
     settings: dict[str, Any]
     within: str | None = None
+    replaced: str | None = None
 
 
 # By the path of each, in the file's order.
@@ -147,7 +152,15 @@ def _told(root: Stub, budget: Budget) -> Iterator[tuple[str, Layer]]:
                 settings[name] = setting
         kind = str(module.callee) if isinstance(module.callee, Global) else ""
         budget.take(PAIR + len(kind) + len(prefix))
-        yield prefix[:-1], Layer(kind, settings, within)
+        yield (
+            prefix[:-1],
+            Layer(kind, settings, within, next(filter(partial(_holds, module), REPLACED), None)),
+        )
+
+
+def _holds(module: Stub, name: str) -> bool:
+    value = module.attribute(name)
+    return bool(_pairs(value)) if isinstance(value, Dict) else value is not None
 
 
 def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values, Stub | None]]:

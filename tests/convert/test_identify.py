@@ -78,7 +78,7 @@ def test_a_part_of_something_larger_is_named_and_taken_by_only() -> None:
 
 
 def test_a_part_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(LayoutError, match="no name begins with 'module.E.'"):
+    with pytest.raises(LayoutError, match="nothing of a DenseNet is under 'module.E.'"):
         identify_layout(DOTTED, BUILT_IN, only="module.E")
 
 
@@ -167,9 +167,69 @@ def test_a_head_that_is_named_otherwise_is_named_by_the_user() -> None:
 
 
 def test_with_an_empty_only_what_is_no_part_of_the_network_is_left_out() -> None:
-    names = [*TODAY, "criterion.weight", "features.mean"]
+    names = [*TODAY, "criterion.weight", "decoder.features.mean"]
     found = identify_layout(names, BUILT_IN, only="")
-    assert set(found.explain(names).dropped) == {"criterion.weight", "features.mean"}
+    assert set(found.explain(names).dropped) == {"criterion.weight", "decoder.features.mean"}
+
+
+@pytest.mark.parametrize("prefix", ["", "a.b."])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "features.relu0.weight",
+        "features.conv0.bias",
+        "features.transition1.se.fc.weight",
+        "features.denseblock1.denselayer1.gamma",
+        "features.denseblock1.denselayer1.conv1.weight_mask",
+        "features.denseblock1.attention.qkv.weight",
+        "features.mean",
+        "classifier.lora_A.weight",
+    ],
+)
+def test_what_is_of_the_network_is_never_left_out_nor_offered(prefix: str, name: str) -> None:
+    names = [f"{prefix}{one}" for one in (*TODAY, name)]
+    for only in (None, prefix):
+        with pytest.raises(LayoutError, match=rf"{name} is .*Is this a DenseNet, and the whole of it\?"):
+            identify_layout(names, BUILT_IN, only=only)
+
+
+@pytest.mark.parametrize("name", ["relu0.weight", "denseblock1.se.weight", "transition1.pool.weight"])
+def test_what_is_of_the_features_alone_is_never_left_out(name: str) -> None:
+    names = [one.removeprefix("features.") for one in TODAY if "classifier" not in one]
+    assert identify_layout([*names, "decoder.weight"], BUILT_IN, only="").inside == "features."
+    with pytest.raises(LayoutError, match=f"{name} is of the network"):
+        identify_layout([*names, name], BUILT_IN, only="")
+
+
+@pytest.mark.parametrize("head", ["classifier.0", "classifier.3"])
+def test_of_a_sequence_no_layer_is_the_head(head: str) -> None:
+    names = [one for one in TODAY if "classifier" not in one]
+    names += [f"classifier.{i}.{field}" for i in (0, 3) for field in ("weight", "bias")]
+    with pytest.raises(LayoutError, match=r"may be classifier\.0 or classifier\.3: name it with --head"):
+        identify_layout(names, BUILT_IN)
+    for only in (None, ""):
+        with pytest.raises(LayoutError, match=r"Is this a DenseNet"):
+            identify_layout(names, BUILT_IN, head=head, only=only)
+
+
+def test_of_two_heads_one_must_be_named_and_the_other_is_left_out() -> None:
+    names = [*TODAY, "fc.weight", "fc.bias"]
+    for only in (None, ""):
+        with pytest.raises(LayoutError, match=r"last layer may be classifier or fc: name it with --head"):
+            identify_layout(names, BUILT_IN, only=only)
+    with pytest.raises(LayoutError, match=r"classifier\.weight is beside the head fc.*convert .* --only ''"):
+        identify_layout(names, BUILT_IN, head="fc")
+    for head, other in (("fc", "classifier"), ("classifier", "fc")):
+        explained = identify_layout(names, BUILT_IN, only="", head=head).explain(names)
+        assert explained.targets[f"{head}.weight"] == "classifier.weight"
+        assert set(explained.dropped) == {f"{other}.weight", f"{other}.bias"}
+
+
+def test_the_prefix_of_the_features_alone_leaves_out_the_head() -> None:
+    found = identify_layout(TODAY, BUILT_IN, only="features.")
+    explained = found.explain(TODAY)
+    assert set(explained.dropped) == {"classifier.weight", "classifier.bias"}
+    assert identify_layout(TODAY, BUILT_IN, only="features", head="classifier").explain(TODAY).dropped == {}
 
 
 def test_only_refuses_a_part_that_lacks_a_tensor() -> None:

@@ -242,6 +242,58 @@ def test_an_epsilon_that_all_share_is_the_converted_network_s(source: str, tmp_p
     assert dc.verify(tmp_path / "new", source=path, device="cpu")
 
 
+def scaled(_: nn.Module, inputs: Any) -> Any:
+    return (inputs[0] * 10,)
+
+
+@pytest.mark.parametrize("path", ["", "features.denseblock1.denselayer1", "features.pool0", "classifier"])
+@pytest.mark.parametrize("what", ["_forward_pre_hooks", "_forward_hooks", "forward"])
+def test_a_module_that_does_more_than_its_class_is_refused(path: str, what: str, tmp_path: Path) -> None:
+    network = torchvision_network()
+    module = network.get_submodule(path)
+    if what == "forward":
+        module.forward = scaled  # type: ignore[method-assign]
+    elif what == "_forward_hooks":
+        module.register_forward_hook(print)
+    else:
+        module.register_forward_pre_hook(scaled)
+    named = path.replace(".", r"\.") or "The whole module"
+    with pytest.raises(ArchitectureError, match=rf"{named} \(.*\) has {what}, which may change"):
+        heeded(network, tmp_path)
+
+
+def test_hooks_of_what_is_left_out_are_nobody_s_business(tmp_path: Path) -> None:
+    decoder = nn.Linear(2, 2)
+    decoder.register_forward_pre_hook(scaled)
+    network = Wrapper(encoder=torchvision_network(), decoder=decoder)
+    assert heeded(network, tmp_path, only="encoder.") == (None, None)
+    network.encoder.register_forward_pre_hook(scaled)  # type: ignore[union-attr, operator]
+    with pytest.raises(ArchitectureError, match=r"encoder \(.*\) has _forward_pre_hooks"):
+        heeded(network, tmp_path, only="encoder.")
+
+
+@pytest.mark.parametrize(
+    ("behind", "refused"),
+    [
+        ([nn.Sigmoid(), nn.Sigmoid()], "Sigmoid"),
+        ([nn.Softmax(dim=1), nn.Sigmoid()], "Sigmoid"),
+        ([nn.Softmax(dim=0)], "Softmax"),
+        ([nn.Softmax(dim=1)], None),
+        ([nn.Softmax(dim=-1)], None),
+    ],
+)
+def test_the_logits_are_read_once_and_over_the_classes(
+    behind: list[nn.Module], refused: str | None, tmp_path: Path
+) -> None:
+    network = torchvision_network()
+    network.classifier = nn.Sequential(network.classifier, *behind)  # type: ignore[arg-type]
+    if refused is None:
+        assert heeded(network, tmp_path) == (None, None)
+        return
+    with pytest.raises(ArchitectureError, match=rf"{refused}, where a DenseNet has nothing"):
+        heeded(network, tmp_path)
+
+
 def test_a_state_dict_tells_nothing(tmp_path: Path) -> None:
     network = with_epsilon(torchvision_network(), 1e-2)
     checkpoint = read_checkpoint(save(network.state_dict(), tmp_path / "old.pth"))
@@ -305,6 +357,7 @@ models = {
     "nested": nested(L.RandomFlip(), after=[L.Dropout(0.5)], head="sigmoid"),
     "nested_average": nested(after=[L.GlobalAveragePooling2D()], pooling=None, head="softmax"),
     "deeper": deeper(),
+    "normed": nested(after=[L.BatchNormalization(name="between")]),
 }
 keras.config.set_dtype_policy("mixed_float16")
 models["mixed"] = net()
@@ -390,3 +443,14 @@ def test_a_keras_model_of_another_epsilon_is_held_against_keras_own(
 
 def test_weights_of_keras_alone_tell_nothing(written_by_keras: Path) -> None:
     assert not read_checkpoint(written_by_keras / "elu.weights.h5").layers
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_layer_of_keras_before_the_head_is_not_left_out(written_by_keras: Path, suffix: str) -> None:
+    checkpoint = read_checkpoint(written_by_keras / f"normed{suffix}")
+    names = checkpoint.tensors
+    layout = identify_layout(names, known_layouts(), only="densenet121/", head="predictions")
+    with pytest.raises(
+        ArchitectureError, match="between is BatchNormalization, where a DenseNet has nothing"
+    ):
+        heed(checkpoint, layout)
