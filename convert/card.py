@@ -16,7 +16,7 @@ from .errors import FolderError, some
 from .published import DATASET, LICENSE, published_accuracy
 from .receipt import CONVERTER, config_from
 from .records import PUBLISHED
-from .summary import asked_for, origin_text, percent, tensors_text
+from .summary import asked_for, origin_text, other_function, percent, tensors_text
 
 PAPER = "https://arxiv.org/abs/1608.06993"
 # Where torchvision states the accuracy of its weights.
@@ -150,6 +150,8 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
     )
     architecture = architecture_of(config)
     if architecture is None:
+        other = other_function(config)
+        yield f"timm and transformers have no such network{f', and {other}' if other else ''}."
         return
     yield _python(
         "import timm",

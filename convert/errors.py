@@ -108,7 +108,7 @@ def is_expected(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or a GPU's; torch has a class of its own for the latter alone."""
-    words = r"out of memory|(not enough|allocate) memory|ALLOC_FAILED|bad_alloc"
+    words = r"out of memory|(not enough|allocate) memory|ALLOC_FAILED|bad_alloc|start new thread"
     told = isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
     return told or isinstance(error, MemoryError)
 

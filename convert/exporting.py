@@ -13,7 +13,7 @@ from uuid import uuid4
 from densenet_convert.densenet import DenseNetConfig
 
 from .errors import FolderError, LayoutError
-from .folder import WEIGHTS, as_in_source, open_folder, read_tensors
+from .folder import WEIGHTS, as_in_source, open_folder, read_tensors, require_outside
 from .formats.torch_legacy_writer import Elements, write_legacy
 from .hub import local_folder
 from .identify import named_layout
@@ -34,6 +34,8 @@ log = logging.getLogger("densenet_convert")
 # What a library sets for itself, and a file of weights does not hold.
 FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
 SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5"}
+# What readers would take the file for.
+OTHERS = {".safetensors", ".keras", ".h5", ".pth"}
 COUNTER = "num_batches_tracked"
 
 
@@ -70,12 +72,18 @@ def export(
     here = local_folder(folder)
     written = open_folder(here)
     table = named_layout(layout, known_layouts())
-    path = Path(f"{here.name}-{table.name}{SUFFIXES[table.file]}" if output is None else output)
+    path = Path(f"{here.absolute().name}-{table.name}{SUFFIXES[table.file]}" if output is None else output)
+    if path.suffix.lower() in OTHERS - {SUFFIXES[table.file]}:
+        raise LayoutError(
+            f"{path}: {table.name} is not written to {path.suffix} files. Choose an --output that ends in "
+            f"{SUFFIXES[table.file]}."
+        )
     if table.file == "keras-h5" and path.name.endswith(".weights.h5"):
         raise LayoutError(
             f"{path}: Keras takes a file of this name for one of Keras 3, and this is one that Keras 2 and 3 "
             "load by their names. Choose another --output that ends in .h5."
         )
+    require_outside(path)
     _check_target(path, force)
     tensors = _tensors(written, table)
     data = _as_keras(tensors) if table.file == "keras-h5" else _as_torch(tensors)
@@ -85,7 +93,7 @@ def export(
 
 
 def _check_target(path: Path, force: bool) -> None:
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise FolderError(
             f"{path} exists and is left alone. Name another --output, or replace it with --force."
         )
@@ -95,19 +103,20 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
     """By the layout's own names, in its own order of axes."""
     from .proof.references import own_names
 
-    config = config_from(written.receipt["config"])
+    config, source = config_from(written.receipt["config"]), written.receipt["source"]["layout"]
+    back = f" It can go back to {source} alone." if source != layout.name else ""
     for name in FUNCTION:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
         if found != expected:
             raise LayoutError(
                 f"A network of {layout.name} has {name} {expected}, and this one {found}: its library would "
-                f"compute another function. It can go back to {written.receipt['source']['layout']} alone."
+                f"compute another function.{back}"
             )
     names = own_names(layout, config)
     explained = layout.explain(names, whole=False)
     held = dict(read_tensors(written.folder / WEIGHTS))
     traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
-    same = written.receipt["source"]["layout"] == layout.name
+    same = source == layout.name
     chosen = {}
     left_out = 0
     for name, target in explained.targets.items():

@@ -14,6 +14,7 @@ from densenet_convert.densenet import config_file
 from . import receipt
 from .errors import FolderError, some
 from .formats.safetensors import read_data, read_header
+from .labels import MULTI_LABEL
 from .records import FILE, PUBLISHED, RANDOM, Checkpoint, Written
 from .tensors import dtype_name, tensor_sha256
 
@@ -146,6 +147,16 @@ def is_ours(folder: Path) -> bool:
     return bool(converter == receipt.CONVERTER)
 
 
+def require_outside(path: Path) -> None:
+    """Raises FolderError where ``path`` is in a folder of ours, whose files are counted."""
+    for parent in path.absolute().parents:
+        if is_ours(parent):
+            raise FolderError(
+                f"{path} is in {parent}, which densenet-convert wrote, and whose files are counted. Name "
+                "another --output."
+            )
+
+
 def card_was_edited(folder: Path, *, pushed: bool = False) -> bool:
     """Whether there is a card that its receipt does not name.
 
@@ -239,8 +250,16 @@ def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
     found = json.loads((folder / config_file.FILE_NAME).read_bytes())
     config, labels = receipt.config_from(content["config"]), content["labels"]
     names = found.get("label_names") if labels["sha256"] else None
+    if labels["problem_type"] not in (None, MULTI_LABEL):
+        return [f"{receipt.FILE_NAME} has problem_type {labels['problem_type']!r}"]
+    if isinstance(names, list) and not (
+        len(names) == config.num_classes and all(isinstance(name, str) for name in names)
+    ):
+        return [f"{config_file.FILE_NAME} has no label_names of {config.num_classes} classes"]
     told = (names, labels["problem_type"], content["preprocessing"])
     expected = json.loads(json.dumps(config_file.config_file(config, *told)))
+    if expected["architecture"] == config_file.OTHER and "architecture" not in found:
+        del expected["architecture"]  # as folders with a receipt of version 1 have it
     problems = [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
     if labels["sha256"] and not (
         isinstance(names, list) and receipt.labels_sha256(names) == labels["sha256"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import ConvertError, HubError, some
-from .folder import WRITTEN
+from .errors import ConvertError, HubError, ReadError, some
+from .folder import WEIGHTS, WRITTEN
 from .receipt import FILE_NAME
 
 SCHEME = "hf://"
@@ -28,10 +28,11 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
 
     Raises:
         HubError: it can't be had, or the repository holds what densenet-convert did not write.
+        ReadError: the name is empty, or an address of another kind.
     """
     name = os.fspath(named)
     if not name.startswith(SCHEME):
-        return Path(name)
+        return _here(name)
     from huggingface_hub import HfApi, constants, snapshot_download
 
     with hub_errors(name):
@@ -52,16 +53,32 @@ def local_file(named: str | os.PathLike[str]) -> Path:
 
     Raises:
         HubError: it can't be had, or there are several.
+        ReadError: the name is empty, or an address of another kind.
     """
     name = os.fspath(named)
     if not name.startswith(SCHEME):
-        return Path(name)
+        return _here(name)
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     with hub_errors(name):
         repository, revision, file = parse(name)
         chosen = file or _only_checkpoint(name, repository, revision)
+        if chosen == WEIGHTS:
+            with suppress(EntryNotFoundError):  # what was converted already says so beside it
+                hf_hub_download(repository, FILE_NAME, revision=revision)
         return Path(hf_hub_download(repository, chosen, revision=revision))
+
+
+def _here(name: str) -> Path:
+    """The path, which would be the working folder where a script's variable is empty."""
+    if not name:
+        raise ReadError("An empty name was given, expected a file, a folder or hf://USER/NAME.")
+    if "://" in name:
+        raise ReadError(
+            f"{some([name])} is an address. Fetch it, and name the file, or use {SCHEME}USER/NAME/FILE."
+        )
+    return Path(name)
 
 
 @contextmanager

@@ -80,7 +80,10 @@ def check_values(renamed: Renamed) -> None:
             floats.setdefault(tensor.dtype, label)
     if len(floats) > 1:
         found = ", ".join(f"{dtype} ({label})" for dtype, label in floats.items())
-        raise ValueRangeError(f"The weights are of several dtypes, expected one: {found}.")
+        raise ValueRangeError(
+            f"The weights are of several dtypes, expected one: {found}. Save them in the widest of these, "
+            "into which the others go exactly."
+        )
 
 
 def _check_count(label: str, tensor: torch.Tensor) -> None:
@@ -99,7 +102,7 @@ def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) 
     if tensor.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         raise ValueRangeError(
             f"{label} is of {tensor.dtype}, expected float32, float64, float16 or bfloat16. "
-            "Integer and complex weights can't be shown to be a DenseNet's function."
+            "No network can compute with other weights, which this one could be held against."
         )
     if not tensor.numel():
         return

@@ -197,7 +197,7 @@ def _files(source: str) -> Iterator[tuple[str, str]]:
     if source.startswith(SCHEME):
         yield source, ""
         return
-    path = os.path.abspath(source)  # noqa: PTH100
+    path = os.path.abspath(local_file(source))  # noqa: PTH100
     if not Path(path).is_dir():
         yield path, ""
         return

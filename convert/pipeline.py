@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from densenet_convert.densenet import ARCHITECTURES
+from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 
 from .card import network_name
 from .devices import choose_device, plain_torch
@@ -21,7 +21,7 @@ from .errors import (
     WeightsUnavailableError,
     some,
 )
-from .folder import CARD, card_was_edited, open_folder, read_golden, recover_checkpoint
+from .folder import CARD, WEIGHTS, card_was_edited, is_ours, open_folder, read_golden, recover_checkpoint
 from .hub import local_file, local_folder
 from .identify import identify_again, identify_layout
 from .labels import choose_labels
@@ -31,7 +31,7 @@ from .parity import Wanted, verify_parity
 from .published import published_digits, published_url
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .receipt import config_from, describe_conversion
+from .receipt import FILE_NAME, config_from, describe_conversion, unseal
 from .records import (
     PUBLISHED,
     RANDOM,
@@ -46,13 +46,12 @@ from .records import (
 )
 from .rename import rename_tensors
 from .scratch import scratch_folder
+from .summary import other_function
 from .told import heed
 from .write import check_target, write_folder
 
 if TYPE_CHECKING:
     import os
-
-    from densenet_convert.densenet import DenseNetConfig
 
     from .layout import Layout
 
@@ -126,9 +125,15 @@ def convert(
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
     architecture = None if arch is None else _architecture(arch)
-    return _convert(
-        lambda: _read_file(local_file(source), key), identify, architecture, device, wanted, named, write
-    )
+
+    def read() -> Checkpoint:
+        path = local_file(source)
+        checkpoint = _read_file(path, key)
+        if folder.resolve() in path.resolve().parents:
+            raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
+        return checkpoint
+
+    return _convert(read, identify, architecture, device, wanted, named, write)
 
 
 def convert_torchvision(
@@ -238,7 +243,7 @@ def verify(
         checkpoint = recover_checkpoint(written) if source is None else _read_source(source, written)
         layout = _recorded_layout(checkpoint, written, whole)
         checkpoint, _ = heed(checkpoint, layout)
-        renamed = rename_tensors(checkpoint, layout, whole=whole)
+        renamed = rename_tensors(checkpoint, layout)
         config = choose_config(renamed)
         _check_receipt(renamed, config, written, whole=whole)
         return verify_parity(renamed, config, chosen, wanted, read_golden(written))
@@ -327,8 +332,22 @@ def _path(given: AnyPath | None) -> Path | None:
 
 def _read_file(path: Path, key: str | None = None) -> Checkpoint:
     """A file at hand; it is torchvision's own where its digest says so."""
-    checkpoint = read_checkpoint(path, key=key)
+    checkpoint = _as_converted(read_checkpoint(path, key=key), path)
     return replace(checkpoint, origin=PUBLISHED) if _is_published(checkpoint) else checkpoint
+
+
+def _as_converted(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """With the epsilon of the receipt beside it, where the file is what this converter wrote."""
+    if path.name != WEIGHTS or not is_ours(path.parent):
+        return checkpoint
+    config = config_from(unseal((path.parent / FILE_NAME).read_bytes().decode())["config"])
+    usual = DenseNetConfig()
+    if (config.stem_padding, config.transition_pool) != (usual.stem_padding, usual.transition_pool):
+        raise FolderError(
+            f"{path} was converted already, and {other_function(config)}. Convert what it was made from."
+        )
+    log.warning("%s was converted already: labels, license and receipt beside it are not taken over.", path)
+    return checkpoint if config.norm_eps == usual.norm_eps else replace(checkpoint, norm_eps=config.norm_eps)
 
 
 def _is_published(checkpoint: Checkpoint) -> bool:
@@ -358,7 +377,7 @@ def _read_random(architecture: str, seed: int) -> Checkpoint:
 def _read_source(source: AnyPath, written: Written) -> Checkpoint:
     path = local_file(source)
     claimed = written.receipt["source"]
-    checkpoint = read_checkpoint(path, key=claimed["container"])
+    checkpoint = _as_converted(read_checkpoint(path, key=claimed["container"]), path)
     if checkpoint.sha256 != claimed["sha256"]:
         raise FolderError(
             f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
@@ -387,8 +406,7 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *
     for field in ("source", "config", "preprocessing", "tensors", "dropped"):
         found, expected = written.receipt[field], today[field]
         if found != expected:
-            if isinstance(expected, list) and len(found) == len(expected):
-                found, expected = next((a, b) for a, b in zip(found, expected, strict=True) if a != b)
+            found, expected = _first_difference(found, expected)
             raise FolderError(
                 f"{written.folder} is not what a conversion of its source gives. Its receipt has under "
                 f"{field!r} {some([str(found)])}, expected {some([str(expected)])}."
@@ -398,3 +416,13 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *
             f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
             "of its source says otherwise. Get the folder again from where it came from."
         )
+
+
+def _first_difference(found: Any, expected: Any) -> tuple[Any, Any]:
+    """The first entries that differ of two lists, and of two objects the fields that do, with the name."""
+    if isinstance(expected, list) and len(found) == len(expected):
+        return _first_difference(*next((a, b) for a, b in zip(found, expected, strict=True) if a != b))
+    if isinstance(expected, dict) and isinstance(found, dict):
+        other = [n for n in {**found, **expected} if n == "name" or found.get(n) != expected.get(n)]
+        return {n: found.get(n) for n in other}, {n: expected.get(n) for n in other}
+    return found, expected

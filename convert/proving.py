@@ -188,7 +188,7 @@ def _proven(
     checkpoint: Checkpoint, layout: Layout, device: torch.device, seed: int
 ) -> tuple[Verified, nn.Module]:
 
-    renamed = rename_tensors(checkpoint, layout, whole=False)
+    renamed = rename_tensors(checkpoint, layout)
     config = choose_config(renamed)
     reference = load_reference(checkpoint, renamed.layout, config)
     return verify_model(load_model(renamed, config), reference, device, seed=seed), reference.network
@@ -228,7 +228,7 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
     elif fault.place == TABLE:
         layout = fault.inject(renamed.layout)
         try:
-            renamed = rename_tensors(checkpoint, layout, whole=False)
+            renamed = rename_tensors(checkpoint, layout)
             choose_config(renamed)
         except ConvertError as error:
             targets = layout.explain(checkpoint.tensors, whole=False).targets

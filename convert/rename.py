@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def rename_tensors(checkpoint: Checkpoint, layout: Layout, *, whole: bool = True) -> Renamed:
+def rename_tensors(checkpoint: Checkpoint, layout: Layout) -> Renamed:
     """Renames by the layout's table; every name of the source is accounted for.
 
     Files of before torch 0.4.1 have no ``num_batches_tracked``: each that is absent
@@ -20,15 +20,14 @@ def rename_tensors(checkpoint: Checkpoint, layout: Layout, *, whole: bool = True
 
     Args:
         checkpoint: what was read.
-        layout: what its names are in.
-        whole: see ``Layout.explain``.
+        layout: what its names were identified as.
 
     Raises:
         LayoutError: the layout does not explain every name, or a tensor has not as many axes as it says.
     """
     import torch
 
-    explanation = layout.explain(checkpoint.tensors, whole=whole)
+    explanation = layout.explain(checkpoint.tensors, whole=False)
     if explanation.problems:
         raise LayoutError(f"{layout.name} does not fit: {some(explanation.problems)}.")
     for name, order in explanation.axes.items():

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from math import floor, isfinite
 from typing import Any
 
+from densenet_convert.densenet import DenseNetConfig
+
 from .errors import ConvertError, ParityError, explanation, some
 from .folder import WRITTEN, digests
-from .receipt import FILE_NAME
+from .receipt import FILE_NAME, config_from
 from .records import FILE, RANDOM, Examination, Inspection, Outcome, Package, Published
 
 SCHEMA_VERSION = 1
@@ -23,6 +25,8 @@ def as_text(receipt: Mapping[str, Any]) -> str:
     rows = {
         "source": _source(receipt["source"]),
         "tensors": tensors_text(receipt),
+        "left out": some([entry["source_name"] for entry in receipt["dropped"]]),
+        "beware": other_function(config_from(receipt["config"])),
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
         "inputs": ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"]),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
@@ -36,6 +40,17 @@ def as_text(receipt: Mapping[str, Any]) -> str:
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
     return "\n".join([*lines, *_measured(proof.get("measured", []))])
+
+
+def other_function(config: DenseNetConfig) -> str:
+    """In what a network is other than torchvision's of the same tensors; empty where it is not."""
+    other = [
+        f"{name} {getattr(config, name)}"
+        for name in ("norm_eps", "stem_padding", "transition_pool")
+        if getattr(config, name) != getattr(DenseNetConfig(), name)
+    ]
+    told = f"torchvision's network would take these weights and compute something else: {', '.join(other)}"
+    return told if other else ""
 
 
 def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:

@@ -48,6 +48,7 @@ ADVICE = (
     "The converted network would be another function. Convert the weights alone, a state dict or a file of "
     "save_weights, if this layer is not part of what you run."
 )
+XRAY = "torchxrayvision"
 HEAD, LAST_NORM = "classifier", "features.norm5"
 # What a network of this layout does, in torch's words.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -94,6 +95,7 @@ def told_by(
     """
     if not layers:
         return None, None
+    _require_own_images(layers, layout)
     told = _Told(layers, format_name, names, layout)
     if not told.places.keys() <= layers.keys():
         return None, None  # a model of the user's own class does not tell of those within
@@ -102,6 +104,16 @@ def told_by(
         told.take(step)
     told.close()
     return told.norm_eps(), told.problem_type
+
+
+def _require_own_images(layers: Layers, layout: Layout) -> None:
+    """Without their thresholds torchxrayvision's names are torchvision's, and its images are others."""
+    for path, layer in layers.items():
+        if layer.kind.partition(".")[0] == XRAY != layout.name:
+            raise ArchitectureError(
+                f"{some([path or 'The whole module'])} is {some([layer.kind])}, whose images are prepared in "
+                f"another way than torchvision's. Convert it with --layout {XRAY}."
+            )
 
 
 class _Told:

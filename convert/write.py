@@ -25,6 +25,7 @@ from .folder import (
     file_sha256,
     is_ours,
     open_folder,
+    require_outside,
 )
 from .records import Verified, Written
 from .replace import put_in_place, sync
@@ -42,11 +43,14 @@ def check_target(folder: Path, *, force: bool) -> None:
     A link to a folder stands for that folder; a link to anything else is refused.
 
     Raises:
-        FolderError: it exists and ``force`` is off, or it holds links, or what this
-            converter did not write.
+        FolderError: it exists and ``force`` is off, or it is in a folder of this converter's,
+            or holds links, or what this converter did not write.
     """
+    require_outside(folder)
     try:
         folder.lstat()
+        if not folder.is_symlink() and not folder.is_dir():
+            raise FolderError(f"{folder} exists, and is no folder. Name another --output.")
         if folder.is_symlink() and not folder.is_dir():
             raise FolderError(f"{folder} is a link to what is no folder. Name another --output.")
         if not force:

@@ -23,6 +23,8 @@ OWN_FIELDS = (
     "stem_padding",
 )
 
+# timm and transformers refuse it; where there is none, transformers makes a ResNet-50 of random weights.
+OTHER = "densenet-convert"
 UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
 
 
@@ -40,15 +42,13 @@ def config_file(
         preprocessing: fields of ``pretrained_cfg`` that are other than torchvision's.
 
     ``interpolation`` is torchvision's; timm's own default for DenseNet, bicubic, gives
-    other images.  ``architecture`` is left out where timm can't build the network.
+    other images.
     """
-    architecture = architecture_of(config)
-    named = {"architecture": architecture} if architecture else {}
     channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
     fields = as_json(config)
     told = {"label_names": None if labels is None else list(labels), "problem_type": problem_type}
     return {
-        **named,
+        "architecture": architecture_of(config) or OTHER,
         "num_classes": config.num_classes,
         "num_features": config.num_features,
         **channels,

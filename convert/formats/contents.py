@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from typing import Any, NamedTuple, TypeGuard
 
 from .objects import Late, NumpyArray
@@ -86,7 +87,7 @@ def find_state_dict(
     whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
     chosen = networks or whole or found
     states = [(path, _named(values)) for path, values, _ in chosen]
-    if len({tuple((name, tensor.key) for name, tensor in state.items()) for _, state in states}) > 1:
+    if any(_differ(states[0][1], state, budget) for _, state in states[1:]):
         first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
         raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
@@ -111,7 +112,8 @@ def describe(value: Any) -> str:
         first = ", ".join(f"{shown(key)}: {_kind(inner)}" for key, inner in value.pairs[:3])
         more = f" and {len(value.pairs) - 3:,} more" if len(value.pairs) > 3 else ""
         return f"a dict ({first}{more})" if value.pairs else "an empty dict"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    kind = type(value).__name__
+    return "nothing" if value is None else f"an {kind}" if kind.startswith("i") else f"a {kind}"
 
 
 def _kind(value: Any) -> str:
@@ -266,6 +268,21 @@ def _looks_like_network(values: Values) -> bool:
 def _tensor(value: Any) -> RawTensor | Broken | None:
     value = value.tensor if isinstance(value, Late) else value
     return value if isinstance(value, RawTensor | Broken) else None
+
+
+def _differ(one: dict[str, RawTensor], other: dict[str, RawTensor], budget: Budget) -> bool:
+    """Whether a name, dtype, shape or value does."""
+    if one.keys() != other.keys():
+        return True
+    pairs = [(tensor, other[name]) for name, tensor in one.items()]
+    if any((a.dtype, a.shape) != (b.dtype, b.shape) for a, b in pairs):
+        return True
+    return any(a.key != b.key and _digest(a, budget) != _digest(b, budget) for a, b in pairs)
+
+
+def _digest(tensor: RawTensor, budget: Budget) -> bytes:
+    budget.take(tensor.nbytes)
+    return sha256(tensor.row_major()).digest()
 
 
 def _is_text(name: Any) -> TypeGuard[str]:

@@ -30,7 +30,10 @@ FOREIGN = {
     b"\x93NUMPY": ("one array of numpy", "Save all arrays in one dict, by name."),
     b"version https://git-lfs": ("a pointer of git LFS, not the file itself", "Run git lfs pull."),
     b"<": ("an HTML or XML page, not a checkpoint: a login or an error, perhaps", "Download it again."),
-    b"{": ("JSON, not a checkpoint: an error message, perhaps", "Download it again."),
+    b"{": (
+        "JSON, not a checkpoint: an index of several files, or an error message",
+        "Merge the files of an index into one, or download it again.",
+    ),
 }
 KNOWN = "Expected a file that torch.save, pickle.dump, safetensors or Keras wrote."
 PICKLE_MAGIC = 0x80

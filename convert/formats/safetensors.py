@@ -21,6 +21,7 @@ from .unpickle import Dict
 
 # A header of JSON takes up to twenty times its length in memory; one of 10,000 tensors has a megabyte.
 LONGEST_HEADER = 4 << 20
+OTHER_DTYPE = "Save the weights as float32, float16 or bfloat16."
 # The names of dtypes here.
 NAMES = {
     "F64": "float64",
@@ -138,6 +139,10 @@ def parse_header(text: bytes, length: int, size: int) -> Header:
 
 
 def _span(name: str, field: Any) -> tuple[int, int, Entry]:
+    if isinstance(field, dict) and isinstance(known := field.get("dtype"), str) and known not in NAMES:
+        raise FormatError(
+            f"{name[:99]} is of {shown(known)}, which is none of {', '.join(NAMES)}", OTHER_DTYPE
+        )
     try:
         dtype = NAMES[field["dtype"]]
         shape, (start, stop) = field["shape"], field["data_offsets"]

@@ -37,10 +37,13 @@ def read_tar(data: Whole, budget: Budget, names: Names) -> Any:
     """
     members: dict[str, Stream] = {}
     for name, start, end in _members(data):
-        if name in members or name not in (*MEMBERS, SYSTEM):
+        if name not in (*MEMBERS, SYSTEM):
             raise FormatError(
-                f"it is a tar that holds {name[:99]!r}, expected each of {', '.join(MEMBERS)} once"
+                f"it is a tar that holds {name[:99]!r}, expected {', '.join(MEMBERS)}",
+                "If that is a checkpoint, unpack the tar, and name it.",
             )
+        if name in members:
+            raise FormatError(f"it is a tar that holds {name} twice")
         members[name] = Stream(data, start, end, budget, names)
     members.pop(SYSTEM, None)
     if len(members) != len(MEMBERS):

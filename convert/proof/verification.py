@@ -114,4 +114,7 @@ def _while_it_shows_more(shape: Shape, sight: Sight) -> Iterator[Shape]:
 
 def _require_finite(logits: Tensor, x: Tensor) -> None:
     if not logits.isfinite().all():
-        raise ValueRangeError(f"The network's output is not finite on {describe(x, 'eval')}.")
+        raise ValueRangeError(
+            f"The network's output is not finite on {describe(x, 'eval')}. The weights are too large to be "
+            "those of a network that was trained: use another checkpoint."
+        )

@@ -140,6 +140,7 @@ def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
         (lambda r: r["files"].update(other="0"), "files are"),
         (lambda r: r["dropped"].append({"source_name": "a", "because": "b"}), "'dropped'"),
         (lambda r: r["tensors"].reverse(), "'tensors'"),
+        (lambda r: r["labels"].update(problem_type="nonsense"), "problem_type 'nonsense'"),
     ],
 )
 def test_a_receipt_sealed_anew_with_other_content_is_refused(

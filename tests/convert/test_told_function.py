@@ -203,6 +203,19 @@ def test_modules_of_other_libraries_are_let_through(tmp_path: Path) -> None:
         assert heeded(network, tmp_path) == (None, None)
 
 
+def test_torchxrayvision_s_module_without_thresholds_is_asked_about(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchxrayvision.models", reason="torchxrayvision is not installed")
+    network = models.DenseNet(growth_rate=4, block_config=(2, 1, 1, 1), num_init_features=8, num_classes=3)
+    path = save(network, tmp_path / "old.pth")
+    with pytest.raises(ArchitectureError, match="Convert it with --layout torchxrayvision"):
+        dc.convert(path, tmp_path / "new", device="cpu")
+    for source in (path, save(network.state_dict(), tmp_path / "state.pth")):
+        written = dc.convert(source, tmp_path / source.stem, layout="torchxrayvision", device="cpu")
+        assert written.receipt["preprocessing"]["mean"] == [0.5]
+        assert dc.verify(written.folder, device="cpu")
+        assert dc.verify(written.folder, source=source, device="cpu")
+
+
 def test_torchxrayvision_s_module_is_let_through(tmp_path: Path) -> None:
     models = pytest.importorskip("torchxrayvision.models", reason="torchxrayvision is not installed")
     network = models.DenseNet(4, (1, 2, 1), 8, 2, num_classes=3, op_threshs=torch.rand(3))

@@ -179,6 +179,72 @@ def test_a_receipt_that_claims_to_have_left_out_what_is_no_part_is_refused(
         dc.verify("new")
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_state_dicts_that_hold_the_same_values_are_one(legacy: bool, tmp_path: Path) -> None:
+    copied = {name: tensor.clone() for name, tensor in STATE.items()}
+    path = save({"state_dict": STATE, "ema": copied}, tmp_path / "old.pth", legacy=legacy)
+    assert dc.convert(path, tmp_path / "new").receipt["source"]["container"] == "state_dict"
+    copied["features.norm0.bias"][3] += 1
+    with pytest.raises(ReadError, match="2 state dicts, which differ: 'state_dict', 'ema'"):
+        dc.convert(save({"state_dict": STATE, "ema": copied}, path, legacy=legacy), tmp_path / "other")
+
+
+def test_what_is_left_out_is_said_and_so_is_another_epsilon(source: Callable[[Any], Path]) -> None:
+    source({**in_names_of("keras-applications", STATE), "decoder/kernel": torch.rand(7, 7)})
+    done = CliRunner().invoke(main, ["file", "old.pth", "--only", "", "--output", "new"])
+    assert done.exit_code == 0, done.output
+    assert "  left out    decoder/kernel\n" in done.stdout
+    beware = "torchvision's network would take these weights and compute something else: norm_eps 1.001e-05"
+    assert beware in done.stdout
+    assert f"timm and transformers have no such network, and {beware}." in Path("new/README.md").read_text()
+
+
+def test_what_was_converted_already_keeps_its_epsilon(
+    source: Callable[[Any], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = dc.convert(source(in_names_of("keras-applications", STATE)), "first")
+    weights = first.folder / "model.safetensors"
+    again = dc.convert(weights, "again")
+    assert again.receipt["config"] == first.receipt["config"]
+    assert "was converted already: labels, license and receipt" in caplog.text
+    assert dc.verify("again")
+    assert dc.verify("again", source=weights)
+    with pytest.raises(FolderError, match="first, which would be replaced"):
+        dc.convert(weights, "first", force=True)
+
+
+@pytest.mark.parametrize("output", ["first/deeper", "first/deeper/still"])
+def test_nothing_is_written_into_a_folder_whose_files_are_counted(
+    source: Callable[[Any], Path], output: str
+) -> None:
+    path = source(STATE)
+    dc.convert(path, "first")
+    for write in (lambda: dc.convert(path, output), lambda: dc.export("first", "monai", output, force=True)):
+        with pytest.raises(
+            FolderError, match="first, which densenet-convert wrote, and whose files are counted"
+        ):
+            write()
+    (outcome,) = dc.convert_many([path], "first")
+    assert outcome.error == "FolderError"
+    assert dc.verify("first")
+
+
+@pytest.mark.parametrize("name", ["", "https://example.org/x.pth"])
+def test_what_is_no_file_is_not_taken_for_the_working_folder(
+    source: Callable[[Any], Path], name: str
+) -> None:
+    source(STATE)
+    for read in (
+        lambda: dc.convert(name, "new"),
+        lambda: dc.inspect(name),
+        lambda: list(dc.convert_many([name], "new")),
+        lambda: dc.verify(name),
+        lambda: dc.export(name, "monai"),
+    ):
+        with pytest.raises(ReadError, match=r"An empty name was given|is an address\. Fetch it"):
+            read()
+
+
 def test_the_command_has_the_same_options(source: Callable[[Any], Path]) -> None:
     source({"a": under("m.", STATE), "b": under("m.", state_dict_of(seed=1))})
     options = ["--key", "b", "--only", "m.", "--layout", "torchvision", "--output", "new", "--json"]
@@ -192,7 +258,7 @@ def test_a_densenet_121_of_keras_is_one(source: Callable[[Any], Path]) -> None:
     written = dc.convert(source(state), "new", arch=121)
     config = json.loads((written.folder / "config.json").read_bytes())
     # timm's has another epsilon, and could not be this function.
-    assert "architecture" not in config
+    assert config["architecture"] == "densenet-convert"
     assert config["norm_eps"] == 1.001e-5
     with pytest.raises(ArchitectureError, match="This is a densenet121, not a densenet169"):
         dc.convert(Path("old.pth"), "another", arch=169)

@@ -93,6 +93,16 @@ def test_a_converted_folder_is_the_same_function_in_every_library(architecture: 
         assert torch.equal(run(network), expected), name
 
 
+def test_other_libraries_refuse_a_network_that_they_have_not(tmp_path: Path) -> None:
+    timm, transformers = pytest.importorskip("timm"), pytest.importorskip("transformers")
+    folder = folder_of(replace(ARCHITECTURES["densenet121"], norm_eps=1e-3), tmp_path)
+    with pytest.raises(RuntimeError, match="Unknown model"):
+        timm.create_model(f"local-dir:{folder}", pretrained=True)
+    # transformers has another class of error in each of its versions.
+    with pytest.raises(Exception, match="densenet-convert|Unknown model"):
+        transformers.AutoModelForImageClassification.from_pretrained(folder)
+
+
 def test_loading_is_silent_and_keeps_the_dtype(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = folder_of(SMALL, tmp_path / "new")
     half = {name: t.half() if t.is_floating_point() else t for name, t in load_file(folder / WEIGHTS).items()}

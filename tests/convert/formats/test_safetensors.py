@@ -58,7 +58,11 @@ def refuse(header: Any, data: bytes, message: str) -> None:
         (b'{"a": {"dtype": "F32"}, "a": {"dtype": "F32"}}', "holds a key twice"),
         ({"a": 3}, "the entry of a is 3"),
         ({"a": {**SOUND, "more": 1}}, "the entry of a"),
-        ({"a": {**SOUND, "dtype": "F33"}}, "the entry of a"),
+        (
+            {"a": {**SOUND, "dtype": "F33"}},
+            "a is of 'F33', which is none of F64, F32.*Save the weights as float32",
+        ),
+        ({"a": {**SOUND, "dtype": 32}}, "the entry of a"),
         ({"a": {**SOUND, "shape": [-2]}}, "the entry of a"),
         ({"a": {**SOUND, "shape": [2.0]}}, "the entry of a"),
         ({"a": {**SOUND, "shape": [True, 2]}}, "the entry of a"),
