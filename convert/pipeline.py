@@ -125,14 +125,7 @@ def convert(
     named = partial(choose_labels, asked=labels, multi_label=multi_label)
     write = partial(write_folder, folder=folder, force=force, license=license)
     architecture = None if arch is None else _architecture(arch)
-
-    def read() -> Checkpoint:
-        path = local_file(source)
-        checkpoint = _read_file(path, key)
-        if folder.resolve() in path.resolve().parents:
-            raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
-        return checkpoint
-
+    read = partial(_read_source, source, folder, key)
     return _convert(read, identify, architecture, device, wanted, named, write)
 
 
@@ -186,7 +179,7 @@ def convert_torchvision(
 
     def read() -> Checkpoint:
         if checkpoint is not None:
-            return _read_file(local_file(checkpoint))
+            return _read_source(checkpoint, folder)
         if weights == RANDOM:
             return _read_random(name, seed)
         return _read_published(name, weights, progress is not None)
@@ -240,7 +233,7 @@ def verify(
         if card_was_edited(folder):
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
         whole = source is not None
-        checkpoint = recover_checkpoint(written) if source is None else _read_source(source, written)
+        checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
         layout = _recorded_layout(checkpoint, written, whole)
         checkpoint, _ = heed(checkpoint, layout)
         renamed = rename_tensors(checkpoint, layout)
@@ -330,9 +323,12 @@ def _path(given: AnyPath | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _read_file(path: Path, key: str | None = None) -> Checkpoint:
-    """A file at hand; it is torchvision's own where its digest says so."""
+def _read_source(source: AnyPath, folder: Path, key: str | None = None) -> Checkpoint:
+    """A file at hand, which is not to be replaced; it is torchvision's own where its digest says so."""
+    path = local_file(source)
     checkpoint = _as_converted(read_checkpoint(path, key=key), path)
+    if folder.resolve() in path.resolve().parents:
+        raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
     return replace(checkpoint, origin=PUBLISHED) if _is_published(checkpoint) else checkpoint
 
 
@@ -374,7 +370,7 @@ def _read_random(architecture: str, seed: int) -> Checkpoint:
         return replace(read_checkpoint(path), origin=RANDOM, seed=seed)
 
 
-def _read_source(source: AnyPath, written: Written) -> Checkpoint:
+def _read_again(source: AnyPath, written: Written) -> Checkpoint:
     path = local_file(source)
     claimed = written.receipt["source"]
     checkpoint = _as_converted(read_checkpoint(path, key=claimed["container"]), path)

@@ -87,7 +87,8 @@ def find_state_dict(
     whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
     chosen = networks or whole or found
     states = [(path, _named(values)) for path, values, _ in chosen]
-    if any(_differ(states[0][1], state, budget) for _, state in states[1:]):
+    digests: dict[Any, bytes] = {}
+    if any(_differ(states[0][1], state, budget, digests) for _, state in states[1:]):
         first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
         raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
     path, state = states[0]
@@ -270,19 +271,20 @@ def _tensor(value: Any) -> RawTensor | Broken | None:
     return value if isinstance(value, RawTensor | Broken) else None
 
 
-def _differ(one: dict[str, RawTensor], other: dict[str, RawTensor], budget: Budget) -> bool:
-    """Whether a name, dtype, shape or value does."""
+def _differ(
+    one: dict[str, RawTensor], other: dict[str, RawTensor], budget: Budget, digests: dict[Any, bytes]
+) -> bool:
+    """Whether a name, dtype, shape or value does; ``digests`` are those that were paid for already."""
     if one.keys() != other.keys():
         return True
     pairs = [(tensor, other[name]) for name, tensor in one.items()]
     if any((a.dtype, a.shape) != (b.dtype, b.shape) for a, b in pairs):
         return True
-    return any(a.key != b.key and _digest(a, budget) != _digest(b, budget) for a, b in pairs)
-
-
-def _digest(tensor: RawTensor, budget: Budget) -> bytes:
-    budget.take(tensor.nbytes)
-    return sha256(tensor.row_major()).digest()
+    for tensor in (tensor for pair in pairs for tensor in pair if pair[0].key != pair[1].key):
+        if tensor.key not in digests:
+            budget.take(tensor.nbytes)
+            digests[tensor.key] = sha256(tensor.row_major()).digest()
+    return any(a.key != b.key and digests[a.key] != digests[b.key] for a, b in pairs)
 
 
 def _is_text(name: Any) -> TypeGuard[str]:
