@@ -9,13 +9,10 @@ from functools import partial
 from typing import Any
 
 from .errors import LayoutError, some
-from .layout import LEFT_OUT, Explanation, Layout, missing
+from .layout import HEADS, LEFT_OUT, Explanation, Layout, missing
 
-# What people call the last layer, under whatever stands before it; in a Sequential it has a number, and
-# Keras numbers its dense layers.
-HEADS = re.compile(
-    r"(?:classifier|fc|head|last_linear|linear|logits|out|output|predictions|dense(?:_\d+)?)(?:\.(?:\d+|fc|out))*"
-)
+# Under whatever stands before it; in a Sequential it has a number, and Keras numbers its dense layers.
+HEAD = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
 # A part without this may stand under any prefix: people take the features alone.
 INSIDE = "features."
 # Each is read in every layout, so that a file of nothing but first convolutions would take forever.
@@ -175,7 +172,7 @@ def _heads(layout: Layout, names: Collection[str]) -> set[str]:
         last, _, field = name.rpartition(mark)
         starts = (0, *(i + 1 for i, letter in enumerate(last) if letter == mark))
         if field in ("weight", "bias", "kernel") and any(
-            HEADS.fullmatch(last, start) and last[:start] in places for start in starts
+            HEAD.fullmatch(last, start) and last[:start] in places for start in starts
         ):
             candidates.add(last)
     return candidates
@@ -203,19 +200,26 @@ def _listed(layouts: Sequence[Layout]) -> str:
 
 def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Layout, head: str | None) -> str:
     """Which part of it is a DenseNet, if one is, or which of its layers may be the last."""
-    parts = dict.fromkeys(
-        reading.prefix
-        for layout in layouts
-        for reading in _readings(layout, names, None, head, True)
-        if not _explained(reading, names, head, True).problems
-    )
-    if parts:
-        choices = " or ".join(f"--only {some([part]) or repr('')}" for part in parts)
+    readings = [reading for layout in layouts for reading in _readings(layout, names, None, head, True)]
+    if parts := _choices(readings, names, head):
         return (
-            f"A part of it is a DenseNet: convert that with {choices}, and the rest is left out; "
+            f"A part of it is a DenseNet: convert that with {parts}, and the rest is left out; "
             "--head NAME names its last layer."
         )
-    heads = sorted(_heads(nearest, names)) if head is None else []
+    heads = sorted(_heads(nearest, names)) if head is None and not nearest.only else []
     if len(heads) > 1:
         return f"Its last layer may be {' or '.join(map(str, heads))}: name it with --head."
+    featured = [
+        one.wrapped(f"{one.prefix}{INSIDE}", inside=INSIDE, only=True)
+        for one in readings
+        if one.stem.startswith(INSIDE) and not one.inside
+    ]
+    if parts := _choices(featured, names, ""):
+        return f"Its features are those of a DenseNet, and are converted alone with {parts}."
     return "Is this a DenseNet, and the whole of it?"
+
+
+def _choices(readings: Sequence[Layout], names: Collection[str], head: str | None) -> str:
+    """What to write for those that explain the names."""
+    fitting = dict.fromkeys(one.prefix for one in readings if not _explained(one, names, head, True).problems)
+    return " or ".join(f"--only {some([part]) or repr('')}" for part in fitting)

@@ -16,6 +16,21 @@ from densenet_convert.densenet import DenseNetConfig
 
 HEAD = "classifier"
 LEFT_OUT = "left out by --only"
+# What people call the last layer.
+HEADS = (
+    "classifier",
+    "fc",
+    "head",
+    "last_linear",
+    "linear",
+    "logits",
+    "out",
+    "output",
+    "predictions",
+    "dense",
+)
+# What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
+COUNTED = ("total_ops", "total_params")
 # What a part of the features is called.
 STEP = re.compile(r"(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
@@ -148,9 +163,7 @@ class Layout:
             parent, _, last = name.rpartition(self.separator)
             if parent == self.wrapped_head:
                 return f"{self.head}{self.separator}{last}"
-            if parent == f"{self.prefix}{self.head}":
-                return None  # a head that another one took the place of
-        if not name.startswith(self.prefix):
+        if self._is_replaced(name) or not name.startswith(self.prefix):
             return None
         return self.inside + name.removeprefix(self.prefix)
 
@@ -160,7 +173,7 @@ class Layout:
         It is of one of the network's own modules, or in one sequence with the head.
         """
         mark = self.separator
-        modules, head = set[str](), ""
+        modules, head = {self.prefix + self.head.partition(mark)[0]} - {""}, ""
         for name, ours in targets.items():
             layer = name.rpartition(mark)[0]
             modules.add(layer)
@@ -168,18 +181,26 @@ class Layout:
                 modules.add(self.prefix + name.removeprefix(self.prefix).partition(mark)[0])
             elif ours == f"{HEAD}.weight":
                 head = layer
-        sequence, _, number = head.rpartition(mark)
+        sequence, _, last = head.rpartition(mark)
+        if self.inside and self.prefix.endswith(self.inside):
+            modules.add(self.prefix[:-1])
+        if sequence.rpartition(mark)[2] in HEADS:
+            modules.add(sequence)
         before = re.escape(f"{sequence}{mark}") if sequence else ""
-        beside_head = re.compile(rf"{before}\d+{re.escape(mark)}.*" if number.isdigit() else r"(?!)")
+        numbered = re.compile(rf"{before}\d+{re.escape(mark)}.*" if last.isdigit() else r"(?!)")
         for name in left_out:
-            parts = name.split(mark)
+            *parents, field = name.split(mark)
             own = name.removeprefix(self.prefix) if name.startswith(self.prefix) else ""
-            if (
-                any(mark.join(parts[:i]) in modules for i in range(1, len(parts)))
-                or (self.inside and STEP.match(own))
-                or beside_head.fullmatch(name)
+            within = any(mark.join(parents[: i + 1]) in modules for i in range(len(parents)))
+            if field not in COUNTED and (
+                within or (self.inside and STEP.match(own)) or numbered.fullmatch(name)
             ):
                 yield f"{name} is of the network, and nothing that a DenseNet has"
+
+    def _is_replaced(self, name: str) -> bool:
+        """Whether it is of the usual head, and another one took its place."""
+        usual = f"{self.prefix}{self.head}"
+        return self.wrapped_head not in (None, usual) and name.rpartition(self.separator)[0] == usual
 
     def explain(self, names: Iterable[str], *, whole: bool = True) -> Explanation:
         """Accounts for every name, or says in ``problems`` which it can't.
@@ -198,8 +219,8 @@ class Layout:
         for name in names:
             own = self.own_name(name)
             if own is None:
-                beside = name.startswith(self.prefix)
-                where = f"beside the head {self.wrapped_head}" if beside else f"not under {self.prefix!r}"
+                beside = f"beside the head {self.wrapped_head}"
+                where = beside if self._is_replaced(name) else f"not under {self.prefix!r}"
                 if self.only:
                     dropped[name] = f"{where}, {LEFT_OUT}"
                 else:
@@ -226,9 +247,8 @@ class Layout:
             problems.append(f"nothing of a DenseNet is under {self.prefix!r}")
         elif self.only:
             problems += [f"{name} is missing" for name in missing(targets.values())]
-            problems += self._inseparable(
-                targets, [name for name in dropped if dropped[name].endswith(LEFT_OUT)]
-            )
+            left_out = [name for name, because in dropped.items() if because.endswith(LEFT_OUT)]
+            problems += self._inseparable(targets, [name for name in left_out if not self._is_replaced(name)])
         if whole:
             problems += [
                 f"nothing matches {drop.pattern}, which this layout leaves out"

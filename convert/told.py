@@ -163,6 +163,8 @@ class _Told:
         for step in read(self.layers, self.places):
             if step.holds:
                 yield step
+            elif step.path in self.dropped and self._is_beside_head(step.path):
+                self._refuse(step)
             elif self.keras and step.path in self.dropped and self.place == LAST_NORM and HEAD in ours:
                 self._refuse(step)  # it may stand between the features and the head
             elif self.layout.only and not self._is_inside(step.path):
@@ -174,6 +176,9 @@ class _Told:
         """Whether it is under the prefix, or stands in a sequence with the head."""
         if path.startswith(self.layout.prefix):
             return True
+        return self._is_beside_head(path)
+
+    def _is_beside_head(self, path: str) -> bool:
         head = self.layers.get(self.layout.wrapped_head or "")
         within = self.layers[path].within
         return head is not None and head.within == within and holds_in_order(self.layers.get(within or ""))

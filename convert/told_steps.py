@@ -29,7 +29,9 @@ TORCH = {
     "Sigmoid": SIGMOID,
     **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX),
     "ZeroPad2d": PAD,
-    **dict.fromkeys(("Identity", "Flatten", "DropPath", "StochasticDepth"), NOTHING),
+    **dict.fromkeys(
+        ("Identity", "Flatten", "DropPath", "StochasticDepth", "QuantStub", "DeQuantStub"), NOTHING
+    ),
     **dict.fromkeys(("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"), NOTHING),
 }
 # A module of these that is not known here computes something; what runs those within it is known, too.

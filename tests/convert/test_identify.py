@@ -184,12 +184,15 @@ def test_with_an_empty_only_what_is_no_part_of_the_network_is_left_out() -> None
         "features.denseblock1.attention.qkv.weight",
         "features.mean",
         "classifier.lora_A.weight",
+        "classifier.norm.weight",
     ],
 )
 def test_what_is_of_the_network_is_never_left_out_nor_offered(prefix: str, name: str) -> None:
     names = [f"{prefix}{one}" for one in (*TODAY, name)]
     for only in (None, prefix):
-        with pytest.raises(LayoutError, match=rf"{name} is .*Is this a DenseNet, and the whole of it\?"):
+        alone = r"Its features .* alone with --only \S*features\.\."
+        advice = alone if name.startswith("classifier") else r"Is this a DenseNet, and the whole of it\?"
+        with pytest.raises(LayoutError, match=rf"{name} is .*{advice}"):
             identify_layout(names, BUILT_IN, only=only)
 
 
@@ -208,8 +211,36 @@ def test_of_a_sequence_no_layer_is_the_head(head: str) -> None:
     with pytest.raises(LayoutError, match=r"may be classifier\.0 or classifier\.3: name it with --head"):
         identify_layout(names, BUILT_IN)
     for only in (None, ""):
-        with pytest.raises(LayoutError, match=r"Is this a DenseNet"):
+        with pytest.raises(LayoutError, match=r"converted alone with --only features\."):
             identify_layout(names, BUILT_IN, head=head, only=only)
+    assert len(identify_layout(names, BUILT_IN, only="features").explain(names).dropped) == 4
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+@pytest.mark.parametrize("head", [None, "classifier.fc1", "classifier.fc2"])
+def test_nor_where_its_layers_have_names(prefix: str, head: str | None) -> None:
+    names = [f"{prefix}{one}" for one in TODAY if "classifier" not in one]
+    names += [f"{prefix}classifier.{i}.{field}" for i in ("fc1", "fc2") for field in ("weight", "bias")]
+    for only in (None, prefix):
+        with pytest.raises(LayoutError, match=r"converted alone with --only \S*features\."):
+            identify_layout(names, BUILT_IN, head=head and f"{prefix}{head}", only=only)
+
+
+@pytest.mark.parametrize("heads", ["heads", "tasks"])
+def test_of_heads_in_a_dict_one_is_taken(heads: str) -> None:
+    names = [one for one in TODAY if "classifier" not in one]
+    names += [f"{heads}.{task}.{field}" for task in ("age", "sex") for field in ("weight", "bias")]
+    explained = identify_layout(names, BUILT_IN, only="", head=f"{heads}.age").explain(names)
+    assert set(explained.dropped) == {f"{heads}.sex.weight", f"{heads}.sex.bias"}
+
+
+def test_counters_of_operations_may_be_left_out() -> None:
+    counters = [f"{layer}total_{what}" for what in ("ops", "params") for layer in ("", "features.conv0.")]
+    with pytest.raises(LayoutError, match="total_ops.*convert that with --only ''"):
+        identify_layout([*TODAY, *counters], BUILT_IN)
+    assert set(identify_layout([*TODAY, *counters], BUILT_IN, only="").explain(counters).dropped) == set(
+        counters
+    )
 
 
 def test_of_two_heads_one_must_be_named_and_the_other_is_left_out() -> None:

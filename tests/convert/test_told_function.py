@@ -20,7 +20,7 @@ from torch import nn
 
 import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
-from densenet_convert.errors import ArchitectureError
+from densenet_convert.errors import ArchitectureError, LayoutError
 from densenet_convert.identify import identify_layout
 from densenet_convert.labels import MULTI_LABEL
 from densenet_convert.layouts import known_layouts
@@ -273,6 +273,24 @@ def test_a_module_that_does_more_than_its_class_is_refused(path: str, what: str,
     named = path.replace(".", r"\.") or "The whole module"
     with pytest.raises(ArchitectureError, match=rf"{named} \(.*\) has {what}, which may change"):
         heeded(network, tmp_path)
+
+
+def test_a_named_layer_before_the_head_is_not_left_out(tmp_path: Path) -> None:
+    network = torchvision_network()
+    width = network.classifier.in_features
+    network.classifier = nn.Sequential()  # type: ignore[assignment]
+    network.classifier.add_module("norm", nn.BatchNorm1d(width))
+    network.classifier.add_module("fc", nn.Linear(width, 3))
+    for key in ("module", "state"):
+        content = network if key == "module" else network.state_dict()
+        with pytest.raises(LayoutError, match=r"classifier\.norm\.weight is of the network"):
+            dc.convert(save(content, tmp_path / f"{key}.pth"), tmp_path / "new", only="", device="cpu")
+
+
+def test_stubs_that_nothing_is_attached_to_do_nothing(tmp_path: Path) -> None:
+    network = torchvision_network()
+    network.quant, network.dequant = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
+    assert heeded(network, tmp_path) == (None, None)
 
 
 def test_hooks_of_what_is_left_out_are_nobody_s_business(tmp_path: Path) -> None:
