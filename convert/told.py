@@ -159,10 +159,13 @@ class _Told:
         """Those of the network, and of what is around it; what --only leaves out is none of them."""
         read, ours = steps_of_keras if self.keras else steps_of_torch, set(self.places.values())
         kept = {self._branch(path) for path in self.places}
+        beside = self._beside_the_way()
         left_out = {self._branch(path) for path in self.dropped if path in self.layers} - kept
         for step in read(self.layers, self.places):
-            if step.holds:
+            if step.path in self.places:
                 yield step
+            elif self.layout.only and beside.intersection((step.path, *self._holders(step.path))):
+                continue
             elif step.path in self.dropped and self._is_beside_head(step.path):
                 self._refuse(step)
             elif self.keras and step.path in self.dropped and self.place == LAST_NORM and HEAD in ours:
@@ -171,6 +174,21 @@ class _Told:
                 continue
             elif step.path not in self.dropped and (self._branch(step.path) not in left_out):
                 yield step
+
+    def _beside_the_way(self) -> set[str]:
+        """Of the model of Keras that holds the head, what does not lead there, such as another output."""
+        head = next((path for path, place in self.places.items() if place == HEAD), None)
+        if head is None or not self.layers[head].inputs:
+            return set()
+        model = self.layers[head].within
+        paths = {one.settings.get("name"): path for path, one in self.layers.items() if one.within == model}
+        way, waiting = set[str](), [head]
+        while waiting:
+            path = waiting.pop()
+            if path not in way:
+                way.add(path)
+                waiting += [paths[name] for name in self.layers[path].inputs if name in paths]
+        return set(paths.values()) - way
 
     def _is_inside(self, path: str) -> bool:
         """Whether it is under the prefix, or stands in a sequence with the head."""

@@ -41,12 +41,14 @@ class Layer(NamedTuple):
         settings: those that are words, numbers or tuples of them; what is None is None here, too.
         within: path of the module that holds it; None for the outermost.
         replaced: the first attribute, if there is one, that makes it do something else than its class.
+        inputs: names of the layers that it takes, in a model of Keras that is no sequence.
     """
 
     kind: str
     settings: dict[str, Any]
     within: str | None = None
     replaced: str | None = None
+    inputs: tuple[str, ...] = ()
 
 
 # By the path of each, in the file's order.

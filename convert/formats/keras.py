@@ -136,10 +136,19 @@ def _told(
         path = f"{above}{name if isinstance(name, str) else number}"
         settings = {} if isinstance(own, list) else {name: _setting(value) for name, value in own.items()}
         budget.take(COST + len(path) + COST // 4 * len(settings))
-        yield path, Layer(str(kind), settings, within)
+        yield path, Layer(str(kind), settings, within, inputs=tuple(_inputs(layer.get("inbound_nodes"))))
         if isinstance(own, list) or isinstance(own.get("layers"), list):
             inside = above if flat and depth else f"{path}/"
             yield from _told(layer, inside, path, budget, flat=flat, depth=depth + 1)
+
+
+def _inputs(nodes: Any) -> Iterator[str]:
+    """The names in ``[name, node, tensor]``, which Keras 2 and 3 wrap each in its own way."""
+    if isinstance(nodes, list) and nodes and isinstance(nodes[0], str):
+        yield nodes[0]
+    elif isinstance(nodes, list | dict):
+        for part in nodes.values() if isinstance(nodes, dict) else nodes:
+            yield from _inputs(part)
 
 
 def _setting(value: Any) -> Any:

@@ -25,7 +25,7 @@ from densenet_convert.identify import identify_layout
 from densenet_convert.labels import MULTI_LABEL
 from densenet_convert.layouts import known_layouts
 from densenet_convert.read import read_checkpoint
-from densenet_convert.told import heed
+from densenet_convert.told import heed, told_by
 
 Change = Callable[[nn.Module], object]
 LAYER = "features.denseblock2.denselayer2"
@@ -364,7 +364,20 @@ def deeper():
     middle = keras.Sequential([keras.Input((64, 64, 3)), inner], name="middle")
     return keras.Sequential([keras.Input((64, 64, 3)), middle, L.Dense(2, name="predictions")])
 
+def outputs(hidden=()):
+    inner = net(include_top=False, pooling="avg", name="densenet121")
+    images = keras.Input((64, 64, 3))
+    found = inner(images)
+    other = found
+    for layer in hidden:
+        other = layer(other)
+    heads = [L.Dense(2, activation="relu", name="age")(other), L.Dense(3, name="sex")(found)]
+    aux = L.Dense(2, name="aux")(L.GlobalMaxPooling2D()(L.Conv2D(4, 3)(images)))
+    return keras.Model(images, [*heads, aux])
+
 models = {
+    "outputs": outputs(),
+    "hidden": outputs([L.Dense(net(include_top=False, pooling="avg").output.shape[-1], name="middle")]),
     "epsilon": setting("BatchNormalization", epsilon=1e-2),
     "one_epsilon": setting("BatchNormalization", "conv1_bn", epsilon=1e-2),
     "elu": setting("Activation", "conv1_relu", activation="elu"),
@@ -485,3 +498,19 @@ def test_a_layer_of_keras_before_the_head_is_not_left_out(written_by_keras: Path
         ArchitectureError, match="between is BatchNormalization, where a DenseNet has nothing"
     ):
         heed(checkpoint, layout)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_of_several_outputs_of_keras_each_is_held_against_its_own_way(
+    written_by_keras: Path, suffix: str
+) -> None:
+    def told(name: str, head: str) -> tuple[float | None, str | None]:
+        checkpoint = read_checkpoint(written_by_keras / f"{name}{suffix}")
+        layout = identify_layout(checkpoint.tensors, known_layouts(), only="densenet121/", head=head)
+        return told_by(checkpoint.layers, checkpoint.format, checkpoint.tensors, layout)
+
+    assert told("outputs", "sex") == told("hidden", "sex") == (None, None)
+    with pytest.raises(ArchitectureError, match="age is Dense with the activation relu"):
+        told("outputs", "age")
+    with pytest.raises(ArchitectureError, match="middle is Dense, where a DenseNet has nothing"):
+        told("hidden", "age")
