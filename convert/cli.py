@@ -14,7 +14,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from traceback import format_exception
 from typing import Any, TypeVar
 
 import click
@@ -627,6 +626,8 @@ def _told(as_json: bool = False, indent: int | None = 2, /, **where: str) -> Ite
 
 def _explain(error: Exception, **where: str) -> dict[str, Any]:
     """Prints why, with a traceback where nobody expected it, and returns the document of it."""
+    from traceback import format_exception
+
     from densenet_convert import summary
     from densenet_convert.errors import is_expected
 
