@@ -12,7 +12,7 @@ from .errors import LayoutError, some
 from .layout import HEADS, LEFT_OUT, Explanation, Layout, missing
 
 # Under whatever stands before it; in a Sequential it has a number, and Keras numbers its dense layers.
-HEAD = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
+HEAD_NAME = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
 # A part without this may stand under any prefix: people take the features alone.
 INSIDE = "features."
 # Each is read in every layout, so that a file of nothing but first convolutions would take forever.
@@ -172,7 +172,7 @@ def _heads(layout: Layout, names: Collection[str]) -> set[str]:
         last, _, field = name.rpartition(mark)
         starts = (0, *(i + 1 for i, letter in enumerate(last) if letter == mark))
         if field in ("weight", "bias", "kernel") and any(
-            HEAD.fullmatch(last, start) and last[:start] in places for start in starts
+            HEAD_NAME.fullmatch(last, start) and last[:start] in places for start in starts
         ):
             candidates.add(last)
     return candidates

@@ -30,7 +30,7 @@ HEADS = (
     "dense",
 )
 # What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
-COUNTED = ("total_ops", "total_params")
+OPERATION_COUNTS = ("total_ops", "total_params")
 # What a part of the features is called.
 STEP = re.compile(r"(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
@@ -192,7 +192,7 @@ class Layout:
             *parents, field = name.split(mark)
             own = name.removeprefix(self.prefix) if name.startswith(self.prefix) else ""
             within = any(mark.join(parents[: i + 1]) in modules for i in range(len(parents)))
-            if field not in COUNTED and (
+            if field not in OPERATION_COUNTS and (
                 within or (self.inside and STEP.match(own)) or numbered.fullmatch(name)
             ):
                 yield f"{name} is of the network, and nothing that a DenseNet has"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
+from densenet_convert.densenet import ARCHITECTURES
 
 from .card import network_name
 from .devices import choose_device, plain_torch
@@ -21,7 +21,7 @@ from .errors import (
     WeightsUnavailableError,
     some,
 )
-from .folder import CARD, WEIGHTS, card_was_edited, is_ours, open_folder, read_golden, recover_checkpoint
+from .folder import CARD, card_was_edited, open_folder, read_golden, recover_checkpoint
 from .hub import local_file, local_folder
 from .identify import identify_again, identify_layout
 from .labels import choose_labels
@@ -31,7 +31,7 @@ from .parity import Wanted, verify_parity
 from .published import published_digits, published_url
 from .random_weights import random_checkpoint
 from .read import read_checkpoint
-from .receipt import FILE_NAME, config_from, describe_conversion, unseal
+from .receipt import config_from, describe_conversion
 from .records import (
     PUBLISHED,
     RANDOM,
@@ -46,12 +46,13 @@ from .records import (
 )
 from .rename import rename_tensors
 from .scratch import scratch_folder
-from .summary import other_function
 from .told import heed
 from .write import check_target, write_folder
 
 if TYPE_CHECKING:
     import os
+
+    from densenet_convert.densenet import DenseNetConfig
 
     from .layout import Layout
 
@@ -326,24 +327,10 @@ def _path(given: AnyPath | None) -> Path | None:
 def _read_source(source: AnyPath, folder: Path, key: str | None = None) -> Checkpoint:
     """A file at hand, which is not to be replaced; it is torchvision's own where its digest says so."""
     path = local_file(source)
-    checkpoint = _as_converted(read_checkpoint(path, key=key), path)
+    checkpoint = read_checkpoint(path, key=key)
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
     return replace(checkpoint, origin=PUBLISHED) if _is_published(checkpoint) else checkpoint
-
-
-def _as_converted(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    """With the epsilon of the receipt beside it, where the file is what this converter wrote."""
-    if path.name != WEIGHTS or not is_ours(path.parent):
-        return checkpoint
-    config = config_from(unseal((path.parent / FILE_NAME).read_bytes().decode())["config"])
-    usual = DenseNetConfig()
-    if (config.stem_padding, config.transition_pool) != (usual.stem_padding, usual.transition_pool):
-        raise FolderError(
-            f"{path} was converted already, and {other_function(config)}. Convert what it was made from."
-        )
-    log.warning("%s was converted already: labels, license and receipt beside it are not taken over.", path)
-    return checkpoint if config.norm_eps == usual.norm_eps else replace(checkpoint, norm_eps=config.norm_eps)
 
 
 def _is_published(checkpoint: Checkpoint) -> bool:
@@ -373,7 +360,7 @@ def _read_random(architecture: str, seed: int) -> Checkpoint:
 def _read_again(source: AnyPath, written: Written) -> Checkpoint:
     path = local_file(source)
     claimed = written.receipt["source"]
-    checkpoint = _as_converted(read_checkpoint(path, key=claimed["container"]), path)
+    checkpoint = read_checkpoint(path, key=claimed["container"])
     if checkpoint.sha256 != claimed["sha256"]:
         raise FolderError(
             f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "

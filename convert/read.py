@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ReadError
+from densenet_convert.densenet import DenseNetConfig
+
+from .errors import FolderError, ReadError
+from .folder import WEIGHTS, is_ours
 from .formats.raw import Budget, FormatError, RawTensor
+from .receipt import FILE_NAME, config_from, unseal
 from .records import Checkpoint
 from .source_file import parse, read_whole
+from .summary import other_function
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("densenet_convert")
 
 
 def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = None) -> Checkpoint:
     """Reads the state dict in a file, which is in one of the formats of ``formats``.
 
     The file is read once, and what was hashed is what is parsed.  Nothing in it is executed.
+    Of weights that this converter wrote, the receipt beside them tells the epsilon.
 
     Args:
         path: a regular file.
@@ -30,6 +39,8 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
     Raises:
         ReadError: the file can't be read, has another digest, is not sound or holds no
             state dict.
+        FolderError: it is the weights of a converted folder whose receipt was changed, or tells of a
+            function that a file of weights can't.
     """
     data = read_whole(path)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -44,8 +55,29 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error
     return Checkpoint(
-        tensors, digests, sha256, len(data), content.format, content.container, layers=content.layers
+        tensors,
+        digests,
+        sha256,
+        len(data),
+        content.format,
+        content.container,
+        layers=content.layers,
+        norm_eps=_epsilon_beside(path),
     )
+
+
+def _epsilon_beside(path: Path) -> float | None:
+    """That of the receipt beside the file, where this converter wrote both and it is not torchvision's."""
+    if path.name != WEIGHTS or not is_ours(path.parent):
+        return None
+    config = config_from(unseal((path.parent / FILE_NAME).read_bytes().decode())["config"])
+    usual = DenseNetConfig()
+    if (config.stem_padding, config.transition_pool) != (usual.stem_padding, usual.transition_pool):
+        raise FolderError(
+            f"{path} was converted already, and {other_function(config)}. Convert what it was made from."
+        )
+    log.warning("%s was converted already: labels, license and receipt beside it are not taken over.", path)
+    return None if config.norm_eps == usual.norm_eps else config.norm_eps
 
 
 def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[str, Tensor], dict[str, str]]:
