@@ -11,7 +11,7 @@ FUZZ_CORPUS ?= build/fuzz
 BENCHMARKS := convert many loading training_memory transition_pooling
 FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors keras-h5 keras
 
-.PHONY: convert test check bench fuzz docs docs-links test-lowest dist clean
+.PHONY: convert test check bench gpu fuzz docs docs-links test-lowest dist clean
 
 convert: .venv/installed
 	$(BIN)/densenet-convert torchvision --arch $(ARCH) --weights $(WEIGHTS) --force
@@ -33,6 +33,10 @@ bench: .venv/installed-bench
 	    $(BIN)/python benchmarks/$$benchmark.py --output benchmarks/results/$$benchmark.json; \
 	done
 	$(BIN)/python benchmarks/page.py
+
+# All that a GPU has to show, by what is installed for PYTHON.  COMMIT says what is here, where git doesn't know.
+gpu:
+	$(PYTHON) benchmarks/gpu.py --device cuda --output benchmarks/results/gpu.json $(if $(COMMIT),--commit $(COMMIT))
 
 fuzz: .venv/installed-fuzz
 	set -e; for format in $(FORMATS); do \

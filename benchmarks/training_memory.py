@@ -15,8 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from measuring import arguments, report
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 OURS, THEIRS = "densenet_convert", "torchvision"
 BATCH = {"cpu": 8, "cuda": 64}
@@ -26,7 +31,6 @@ MIB = 1 << 20
 def sample(library: str, memory_efficient: str, device: str) -> dict[str, float]:
     """Seconds and MiB of one training step, in this process."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     if library == OURS:
         from densenet_convert.densenet import densenet121
@@ -34,9 +38,22 @@ def sample(library: str, memory_efficient: str, device: str) -> dict[str, float]
         from torchvision.models import densenet121
     torch.manual_seed(0)
     network = densenet121(memory_efficient=memory_efficient == "True").to(device).train()
+    step = training_step(network, torch.rand(BATCH[device], 3, 224, 224, device=device))
+    before = _peak(device)
+    step()
+    start = time.perf_counter()
+    loss = step()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "peak_mib": _peak(device) - before, "loss": loss}
+
+
+def training_step(network: nn.Module, x: Tensor) -> Callable[[], float]:
+    """A step of SGD on one batch, each image of another class, which returns its loss."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    x = torch.rand(BATCH[device], 3, 224, 224, device=device)
-    labels = torch.arange(BATCH[device], device=device)
+    labels = torch.arange(len(x), device=x.device)
 
     def step() -> float:
         optimizer.zero_grad()
@@ -45,12 +62,7 @@ def sample(library: str, memory_efficient: str, device: str) -> dict[str, float]
         optimizer.step()
         return loss.item()
 
-    before = _peak(device)
-    step()
-    start = time.perf_counter()
-    loss = step()
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_mib": _peak(device) - before, "loss": loss}
+    return step
 
 
 def _peak(device: str) -> float:

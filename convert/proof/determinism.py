@@ -40,6 +40,13 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 as it is for convolutions and products, by any kernel; the caller's flags are restored."""
+    with _settings(_precision(reduced=False), "highest"):
+        yield
+
+
+@contextmanager
 def tf32() -> Iterator[None]:
     """TF32 for convolutions and products on a GPU; the caller's flags are restored."""
     with _settings(_precision(reduced=True), "high"):
