@@ -1,4 +1,4 @@
-"""Makes docs/performance.md and its plots from benchmarks/results.
+"""Makes docs/performance.md and its plots from benchmarks/results, and of docs/gpu.md what is between marks.
 
 Usage: python benchmarks/page.py
 """
@@ -6,6 +6,8 @@ Usage: python benchmarks/page.py
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,7 +184,79 @@ The proof notices the exchange:
 """
 
 
+# What `make gpu` measures, and by what.
+MEASURED = ("convert", "densenet", "benchmarks/gpu.py", "benchmarks/gpu_steps.py")
+GPU_MARKS = ("<!-- made by benchmarks/page.py -->\n", "<!-- until here -->\n")
+
+
+def gpu_page(page: str, made: str) -> str:
+    """docs/gpu.md with what was made between its marks, and the rest as it was."""
+    before, mark, rest = page.partition(GPU_MARKS[0])
+    _, until, after = rest.partition(GPU_MARKS[1])
+    if not mark or not until:
+        raise SystemExit(f"docs/gpu.md lacks its marks, {GPU_MARKS}")
+    return "".join((before, mark, made, until, after))
+
+
+def gpu() -> str:
+    """What the last run of `make gpu` gave, and of which commit."""
+    if not (RESULTS / "gpu.json").exists():
+        return "\nNot measured: no run of `make gpu` is recorded.\n\n"
+    result = load("gpu")
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
+    rows = [
+        [s["name"], s["status"], f"{s['seconds']:.1f} s", f"{s['limit']:g} s", f"{len(s['results']):,}"]
+        for s in result["steps"]
+    ]
+    overview = table(["step", "status", "took", "limit", "results"], rows)
+    return f"""
+{standing(result["commit"])}
+
+{result["date"]}, {result["device"]}, driver {result["driver"]}; {result["machine"]}; {versions};
+`{result["command"]}`.
+
+{overview}
+
+{"".join(map(gpu_step, result["steps"]))}"""
+
+
+def standing(commit: str | None) -> str:
+    """Whether a run was of the code that is here."""
+    if commit is None:
+        return "Of an unknown commit."
+    name, _, dirty = commit.partition("-")
+    of = f"Commit {name[:7]}{', with changes that were not committed' * bool(dirty)}"
+    command = ["git", "diff", "--quiet", name, "--", *MEASURED]
+    try:
+        code = subprocess.run(command, cwd=ROOT, capture_output=True).returncode
+    except OSError:
+        code = -1
+    told = {0: "what it measured is as it was", 1: "another than this: what it measured has changed since"}
+    return f"{of}: {told.get(code, 'this history does not have it')}."
+
+
+def gpu_step(step: Result) -> str:
+    """The step's results, a row each; of its tests those that did not pass."""
+    results = [r for r in step["results"] if r.get("outcome") != "passed"]
+    if not results:
+        return ""
+    head = list(dict.fromkeys(key for result in results for key in result))
+    rows = [[cell(result.get(key)) for key in head] for result in results]
+    return f"**{step['name']}**, {step['status']}\n\n{table(head, rows)}\n\n"
+
+
+def cell(value: object) -> str:
+    """A number to four digits, or text that breaks no table."""
+    if isinstance(value, list):
+        return " to ".join(map(cell, value))
+    if isinstance(value, float):
+        return f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+    return "" if value is None else re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
+
+
 def main() -> None:
+    on_gpu = DOCS / "gpu.md"
+    on_gpu.write_text(gpu_page(on_gpu.read_text(), gpu()))
     mpl.rcParams.update({"svg.hashsalt": "densenet-convert", "svg.fonttype": "none", "font.size": 10})
     page = "\n".join([HEAD, conversion(), loading(), training(), pooling()])
     (DOCS / "performance.md").write_text(page)
