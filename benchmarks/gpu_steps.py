@@ -28,16 +28,17 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from training_memory import MIB, training_step
 
+from densenet_convert.api.convert import convert
+from densenet_convert.api.verify import verify
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
-from densenet_convert.pipeline import convert, verify
 from densenet_convert.proof.determinism import deterministic, device_name, full_precision, tf32
 from densenet_convert.proof.golden import compare_golden, take_golden
 from densenet_convert.proof.inputs import draw, measured_shape
+from densenet_convert.proof.selftest.run import SMALL, run_self_test
 from densenet_convert.proof.tolerance import Setting, logits_of, measure, orders, precisions
-from densenet_convert.proving import SMALL, prove
-from densenet_convert.random_weights import random_checkpoint, random_network
 from densenet_convert.records import Measured
+from densenet_convert.source.random_weights import random_checkpoint, random_network
 
 ROOT = Path(__file__).parents[1]
 WARM_UP, SAMPLES = 3, 20
@@ -423,7 +424,7 @@ def self_test(asked: Asked, emit: Emit) -> None:
 
 
 def proven(asked: Asked, every: int) -> Result:
-    found = prove(device=asked.device.type, progress=lambda items, _: list(items)[::every])
+    found = run_self_test(device=asked.device.type, progress=lambda items, _: list(items)[::every])
     told = {
         "injected": sum(row.injected for row in found.rows),
         "located": sum(row.located for row in found.rows),

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from measuring import TOOL, arguments, make_checkpoints, report
 
-PUBLISHED = "densenet169-b2777c0a.pth"
+FILE_NAME = "densenet169-b2777c0a.pth"
 PEERS = (
     "DenseNet.from_pretrained",
     "torchvision densenet169(weights=...)",
@@ -88,7 +88,7 @@ def prepare(folder: str) -> None:
     convert = [TOOL, "torchvision", "--arch", "169", "--checkpoint", checkpoint, "-q"]
     subprocess.run([*convert, "--output", f"{folder}/converted"], check=True)
     Path(folder, "checkpoints").mkdir()
-    shutil.move(checkpoint, Path(folder, "checkpoints", PUBLISHED))
+    shutil.move(checkpoint, Path(folder, "checkpoints", FILE_NAME))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ TOOL = shutil.which("densenet-convert", path=str(Path(sys.executable).parent)) o
 MAKE_CHECKPOINTS = """
 import pathlib, sys
 from densenet_convert.densenet import ARCHITECTURES
-from densenet_convert.random_weights import random_checkpoint
+from densenet_convert.source.random_weights import random_checkpoint
 for seed in range(int(sys.argv[2])):
     data = random_checkpoint(ARCHITECTURES["densenet169"], seed)
     pathlib.Path(sys.argv[1], f"{seed}.pth").write_bytes(data)

@@ -28,13 +28,14 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ParityError
-from densenet_convert.identify import identify_layout
 from densenet_convert.layouts import known_layouts
-from densenet_convert.load import choose_config, load_model
-from densenet_convert.proof.references import load_reference
+from densenet_convert.layouts.architecture import choose_config
+from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.rename import rename_tensors
+from densenet_convert.proof.load import load_model
+from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
-from densenet_convert.read import read_checkpoint
-from densenet_convert.rename import rename_tensors
+from densenet_convert.source.read import read_checkpoint
 
 SMALL = DenseNetConfig(
     growth_rate=12, block_config=(3, 3, 3), num_init_features=24, in_channels=1, num_classes=10

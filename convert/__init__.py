@@ -1,11 +1,16 @@
 """densenet-convert: turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
 
-    read_checkpoint -> identify_layout -> heed -> rename_tensors -> load_model
-        -> load_reference, verify_model -> write_folder
-        -> publish_folder
+    source/    read_checkpoint         bytes to named tensors, by formats/
+    layouts/   identify_layout         which layout the names are in
+               check_declared_layers   what a file says of its layers agrees with that
+               rename_tensors          to canonical names
+    proof/     prove_parity            both networks are one function, against references/
+    folder/    write_folder            written, read back and compared
+    hub/       publish_folder          pushed, fetched back and compared
 
-``pipeline`` composes these steps; ``records`` holds what passes between them.
-Importing this package loads no torch: the public names are imported when first used.
+``api`` has a file for each public function, which calls these steps in order; ``records`` holds
+what passes between them.  Importing this package loads no torch: the public names are imported
+when first used.
 """
 
 from __future__ import annotations
@@ -14,28 +19,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .api.convert import convert, convert_torchvision
+    from .api.export import export
+    from .api.inspection import Inspection, inspect
+    from .api.many import Outcome, convert_many
+    from .api.push import push
+    from .api.verify import verify
     from .errors import ConvertError, ParityError
-    from .exporting import export
-    from .inspection import inspect
-    from .many import convert_many
-    from .pipeline import convert, convert_torchvision, push, verify
-    from .records import Inspection, Outcome, Published, Verified, Written
+    from .hub.records import Published
+    from .records import Verified, Written
 
 _HOMES = {
     "ConvertError": "errors",
-    "Inspection": "records",
-    "Outcome": "records",
+    "Inspection": "api.inspection",
+    "Outcome": "api.many",
     "ParityError": "errors",
-    "Published": "records",
+    "Published": "hub.records",
     "Verified": "records",
     "Written": "records",
-    "convert": "pipeline",
-    "convert_many": "many",
-    "convert_torchvision": "pipeline",
-    "export": "exporting",
-    "inspect": "inspection",
-    "push": "pipeline",
-    "verify": "pipeline",
+    "convert": "api.convert",
+    "convert_many": "api.many",
+    "convert_torchvision": "api.convert",
+    "export": "api.export",
+    "inspect": "api.inspection",
+    "push": "api.push",
+    "verify": "api.verify",
 }
 
 __all__ = [

@@ -109,8 +109,8 @@ def is_expected(error: BaseException) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the machine's or a GPU's; torch has a class of its own for the latter alone."""
     words = r"out of memory|(not enough|allocate) memory|ALLOC_FAILED|bad_alloc|start new thread"
-    told = isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
-    return told or isinstance(error, MemoryError)
+    by_message = isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+    return by_message or isinstance(error, MemoryError)
 
 
 def explanation(error: BaseException) -> str:
@@ -119,22 +119,20 @@ def explanation(error: BaseException) -> str:
         return "There is not enough memory. Free some, or take another --device, and run again."
     if is_expected(error):
         return str(error)
-    reason = some([" ".join(str(error).split())]) or "no reason was given"
+    reason = quoted(" ".join(str(error).split())) or "no reason was given"
     return (
         f"{type(error).__name__}: {reason}. `densenet-convert doctor` says whether the installation is "
         "sound; if it is, report this."
     )
 
 
-def some(names: Collection[str], limit: int = 3) -> str:
-    """The first few names, and how many more there are: ``"a, b, c and 4 more"``.
-
-    A stranger's names go to a terminal: what can't be printed is escaped, what is long is cut.
-    """
-    shown = ", ".join(_printable(name) for name in list(names)[:limit])
+def first_few(names: Collection[str], limit: int = 3) -> str:
+    """Returns the first names, each ``quoted``, and how many more there are: ``"a, b, c and 4 more"``."""
+    shown = ", ".join(quoted(name) for name in list(names)[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
 
 
-def _printable(text: str, longest: int = 200) -> str:
+def quoted(text: str, longest: int = 200) -> str:
+    """Returns a stranger's text, safe for a terminal: escaped if it can't be printed, cut if it is long."""
     text = text if len(text) <= longest else f"{text[:longest]}..."
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from .errors import DeviceError, some
+from .errors import DeviceError, quoted
 
 Result = TypeVar("Result")
 
@@ -58,7 +58,7 @@ def dask_executor(address: str) -> Iterator[futures.Executor]:
         client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, futures.TimeoutError, ValueError, TypeError) as error:
         raise DeviceError(
-            f"No Dask scheduler can be had at {some([address])}: {error}. "
+            f"No Dask scheduler can be had at {quoted(address)}: {error}. "
             "Start one with `dask scheduler`, and give the address that it prints."
         ) from error
     with client:

@@ -118,7 +118,7 @@ def _folders(config: pytest.Config) -> list[str]:
 
 
 def _verify(config: pytest.Config, folder: str) -> Verified | ConvertError:
-    from .pipeline import verify
+    from .api.verify import verify
 
     known = config.stash.setdefault(_VERIFIED, {})
     if folder not in known:

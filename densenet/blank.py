@@ -18,7 +18,7 @@ DRAWS = (
 )
 
 
-class NothingDrawn(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """A context in which ``torch.nn.init`` leaves out the random draws; the rest is as always."""
 
     def __torch_function__(

@@ -9,6 +9,8 @@ from typing import Any
 from .config import DenseNetConfig, Shape, architecture_of, infer_config
 
 FILE_NAME = "config.json"
+# The weights that it describes, beside it.
+WEIGHTS = "model.safetensors"
 
 # What from_pretrained needs to build the network again; how it is trained is not part of it.
 OWN_FIELDS = (
@@ -28,7 +30,7 @@ OTHER = "densenet-convert"
 UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
 
 
-def config_file(
+def config_json(
     config: DenseNetConfig,
     labels: Sequence[str] | None = None,
     problem_type: str | None = None,
@@ -46,14 +48,14 @@ def config_file(
     """
     channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
     fields = as_json(config)
-    told = {"label_names": None if labels is None else list(labels), "problem_type": problem_type}
+    claims = {"label_names": None if labels is None else list(labels), "problem_type": problem_type}
     return {
         "architecture": architecture_of(config) or OTHER,
         "num_classes": config.num_classes,
         "num_features": config.num_features,
         **channels,
         "pretrained_cfg": {**_pretrained_cfg(config), **(preprocessing or {})},
-        **{name: value for name, value in told.items() if value is not None},
+        **{name: value for name, value in claims.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
     }
 

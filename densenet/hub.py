@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from .blank import NothingDrawn
-from .config_file import FILE_NAME, config_file, config_from_file
-from .model import DenseNet
+from .blank import SkipInit
+from .config_file import FILE_NAME, WEIGHTS, config_from_file, config_json
 
-WEIGHTS = "model.safetensors"
+if TYPE_CHECKING:
+    from .config import DenseNetConfig
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def from_pretrained(
-    source: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
-) -> DenseNet:
-    """What ``DenseNet.from_pretrained`` does."""
+    network: Callable[[DenseNetConfig], Network],
+    source: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> Network:
+    """Does what ``DenseNet.from_pretrained`` says; ``network`` is the class that was asked."""
     from safetensors.torch import load_file
 
     folder = Path(source)
@@ -30,19 +38,19 @@ def from_pretrained(
     content = json.loads((folder / FILE_NAME).read_bytes())
     tensors = load_file(folder / WEIGHTS)
     config = config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    with torch.device("meta"), NothingDrawn():
-        model = DenseNet(config)
+    with torch.device("meta"), SkipInit():
+        model = network(config)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval()
 
 
-def save_pretrained(model: DenseNet, folder: str | os.PathLike[str]) -> None:
-    """What ``DenseNet.save_pretrained`` does."""
+def save_pretrained(model: torch.nn.Module, config: DenseNetConfig, folder: str | os.PathLike[str]) -> None:
+    """Does what ``DenseNet.save_pretrained`` says."""
     from safetensors.torch import save_file
 
     path = Path(folder)
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    content = config_file(model.config)
+    content = config_json(config)
     config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     path.mkdir(parents=True, exist_ok=True)
     (path / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -150,7 +150,7 @@ class DenseNet(nn.Module):
         """
         from .hub import from_pretrained
 
-        return from_pretrained(source, revision=revision, token=token)
+        return from_pretrained(cls, source, revision=revision, token=token)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors, which ``from_pretrained``, timm and transformers load.
@@ -166,7 +166,7 @@ class DenseNet(nn.Module):
         """
         from .hub import save_pretrained
 
-        save_pretrained(self, folder)
+        save_pretrained(self, self.config, folder)
 
     def forward(self, x: Tensor) -> Tensor:
         features = F.relu(self.features(x), inplace=True)  # [N, num_features, H // 32, W // 32]

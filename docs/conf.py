@@ -20,7 +20,16 @@ from docutils import nodes
 for name in ("torch", "torchvision", "huggingface_hub"):
     import_module(name)
 typing.TYPE_CHECKING = True
-for name in ("densenet", "exporting", "inspection", "many", "pipeline", "executors", "layouts"):
+for name in (
+    "densenet",
+    "api.convert",
+    "api.export",
+    "api.many",
+    "api.push",
+    "api.verify",
+    "executors",
+    "layouts",
+):
     import_module(f"densenet_convert.{name}")
 typing.TYPE_CHECKING = False
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from densenet_convert.densenet import DenseNetConfig
-from densenet_convert.random_weights import random_network
 from densenet_convert.records import Checkpoint
+from densenet_convert.source.random_weights import random_network
 
 # Every part of a real one: four blocks, three transitions, odd widths.
 SMALL = DenseNetConfig(

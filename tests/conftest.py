@@ -1,4 +1,4 @@
-"""The rule for GPU tests, and the share of the machine that a parallel worker takes."""
+"""What tests share: the rule for GPU tests, a worker's share of the machine, a checkpoint and its folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 import torch
+from checkpoints import in_2017_names, save, state_dict_of
+
+import densenet_convert
 
 pytest_plugins = ["pytester"]
 
@@ -37,3 +42,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The checkpoint of a small network, under torchvision's names of 2017."""
+    return save(in_2017_names(state_dict_of()), tmp_path / "source.pth")
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a source like that is converted to; ``source.pth`` is beside it, and no test may change either."""
+    return _convert(tmp_path_factory.mktemp("converted"), golden=False)
+
+
+@pytest.fixture(scope="session")
+def converted_with_golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with golden outputs."""
+    return _convert(tmp_path_factory.mktemp("golden"), golden=True)
+
+
+def _convert(parent: Path, *, golden: bool) -> Path:
+    source = save(in_2017_names(state_dict_of()), parent / "source.pth")
+    return densenet_convert.convert(source, parent / "out", device="cpu", golden=golden).folder

@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from checkpoints import in_2017_names, save, state_dict_of
-
-from densenet_convert.pipeline import convert
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -22,12 +19,6 @@ STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
 DOCUMENT = (ROOT / "docs" / "ci.md").read_text()
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the action's shell is bash")
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("action")
-    return convert(save(in_2017_names(state_dict_of()), folder / "old.pth"), folder / "new").folder
 
 
 def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tuple[int, str, str]:
@@ -63,17 +54,21 @@ def fake(tmp_path: Path, script: str) -> Path:
     return command
 
 
-def test_a_sound_folder_passes_and_its_summary_says_what_was_verified(sound: Path, tmp_path: Path) -> None:
-    code, summary, outputs = run_verify(tmp_path, folder=str(sound), source=str(sound.parent / "old.pth"))
+def test_a_sound_folder_passes_and_its_summary_says_what_was_verified(
+    converted: Path, tmp_path: Path
+) -> None:
+    code, summary, outputs = run_verify(
+        tmp_path, folder=str(converted), source=str(converted.parent / "source.pth")
+    )
     assert code == 0, summary
     assert outputs == "exit-code=0\n"
     assert summary.startswith("### DenseNet parity\n\n")
-    assert f"    {sound}: verified\n" in summary
+    assert f"    {converted}: verified\n" in summary
     assert "      difference  0\n" in summary
 
 
-def test_a_changed_folder_fails_with_a_summary_that_names_the_file(sound: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sound, tmp_path / "changed")
+def test_a_changed_folder_fails_with_a_summary_that_names_the_file(converted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(converted, tmp_path / "changed")
     (folder / "config.json").write_text("{}")
     code, summary, outputs = run_verify(tmp_path, folder=str(folder))
     assert (code, outputs) == (1, "exit-code=1\n")
@@ -100,7 +95,7 @@ def test_a_folder_of_any_name_is_passed_on_as_it_is(folder: str, tmp_path: Path)
 
 
 def test_without_a_source_none_is_named(tmp_path: Path) -> None:
-    _, summary, _ = run_verify(tmp_path, fake(tmp_path, 'printf "%s\\n" "$@"'), folder="converted")
+    _, summary, _ = run_verify(tmp_path, fake(tmp_path, 'printf "%s\\n" "$@"'), folder="sound")
     assert "--source" not in summary
 
 

@@ -38,7 +38,13 @@ def _pip(*arguments: str) -> None:
 def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     names = [name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert all(name.startswith("densenet_convert/") for name in names)
-    for name in ("cli.py", "py.typed", "layouts/torchvision.py", "densenet/model.py", "densenet/py.typed"):
+    for name in (
+        "cli/__init__.py",
+        "py.typed",
+        "layouts/tables/torchvision.py",
+        "densenet/model.py",
+        "densenet/py.typed",
+    ):
         assert f"densenet_convert/{name}" in names
 
 

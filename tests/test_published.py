@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 import densenet_convert as dc
 from densenet_convert.densenet import ARCHITECTURES
-from densenet_convert.folder import file_sha256
+from densenet_convert.folder.files import file_sha256
 
 NAME = "user/densenet121"
 SCRIPT = "from densenet_convert.cli import run; run()"

@@ -8,32 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import SMALL, in_2017_names, save, state_dict_of
+from checkpoints import SMALL, save, state_dict_of
 from click.testing import CliRunner
 from schemas import shipped, validate
 
 import densenet_convert as dc
-from densenet_convert import receipt
 from densenet_convert.cli import main
+from densenet_convert.folder import receipt
 from densenet_convert.proof import verification
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(in_2017_names(state_dict_of()), tmp_path_factory.mktemp("schemas") / "old.pth")
-
-
-@pytest.fixture(scope="module")
-def folder(source: Path) -> Path:
-    return dc.convert(source, source.parent / "new", device="cpu", golden=True).folder
 
 
 def printed(*arguments: object) -> Any:
     return json.loads(CliRunner().invoke(main, [*map(str, arguments)]).stdout)
 
 
-def test_the_receipt(folder: Path) -> None:
-    validate(json.loads((folder / "conversion.json").read_text()))
+def test_the_receipt(converted_with_golden: Path) -> None:
+    validate(json.loads((converted_with_golden / "conversion.json").read_text()))
 
 
 def test_the_receipt_of_permuted_and_dropped_tensors(tmp_path: Path) -> None:
@@ -46,10 +36,12 @@ def test_the_receipt_of_permuted_and_dropped_tensors(tmp_path: Path) -> None:
     assert written.receipt["dropped"]
 
 
-def test_what_torchvision_file_and_verify_print(source: Path, folder: Path, tmp_path: Path) -> None:
+def test_what_torchvision_file_and_verify_print(
+    source: Path, converted_with_golden: Path, tmp_path: Path
+) -> None:
     options = ("--output", tmp_path / "new", "--device", "cpu", "--json")
     validate(printed("file", source, "--golden", *options), "conversion")
-    validate(printed("verify", folder, "--device", "cpu", "--json"), "conversion")
+    validate(printed("verify", converted_with_golden, "--device", "cpu", "--json"), "conversion")
     validate(printed("torchvision", "--arch", "121", "--checkpoint", source, *options, "--force"), "error")
     both = ("torchvision", "--arch", "121", "--arch", "169", "--weights", "random", "--seed", "0")
     (tmp_path / "there" / "densenet121").mkdir(parents=True)
@@ -103,9 +95,9 @@ def test_what_a_failed_parity_prints(source: Path, tmp_path: Path, monkeypatch: 
     assert document["error"]["where"] == "features.conv0"
 
 
-def test_a_schema_refuses_a_document_that_lacks_a_field_or_has_another(folder: Path) -> None:
+def test_a_schema_refuses_a_document_that_lacks_a_field_or_has_another(converted_with_golden: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    content = json.loads((folder / "conversion.json").read_text())
+    content = json.loads((converted_with_golden / "conversion.json").read_text())
     lacking = {key: value for key, value in content.items() if key != "labels"}
     wrong = {**content, "source": {**content["source"], "origin": "elsewhere"}}
     for document in (lacking, wrong, {**content, "more": 1}, {**content, "schema_version": 3}):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,37 +17,42 @@ import pytest
 import densenet_convert
 
 ROOT = Path(__file__).parents[1]
-STEPS = {
-    "read",
-    "identify",
-    "told",
-    "rename",
-    "load",
-    "write",
-    "download",
-    "random_weights",
-    "publish",
-    "proof",
-}
-COMPOSERS = {"pipeline", "parity", "inspection", "exporting", "many", "proving", "pytest_plugin", "cli"}
+# From the top down: what stands in one row may import the rows below it, and nothing beside it.
+ORDER = (
+    ("__init__", "pytest_plugin", "cli"),
+    ("api",),
+    ("proof",),
+    ("source", "hub"),
+    ("layouts", "folder"),
+    ("records", "tensors", "temporary", "torchvision_weights", "executors"),
+    ("layout",),
+    ("errors", "formats"),
+)
+ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 # Who may import a library; whoever is not named here may not.
 ALLOWED = {
     "click": {"cli"},
     "tqdm": {"cli"},
-    "torchvision": {"proof", "published"},
+    "torchvision": {"proof", "torchvision_weights"},
     "timm": {"proof"},
     "monai": {"proof"},
     "keras": {"proof"},
     "torchxrayvision": {"proof"},
+    "matplotlib": {"proof"},
+    "PIL": {"proof"},
     "distributed": {"executors"},
-    "h5py": {"exporting"},
-    "safetensors": {"write"},
-    "huggingface_hub": {"hub", "card", "publish"},
+    "h5py": {"api"},
+    "packaging": {"api"},
+    "safetensors": {"folder"},
+    "huggingface_hub": {"hub", "folder"},
+    "pytest": {"pytest_plugin"},
 }
+# "module:function", as layouts name what belongs to them.
+REFERENCE = re.compile(r"(densenet_convert(?:\.\w+)*):(\w+)")
 
 
 def modules() -> list[tuple[str, Path]]:
-    """Every module of convert/, by its dotted name within the package."""
+    """Returns every module of convert/, by its dotted name within the package."""
     paths = sorted((ROOT / "convert").rglob("*.py"))
     return [(".".join(p.relative_to(ROOT / "convert").with_suffix("").parts), p) for p in paths]
 
@@ -68,30 +75,99 @@ def imports(name: str, path: Path) -> Iterator[str]:
                 yield node.module
 
 
-@pytest.mark.parametrize(("name", "path"), modules())
+MODULES = modules()
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES)
 def test_imports_point_one_way(name: str, path: Path) -> None:
-    part = name.split(".")[0]
+    room = name.split(".")[0]
+    assert room in ROW, f"{name} stands in no row of ORDER"
     for imported in imports(name, path):
         target = imported.lstrip(".").split(".")[0]
-        if not imported.startswith(".") or target == part:
+        if not imported.startswith(".") or target in (room, "densenet"):
             continue
-        assert target != "cli", f"{name} imports the command line"
-        if part in STEPS:
-            assert target not in STEPS | COMPOSERS, f"the step {name} imports {target}"
-        if part not in STEPS | COMPOSERS | {"__init__"}:
-            assert target not in STEPS | COMPOSERS, f"{name} imports the step {target}"
+        assert ROW[target] > ROW[room], f"{name} imports {imported}, which is not below it"
 
 
-@pytest.mark.parametrize(("name", "path"), modules())
+def test_the_table_names_no_room_that_is_gone() -> None:
+    assert {name.split(".")[0] for name, _ in MODULES} == ROW.keys()
+    assert len(ROW) == sum(map(len, ORDER))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports within functions count, and so do those for the type checker alone."""
+    for folder in ("convert", "densenet"):
+        paths = sorted((ROOT / folder).rglob("*.py"))
+        named = {_dotted(path, folder): path for path in paths}
+        graph = {name: set(_targets(name, path, named)) for name, path in named.items()}
+        TopologicalSorter(graph).prepare()
+
+
+def _dotted(path: Path, folder: str) -> str:
+    parts = path.relative_to(ROOT / folder).with_suffix("").parts
+    return ".".join(parts)
+
+
+def _targets(name: str, path: Path, named: Mapping[str, Path]) -> Iterator[str]:
+    """Yields the modules that are imported, and not the packages that are merely passed on the way."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        parts = name.split(".")[:-1]
+        base = parts[: len(parts) - node.level + 1] + (node.module.split(".") if node.module else [])
+        for alias in node.names:
+            for target in (".".join([*base, alias.name]), ".".join(base), ".".join([*base, "__init__"])):
+                if target in named:
+                    if target != name:
+                        yield target
+                    break
+
+
+def test_what_a_string_names_is_there() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    texts = [path.read_text() for folder in ("convert", "densenet") for path in (ROOT / folder).rglob("*.py")]
+    texts += config["options.entry_points"].values()
+    texts += [path.read_text() for path in (ROOT / "docs").glob("*.md")]
+    found = {match.groups() for text in texts for match in REFERENCE.finditer(text)}
+    assert len(found) > 5
+    for module, name in sorted(found):
+        assert hasattr(importlib.import_module(module), name), f"{module}:{name} does not exist"
+
+
+def test_plugins_are_modules_that_are_there() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    _, _, module = config["options.entry_points"]["pytest11"].strip().partition(" = ")
+    assert importlib.import_module(module).densenet_parity
+
+
+def test_tests_lie_where_the_modules_lie() -> None:
+    for folder in ("convert", "densenet"):
+        rooms = {path.parent.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py")}
+        for test in (ROOT / "tests" / folder).rglob("test_*.py"):
+            assert test.parent.relative_to(ROOT / "tests" / folder) in rooms, f"{test} mirrors no room"
+
+
+def test_no_identifier_is_called_by_a_word_that_says_nothing() -> None:
+    for folder in ("convert", "densenet"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+                bad = [name for name in names if isinstance(name, str) and re.search("told|heed", name)]
+                assert not bad, f"{path}:{node.lineno} {bad}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES)
 def test_a_library_is_imported_only_where_it_belongs(name: str, path: Path) -> None:
-    part = name.split(".")[0]
+    room = name.split(".")[0]
     for imported in imports(name, path):
         allowed = ALLOWED.get(imported.split(".")[0])
-        assert allowed is None or part in allowed, f"{name} imports {imported}"
+        assert allowed is None or room in allowed, f"{name} imports {imported}"
 
 
 def test_formats_need_no_torch() -> None:
-    for name, path in modules():
+    for name, path in MODULES:
         if name.startswith("formats"):
             assert not any(imported.split(".")[0] == "torch" for imported in imports(name, path))
 

@@ -14,7 +14,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from .raw import Budget, FormatError, Whole
+from .raw import Whole
+from .untrusted import Budget, FormatError
 
 LOCAL = struct.Struct("<4s5H3I2H")
 ENTRY = struct.Struct("<4s6H3I5H2I")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
-from .raw import DTYPES, Budget, Buffer, FormatError, RawTensor, Storage, in_order, shown
+from .raw import DTYPES, Buffer, RawTensor, Storage, in_order
+from .untrusted import Budget, FormatError, shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SAVE_AGAIN = "Load it with Keras, and save it again from there."

@@ -6,29 +6,20 @@ of Keras 3.15.1.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
-from .archive import MAGIC as ZIP_MAGIC
 from .archive import Archive
-from .contents import Layer, Layers, plain
 from .hdf5 import COST, DATASPACE, SAVE_AGAIN, SIGNATURE, SYMBOL_TABLE, File, Object, shape_of
-from .raw import MALFORMED, Budget, Buffer, FormatError, Whole, shown
-from .unpickle import Dict
+from .keras_config import ATTRIBUTE, DEEPEST, LAYERS, collect_layers, names_of_layers, no_config, parse_model
+from .modules import Layers
+from .raw import Buffer
+from .stand_ins import Dict
+from .untrusted import MALFORMED, Budget, FormatError, shown
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
-# The same config, where it is an attribute of the whole file.
-ATTRIBUTE = "model_config"
-# How deep models may lie within models; each level takes two groups.
-DEEPEST = 32
-LONGEST_CONFIG = 8 << 20
-
-# Groups of Keras' own files in which its layers lie; that of Keras 2.13 is the second.
-LAYERS = ("layers", "_layer_checkpoint_dependencies")
 # By what Keras 3 calls layers of a class, in the order of ``save_own_variables``.
 VARIABLES = {
     "conv2d": ("kernel", "bias"),
@@ -46,14 +37,9 @@ def is_hdf5(data: Buffer) -> bool:
     return bytes(data[: len(SIGNATURE)]) == SIGNATURE
 
 
-def is_keras(data: Whole) -> bool:
-    """Whether it is a zip with an HDF5 file of weights in it, as ``.keras`` is."""
-    if data[: len(ZIP_MAGIC)] != ZIP_MAGIC:
-        return False
-    try:
-        return WEIGHTS in Archive(data, Budget(len(data))).records
-    except MALFORMED:  # whoever reads it as a zip of torch says what is wrong
-        return False
+def is_keras(archive: Archive) -> bool:
+    """Whether a zip holds an HDF5 file of weights, as ``.keras`` does."""
+    return WEIGHTS in archive.records
 
 
 def read_hdf5(data: Buffer, budget: Budget, layers: Layers | None = None) -> Dict:
@@ -70,93 +56,21 @@ def read_hdf5(data: Buffer, budget: Budget, layers: Layers | None = None) -> Dic
     return _read(data, budget, {}, layers)
 
 
-def read_keras(data: Whole, budget: Budget, layers: Layers | None = None) -> Dict:
+def read_keras(archive: Archive, budget: Budget, layers: Layers | None = None) -> Dict:
     """The same of a ``.keras``; its config says what the layers are called where the weights don't.
 
     Raises:
         FormatError: it is not sound, or not what Keras writes.
     """
-    archive = Archive(data, budget)
     names: dict[str, str] = {}
     if CONFIG in archive.records:
-        model = _model(archive.read(CONFIG), CONFIG, budget)
+        model = parse_model(archive.read(CONFIG), CONFIG, budget)
         try:
-            names = dict(_names_of(model, "", budget))
+            names = dict(names_of_layers(model, "", budget))
         except MALFORMED as error:
-            raise _no_config(CONFIG) from error
-        _collect(model, CONFIG, budget, layers)
+            raise no_config(CONFIG) from error
+        collect_layers(model, CONFIG, budget, layers)
     return _read(archive.read(WEIGHTS), budget, names)
-
-
-def _model(text: Buffer, label: str, budget: Budget) -> Any:
-    """The config of a model, which is JSON."""
-    if len(text) > LONGEST_CONFIG:
-        raise FormatError(f"its {label} has {len(text):,} bytes, as no network's has")
-    # Twenty times its length is what JSON takes at most.
-    budget.take(20 * len(text))
-    try:
-        return json.loads(bytes(text))
-    except MALFORMED as error:
-        raise _no_config(label) from error
-
-
-def _no_config(label: str) -> FormatError:
-    return FormatError(f"its {label} is not what Keras writes")
-
-
-def _collect(model: Any, label: str, budget: Budget, layers: Layers | None) -> None:
-    if layers is None:
-        return
-    try:
-        layers.update(_told(model, "", "", budget, flat=label == ATTRIBUTE))
-    except MALFORMED as error:
-        raise _no_config(label) from error
-
-
-def _told(
-    model: Any, above: str, within: str, budget: Budget, *, flat: bool, depth: int = 0
-) -> Iterator[tuple[str, Layer]]:
-    """Each layer's path and what the config says of it, in the order in which they run.
-
-    Args:
-        model: a config.
-        above: what stands before the names.
-        within: the path of the model.
-        budget: pays for it.
-        flat: whether only the outermost model stands before a name, as in Keras 2's form.
-        depth: how many models it is in.
-    """
-    if depth > DEEPEST:
-        raise FormatError("its models lie within each other without an end")
-    config = model["config"]
-    # Up to Keras 2.2 the config of a sequence was the list of its layers.
-    for number, layer in enumerate(config if isinstance(config, list) else config.get("layers", ())):
-        kind, own = layer["class_name"], layer["config"]
-        name = own.get("name") if isinstance(own, dict) else layer.get("name")
-        path = f"{above}{name if isinstance(name, str) else number}"
-        settings = {} if isinstance(own, list) else {name: _setting(value) for name, value in own.items()}
-        budget.take(COST + len(path) + COST // 4 * len(settings))
-        yield path, Layer(str(kind), settings, within, inputs=tuple(_inputs(layer.get("inbound_nodes"))))
-        if isinstance(own, list) or isinstance(own.get("layers"), list):
-            inside = above if flat and depth else f"{path}/"
-            yield from _told(layer, inside, path, budget, flat=flat, depth=depth + 1)
-
-
-def _inputs(nodes: Any) -> Iterator[str]:
-    """The names in ``[name, node, tensor]``, which Keras 2 and 3 wrap each in its own way."""
-    if isinstance(nodes, list) and nodes and isinstance(nodes[0], str):
-        yield nodes[0]
-    elif isinstance(nodes, list | dict):
-        for part in nodes.values() if isinstance(nodes, dict) else nodes:
-            yield from _inputs(part)
-
-
-def _setting(value: Any) -> Any:
-    """A plain setting; an object, such as an activation, is the name of its class or function."""
-    if isinstance(value, dict):
-        named = value.get("config")
-        return plain(named if isinstance(named, str) else value.get("class_name"))
-    return plain(value)
 
 
 def _read(data: Buffer, budget: Budget, names: Mapping[str, str], layers: Layers | None = None) -> Dict:
@@ -164,7 +78,7 @@ def _read(data: Buffer, budget: Budget, names: Mapping[str, str], layers: Layers
     try:
         tree = _Tree(File(data, budget))
         if layers is not None and (config := tree.file.texts(tree.groups[""], ATTRIBUTE)):
-            _collect(_model(config[0].encode(), ATTRIBUTE, budget), ATTRIBUTE, budget, layers)
+            collect_layers(parse_model(config[0].encode(), ATTRIBUTE, budget), ATTRIBUTE, budget, layers)
         places = _legacy_places(tree) if tree.is_legacy else _places(tree, names)
         ends: list[tuple[int, int, str]] = []
         for name, path in places:
@@ -306,35 +220,12 @@ def _called(tree: _Tree, layer: str, names: Mapping[str, str]) -> str | None:
     for end in range(2, len(parts) + 1, 2):
         path = "/".join(parts[:end])
         own = tree.groups.get(f"{path}/vars")
-        told = tree.file.texts(own, "name") if own is not None else None
-        name = told[0] if told else names.get(path.replace(LAYERS[1], LAYERS[0]))
+        named = tree.file.texts(own, "name") if own is not None else None
+        name = named[0] if named else names.get(path.replace(LAYERS[1], LAYERS[0]))
         if not name:
             return None
         called.append(name)
     return "/".join(called)
-
-
-def _names_of(model: Any, above: str, budget: Budget) -> Iterator[tuple[str, str]]:
-    """Paths of layers in the file of weights, and what the model's config calls them."""
-    if above.count("/") > DEEPEST:
-        raise FormatError("its models lie within each other without an end")
-    used: Counter[str] = Counter()
-    for layer in model["config"].get("layers", ()):
-        kind = _snake_case(layer["class_name"])
-        path = f"{above}{LAYERS[0]}/{kind}{f'_{used[kind]}' if used[kind] else ''}"
-        used[kind] += 1
-        budget.take(COST + len(path))
-        if isinstance(name := layer["config"].get("name"), str):
-            yield path, name
-        if isinstance(layer["config"].get("layers"), list):
-            yield from _names_of(layer, f"{path}/", budget)
-
-
-def _snake_case(name: str) -> str:
-    """As ``to_snake_case`` of Keras: ``BatchNormalization`` becomes ``batch_normalization``."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _names_by_order(tree: _Tree, layers: Sequence[str]) -> dict[str, str]:

@@ -13,19 +13,9 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
-from .raw import (
-    DTYPES,
-    MOST_DIMENSIONS,
-    Broken,
-    Buffer,
-    FormatError,
-    Global,
-    RawTensor,
-    Storage,
-    row_major_strides,
-    shown,
-)
-from .unpickle import Dict, LongText, Stub
+from .raw import DTYPES, MOST_DIMENSIONS, Broken, Buffer, RawTensor, Storage, row_major_strides
+from .stand_ins import Dict, LongText, Stub
+from .untrusted import FormatError, Global, shown
 
 # The classes of torch's storages, by the dtype of their elements.
 STORAGES = {

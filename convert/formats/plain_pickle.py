@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from .objects import call
-from .raw import Budget, Global, Whole
+from .raw import Whole
 from .torch_legacy import read_legacy
 from .unpickle import Names, Unpickler
+from .untrusted import Budget, Global
 
 
 def read_first_pickle(data: Whole, budget: Budget, names: Names) -> tuple[Any, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections.abc import Sequence
@@ -12,66 +11,14 @@ from math import prod
 from mmap import mmap
 from typing import Any, Literal, NamedTuple
 
+from .untrusted import FormatError, shown
+
 # What can be searched, and parts of it.
 Whole = bytes | bytearray | mmap
 Buffer = Whole | memoryview
-
-# What a parser meets in bytes that are not what they should be.
-MALFORMED = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    struct.error,
-)
 # What torch allows.
 MOST_DIMENSIONS = 64
 LARGEST = 1 << 62
-
-LONGEST_MESSAGE = 500
-AGAIN = "It is damaged or was tampered with: get it again from its source."
-
-
-class FormatError(ValueError):
-    """What is wrong with a file, without its name, and then what to do about it."""
-
-    def __init__(self, found: str, advice: str = AGAIN) -> None:
-        # It quotes the file, and goes to a terminal.
-        short = found if len(found) <= LONGEST_MESSAGE else f"{found[:LONGEST_MESSAGE]}..."
-        self.found = short if short.isprintable() else ascii(short)[1:-1]
-        super().__init__(f"{self.found}. {advice}")
-
-
-class Global(NamedTuple):
-    """A name that a pickle wants to import, such as ``collections`` and ``OrderedDict``."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-def shown(value: object) -> str:
-    """A stranger's value in a message: short, escaped, and the same on every run."""
-    if isinstance(value, str | bytes):
-        return ascii(value[:80])
-    if isinstance(value, int | float | Global | None):
-        return ascii(str(value)[:80])[1:-1]
-    return f"a {type(value).__name__}"
-
-
-def key_of(value: object) -> str:
-    """What an object of an old file is called, which is text or a number.
-
-    Raises:
-        FormatError: it is something else, which could take without end to print.
-    """
-    if not isinstance(value, str | int):
-        raise FormatError(f"an object is called {shown(value)}, expected text or a number")
-    return str(value)
 
 
 class Broken(NamedTuple):
@@ -110,25 +57,6 @@ DTYPES = {
 }
 # For what memoryview and array call words of that many bytes.
 WORDS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-class Budget:
-    """Bounds memory and time before either is spent, whatever a file claims.
-
-    What is made out of a file may take as much again, and ``BASE`` beside that: a byte of a
-    pickle can ask for hundreds.
-    """
-
-    BASE = 32 << 20
-
-    def __init__(self, size: int) -> None:
-        self.left = self.BASE + size
-
-    def take(self, count: int) -> None:
-        """Raises FormatError where ``count`` more bytes are too many."""
-        self.left -= count
-        if self.left < 0:
-            raise FormatError("it would take far more memory than its size, as no checkpoint does")
 
 
 @dataclass(eq=False)

@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
-from .contents import Layers, find_state_dict, scalars
+from .archive import Archive
 from .keras import is_hdf5, is_keras, read_hdf5, read_keras
+from .modules import Layers
 from .plain_pickle import read_first_pickle
-from .raw import MALFORMED, Budget, FormatError, RawTensor, Whole
+from .raw import RawTensor, Whole
 from .safetensors import looks_like_safetensors, read_safetensors
-from .torch_legacy import read_legacy
-from .torch_legacy_writer import MAGIC_NUMBER
+from .state_dict import find_state_dict, scalars
+from .torch_legacy import MAGIC_NUMBER, read_legacy
 from .torch_tar import MAGIC as TAR_MAGIC
 from .torch_tar import MAGIC_AT as TAR_MAGIC_AT
 from .torch_tar import read_tar
 from .torch_zip import read_zip
 from .unpickle import Names
+from .untrusted import MALFORMED, Budget, FormatError
 
+# What checkpoints' names end in: for choosing among files, never for telling a format.
+SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".dat", ".safetensors", ".h5", ".keras")
 # What is taken for a checkpoint, by how it begins, and what to do then.
 FOREIGN = {
     b"\x1f\x8b": ("a gzip file", "Unpack it with gunzip."),
@@ -72,24 +76,25 @@ def read_content(data: Whole, key: str | None = None) -> Content:
     try:
         budget = Budget(len(data))
         format_name, root, metadata = _read(data, budget, names, layers)
-        container, tensors, told = find_state_dict(root, budget, key)
+        container, tensors, declared = find_state_dict(root, budget, key)
     except FormatError:
         raise
     except MALFORMED as error:
         raise FormatError("its parts do not have the form that they should have") from error
     metadata = {**scalars(root), **metadata}
-    return Content(format_name, container, tensors, metadata, tuple(map(str, names)), layers or told)
+    return Content(format_name, container, tensors, metadata, tuple(map(str, names)), layers or declared)
 
 
 def _read(data: Whole, budget: Budget, names: Names, layers: Layers) -> tuple[str, Any, dict[str, Any]]:
     """The format's name, the file's object, and metadata; Keras' layers are put into ``layers``."""
     head = bytes(data[: TAR_MAGIC_AT + len(TAR_MAGIC)])
-    if is_keras(data):
-        return "keras", read_keras(data, budget, layers), {}
     if is_hdf5(data):
         return "keras-h5", read_hdf5(data, budget, layers), {}
     if head.startswith(ZIP_MAGIC):
-        return "torch-zip", read_zip(data, budget, names), {}
+        archive = Archive(data, budget)
+        if is_keras(archive):
+            return "keras", read_keras(archive, budget, layers), {}
+        return "torch-zip", read_zip(archive, budget, names), {}
     if head[TAR_MAGIC_AT:] == TAR_MAGIC:
         return "torch-tar", read_tar(data, budget, names), {}
     if looks_like_safetensors(data):

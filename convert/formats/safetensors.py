@@ -16,8 +16,9 @@ from io import BufferedIOBase
 from math import prod
 from typing import Any
 
-from .raw import DTYPES, LARGEST, MOST_DIMENSIONS, Buffer, FormatError, Storage, in_order, shown
-from .unpickle import Dict
+from .raw import DTYPES, LARGEST, MOST_DIMENSIONS, Buffer, Storage, in_order
+from .stand_ins import Dict
+from .untrusted import FormatError, shown
 
 # A header of JSON takes up to twenty times its length in memory; one of 10,000 tensors has a megabyte.
 LONGEST_HEADER = 4 << 20

@@ -6,8 +6,9 @@ import struct
 from typing import Any
 
 from .objects import call
-from .raw import Budget, FormatError, Storage, Whole, key_of
+from .raw import Storage, Whole
 from .unpickle import Load, Names, Unpickler
+from .untrusted import Budget, FormatError, key_of
 
 
 class Stream:

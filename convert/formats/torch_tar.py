@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .objects import STORAGES, storage_dtype
-from .raw import MOST_DIMENSIONS, Budget, FormatError, RawTensor, Storage, Whole, key_of, shown
+from .raw import MOST_DIMENSIONS, RawTensor, Storage, Whole
 from .streams import Stream, Views
 from .unpickle import Names
+from .untrusted import Budget, FormatError, key_of, shown
 
 MAGIC, MAGIC_AT = b"ustar", 257
 BLOCK = 512

@@ -12,20 +12,20 @@ from typing import Any
 
 from .archive import Archive
 from .objects import storage_dtype
-from .raw import Budget, FormatError, Storage, Whole, declare, shown
+from .raw import Storage, declare
 from .streams import Stream
 from .unpickle import Names
+from .untrusted import Budget, FormatError, shown
 
 ORDERS = {b"little": False, b"big": True}
 
 
-def read_zip(data: Whole, budget: Budget, names: Names) -> Any:
-    """The object, whose storages are views of ``data`` where they are stored as they are.
+def read_zip(archive: Archive, budget: Budget, names: Names) -> Any:
+    """The object, whose storages are views of the file where they are stored as they are.
 
     Raises:
         FormatError: a record is missing, left over or damaged, or disagrees with another.
     """
-    archive = Archive(data, budget)
     folder = _folder(archive)
     storages: dict[str, Storage] = {}
 

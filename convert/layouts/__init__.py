@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from ..errors import LayoutError, some
+from ..errors import LayoutError, quoted
 from ..layout import Layout
-from .efficient_densenet import EFFICIENT_DENSENET
-from .keras_applications import KERAS_APPLICATIONS
-from .monai import MONAI
-from .torchvision import TORCHVISION
-from .torchvision_dotted import TORCHVISION_DOTTED
-from .torchxrayvision import TORCHXRAYVISION
+from .tables.efficient_densenet import EFFICIENT_DENSENET
+from .tables.keras_applications import KERAS_APPLICATIONS
+from .tables.monai import MONAI
+from .tables.torchvision import TORCHVISION
+from .tables.torchvision_dotted import TORCHVISION_DOTTED
+from .tables.torchxrayvision import TORCHXRAYVISION
 
 BUILT_IN: tuple[Layout, ...] = (
     TORCHVISION,
@@ -38,10 +38,10 @@ def known_layouts() -> tuple[Layout, ...]:
         try:
             layout = entry.load()
         except Exception as error:  # whatever a stranger's module raises
-            raise LayoutError(f"The layout {some([entry.value])} can't be imported: {error!r}.") from error
+            raise LayoutError(f"The layout {quoted(entry.value)} can't be imported: {error!r}.") from error
         if not isinstance(layout, Layout) or layout.name in {one.name for one in layouts}:
             raise LayoutError(
-                f"The entry point {some([entry.value])} is no Layout, or has the name of another. "
+                f"The entry point {quoted(entry.value)} is no Layout, or has the name of another. "
                 "Mend or uninstall its package."
             )
         layouts.append(layout)

@@ -31,7 +31,7 @@ from ..records import Coverage
 from .comparisons import cotangent
 
 
-class Sight:
+class CoverageMeter:
     """Collects, over several inputs, which elements of a network were seen."""
 
     def __init__(self, network: nn.Module) -> None:

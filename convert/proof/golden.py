@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
-from densenet_convert.densenet.blank import NothingDrawn
+from densenet_convert.densenet.blank import SkipInit
 
-from ..errors import FolderError, ParityError, some
+from ..errors import FolderError, ParityError, first_few
 from ..tensors import dtype_name
 from .determinism import deterministic
 from .inputs import draw, measured_shape
@@ -110,14 +110,14 @@ def _check(golden: Golden, config: DenseNetConfig) -> None:
             problems.append(f"{name} holds what no network computes")
     if problems:
         raise FolderError(
-            f"The golden outputs are not of this network: {some(sorted(problems))}. "
+            f"The golden outputs are not of this network: {first_few(sorted(problems))}. "
             "Convert again, or get the folder again from where it came from."
         )
 
 
 def _layers(config: DenseNetConfig) -> list[str]:
     """Canonical names of the layers in running order, ``OUTPUT`` last."""
-    with torch.device("meta"), NothingDrawn():
+    with torch.device("meta"), SkipInit():
         network = DenseNet(config).eval()
         x = torch.empty(measured_shape(config))
     return [name for name, _ in outputs(network, lambda: logits_of(network, x))]

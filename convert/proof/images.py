@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ..errors import ArchitectureError, ImageError, ParityError, some
+from ..errors import ArchitectureError, ImageError, ParityError, quoted
 from ..records import Agreement, Progress
 from ..tensors import same_bits
 from .determinism import deterministic
-from .preprocessing import preset_transform, told_transform
+from .preprocessing import config_transform, preset_transform
 from .tolerance import largest_error, logits_of
 
 
@@ -56,15 +56,15 @@ def compare_images(
     files = find_images(folder)
     dtype = next(theirs.parameters()).dtype
     ours = deepcopy(ours).to(device, dtype)
-    told = told_transform(config["pretrained_cfg"])
-    upstream = preset_transform() if as_torchvision else told
+    downstream = config_transform(config["pretrained_cfg"])
+    upstream = preset_transform() if as_torchvision else downstream
     agreed, largest, where = 0, 0.0, ""
     with deterministic(device):
         for file in files if progress is None else progress(files, "images"):
             image = _read(file)
             a, b = (
                 logits_of(network, transform(image)[None].to(device, dtype))
-                for network, transform in ((ours, told), (theirs, upstream))
+                for network, transform in ((ours, downstream), (theirs, upstream))
             )
             agreed += int(a.argmax() == b.argmax())
             difference = 0.0 if same_bits(a, b) else largest_error(a, b.double()) or inf
@@ -73,7 +73,7 @@ def compare_images(
     if largest or agreed < len(files):
         raise ParityError(
             f"On {len(files):,} images both networks name the same class for {agreed:,}, and the logits "
-            f"differ by up to {largest:.3g}, expected 0, most on {some([where])}.",
+            f"differ by up to {largest:.3g}, expected 0, most on {quoted(where)}.",
             where="the output",
             largest=largest,
         )
@@ -109,5 +109,5 @@ def _read(file: Path) -> Image.Image:
     # Pillow's decoders raise what they like on a damaged file.
     except Exception as error:
         raise ImageError(
-            f"{some([str(file)])} can't be read as an image: {error}. Mend it, or take it away."
+            f"{quoted(str(file))} can't be read as an image: {error}. Mend it, or take it away."
         ) from error

@@ -41,14 +41,14 @@ def compare_preprocessing(config: Mapping[str, Any]) -> int:
     Raises:
         ParityError: they differ; the message names the fields that are not the preset's.
     """
-    told = config["pretrained_cfg"]
-    if told["input_size"][0] != 3:
+    fields = config["pretrained_cfg"]
+    if fields["input_size"][0] != 3:
         return 0
     images = [to_pil_image(_image(*size)) for size in SIZES]
     preset = preset_transform()
-    wrong = _wrong_fields(told, preset)
+    wrong = _wrong_fields(fields, preset)
     try:
-        transform = told_transform(told)
+        transform = config_transform(fields)
         largest = max(_difference(transform(image), preset(image)) for image in images)
     except (KeyError, TypeError, ValueError):
         largest = float("inf")
@@ -68,23 +68,23 @@ def preset_transform() -> Callable[[Any], Tensor]:
     return preset
 
 
-def told_transform(told: Mapping[str, Any]) -> transforms.Compose:
+def config_transform(fields: Mapping[str, Any]) -> transforms.Compose:
     """What ``pretrained_cfg`` of config.json tells timm to do: from a PIL image to float32 ``[3, H, W]``."""
-    side = told["input_size"][-1]
-    resized: Any = floor(side / told["crop_pct"])
-    if told["crop_mode"] == "squash":
+    side = fields["input_size"][-1]
+    resized: Any = floor(side / fields["crop_pct"])
+    if fields["crop_mode"] == "squash":
         resized = (resized, resized)
     return transforms.Compose(
         [
-            transforms.Resize(resized, interpolation=INTERPOLATIONS[told["interpolation"]]),
+            transforms.Resize(resized, interpolation=INTERPOLATIONS[fields["interpolation"]]),
             transforms.CenterCrop(side),
             transforms.ToTensor(),
-            transforms.Normalize(mean=told["mean"], std=told["std"]),
+            transforms.Normalize(mean=fields["mean"], std=fields["std"]),
         ]
     )
 
 
-def _wrong_fields(told: Mapping[str, Any], preset: Any) -> list[str]:
+def _wrong_fields(fields: Mapping[str, Any], preset: Any) -> list[str]:
     crop, resize = preset.crop_size[0], preset.resize_size[0]
     expected = {
         "interpolation": preset.interpolation.value,
@@ -95,9 +95,9 @@ def _wrong_fields(told: Mapping[str, Any], preset: Any) -> list[str]:
         "std": list(preset.std),
     }
     return [
-        f"{name} is {told.get(name)}, expected {value}"
+        f"{name} is {fields.get(name)}, expected {value}"
         for name, value in expected.items()
-        if told.get(name) != value
+        if fields.get(name) != value
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..errors import ParityError, some
+from ..errors import ParityError, first_few
 from ..tensors import same_bits
 
 
@@ -65,4 +65,4 @@ class Tally:
             for name, source in self.source_names.items()
             if name == where or name.rpartition(".")[0] == where
         ]
-        return f" (from {some(names[:1])})" if names else ""
+        return f" (from {first_few(names[:1])})" if names else ""

@@ -1,4 +1,4 @@
-"""Step 6: the proof."""
+"""The proof: both networks run side by side and are compared to the bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .comparisons import (
     describe,
     half_the_threads,
 )
-from .coverage import Sight
+from .coverage import CoverageMeter
 from .determinism import deterministic, device_name, environment
 from .inputs import MOST_ADDED, Shape, draw, proof_inputs
 from .tally import Tally
@@ -59,7 +59,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
         if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
             ours = deepcopy(ours).to(device, dtype)
         theirs = reference.network.to(device)
-        sight = Sight(ours)
+        sight = CoverageMeter(ours)
         inputs, taken = proof_inputs(loaded.config.in_channels), []
         # Gradients are taken beside what comes next: each network alone leaves cores idle.
         with ThreadPoolExecutor(max_workers=1) as beside:
@@ -97,7 +97,7 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
     return Verified(loaded, proof)
 
 
-def _while_it_shows_more(shape: Shape, sight: Sight) -> Iterator[Shape]:
+def _while_it_shows_more(shape: Shape, sight: CoverageMeter) -> Iterator[Shape]:
     """Yields a shape as long as a channel is dead and the last input showed life in one.
 
     Single elements of a kernel that lie over nothing but borders are not waited for.

@@ -9,27 +9,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from checkpoints import in_2017_names, save, state_dict_of
 
-from densenet_convert import pipeline, pytest_plugin
+from densenet_convert import pytest_plugin
+from densenet_convert.api import verify
 from densenet_convert.errors import ParityError
-from densenet_convert.pipeline import convert
 
 REPORT = "report.xml"
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("parity")
-    return convert(save(in_2017_names(state_dict_of()), folder / "old.pth"), folder / "new").folder
-
-
 @pytest.fixture
-def changed(sound: Path, tmp_path: Path) -> Path:
+def changed(converted: Path, tmp_path: Path) -> Path:
     """A copy of which one byte is another one."""
     folder = tmp_path / "changed"
     folder.mkdir()
-    for path in sound.iterdir():
+    for path in converted.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
@@ -58,11 +51,11 @@ def properties(pytester: pytest.Pytester, number: int = 0) -> dict[str, str]:
 
 
 def test_a_sound_folder_passes_and_says_in_the_report_what_was_compared(
-    run: Any, pytester: pytest.Pytester, sound: Path
+    run: Any, pytester: pytest.Pytester, converted: Path
 ) -> None:
-    run("--densenet-parity", sound, f"--junitxml={REPORT}").assert_outcomes(passed=1)
+    run("--densenet-parity", converted, f"--junitxml={REPORT}").assert_outcomes(passed=1)
     found = properties(pytester)
-    assert found["folder"] == str(sound)
+    assert found["folder"] == str(converted)
     assert (found["device"], found["dtype"]) == ("cpu", "float32")
     assert found["largest_difference"] == "0.0"
     assert int(found["comparisons"]) > 500
@@ -87,20 +80,20 @@ def test_a_network_that_is_another_function_fails_and_is_located(
     def fail(*_: object, **__: object) -> None:
         raise ParityError("It differs.", where="features.norm5", largest=1.0)
 
-    monkeypatch.setattr(pipeline, "verify", fail)
+    monkeypatch.setattr(verify, "verify", fail)
     run("--densenet-parity", "any", f"--junitxml={REPORT}").assert_outcomes(failed=1)
     assert properties(pytester)["where"] == "features.norm5"
 
 
 def test_an_unexpected_error_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "verify", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: 1 / 0)
     result = run("--densenet-parity", "any")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
 
 def test_the_fixture_gives_the_network_and_the_proof(
-    run: Any, pytester: pytest.Pytester, sound: Path, changed: Path
+    run: Any, pytester: pytest.Pytester, converted: Path, changed: Path
 ) -> None:
     pytester.makepyfile(
         """
@@ -109,13 +102,13 @@ def test_the_fixture_gives_the_network_and_the_proof(
             assert set(densenet_parity.proof.largest.values()) == {0.0}
         """
     )
-    result = run("--densenet-parity", sound, "--densenet-parity", changed, f"--junitxml={REPORT}")
+    result = run("--densenet-parity", converted, "--densenet-parity", changed, f"--junitxml={REPORT}")
     result.assert_outcomes(passed=2, failed=1, errors=1)
     assert properties(pytester)["largest_difference"] == "0.0"
 
 
 def test_the_fixture_is_there_for_fixtures_of_any_scope_and_where_nothing_is_parametrized(
-    run: Any, pytester: pytest.Pytester, sound: Path
+    run: Any, pytester: pytest.Pytester, converted: Path
 ) -> None:
     pytester.makepyfile(
         """
@@ -138,8 +131,8 @@ def test_the_fixture_is_there_for_fixtures_of_any_scope_and_where_nothing_is_par
                 pass
         """
     )
-    run("--densenet-parity", sound, f"--junitxml={REPORT}").assert_outcomes(passed=4)
-    assert properties(pytester)["folder"] == str(sound)
+    run("--densenet-parity", converted, f"--junitxml={REPORT}").assert_outcomes(passed=4)
+    assert properties(pytester)["folder"] == str(converted)
 
 
 def test_a_test_that_runs_once_does_not_choose_among_several_folders(
@@ -165,49 +158,49 @@ def test_the_fixture_skips_where_no_folder_is_named(run: Any, pytester: pytest.P
 
 
 def test_a_folder_is_verified_once_and_on_the_device_that_was_asked_for(
-    run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, sound: Path
+    run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, converted: Path
 ) -> None:
     calls: list[tuple[str, str]] = []
-    verified = pipeline.verify(sound)
+    verified = verify.verify(converted)
 
     def count(folder: str, *, device: str) -> Any:
         calls.append((folder, device))
         return verified
 
-    monkeypatch.setattr(pipeline, "verify", count)
+    monkeypatch.setattr(verify, "verify", count)
     pytester.makepyfile("def test_a(densenet_parity): pass\ndef test_b(densenet_parity): pass")
-    twice = ("--densenet-parity", sound) * 2
+    twice = ("--densenet-parity", converted) * 2
     run(*twice, "--densenet-parity-device", "cpu").assert_outcomes(passed=3)
-    assert calls == [(str(sound), "cpu")]
+    assert calls == [(str(converted), "cpu")]
 
 
 def test_items_are_listed_counted_and_selected_as_any_other(
-    run: Any, pytester: pytest.Pytester, sound: Path
+    run: Any, pytester: pytest.Pytester, converted: Path
 ) -> None:
-    option = ("--densenet-parity", sound)
+    option = ("--densenet-parity", converted)
     run(*option, "--collect-only", "-q").stdout.fnmatch_lines(
-        [f"densenet-parity::{sound}", "", "1 test collected*"]
+        [f"densenet-parity::{converted}", "", "1 test collected*"]
     )
     file = pytester.makepyfile("def test_mine(): pass")
     run(*option, file).stdout.fnmatch_lines(["collected 2 items"])
     run(*option, file, "-k", "densenet-parity").assert_outcomes(passed=1, deselected=1)
-    run(*option, file, "-k", sound.name).assert_outcomes(passed=1, deselected=1)
+    run(*option, file, "-k", converted.name).assert_outcomes(passed=1, deselected=1)
     run(*option, "-k", "nothing").stdout.fnmatch_lines(["collected 2 items / 2 deselected / 0 selected"])
 
 
 def test_the_installed_plugin_works_with_xdist_and_warnings_as_errors(
-    pytester: pytest.Pytester, sound: Path, changed: Path
+    pytester: pytest.Pytester, converted: Path, changed: Path
 ) -> None:
     pytester.makepyfile("def test_mine(densenet_parity): assert densenet_parity.proof")
     options = ["-n", "2", "-W", "error", "-p", "no:cacheprovider", f"--junitxml={REPORT}"]
-    folders = ["--densenet-parity", str(sound), "--densenet-parity", str(changed)]
+    folders = ["--densenet-parity", str(converted), "--densenet-parity", str(changed)]
     command = [sys.executable, "-m", "pytest", *options, *folders]
     result = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True)
     assert result.returncode == 1
     assert "1 failed, 2 passed, 1 error" in result.stdout
     assert "model.safetensors was changed" in result.stdout
     told = sorted(properties(pytester, number)["folder"] for number in range(4))
-    assert told == sorted([str(sound), str(changed)] * 2)
+    assert told == sorted([str(converted), str(changed)] * 2)
 
 
 def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> None:
@@ -215,7 +208,7 @@ def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> No
         "import sys\n"
         "def test_mine(request):\n"
         f"    assert {pytest_plugin.__name__!r} in sys.modules\n"
-        "    assert not {'torch', 'densenet_convert.pipeline'} & set(sys.modules)\n"
+        "    assert not {'torch', 'densenet_convert.api.verify'} & set(sys.modules)\n"
     )
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True

@@ -13,12 +13,12 @@ from PIL import Image
 
 import densenet_convert
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
-from densenet_convert.densenet.config_file import OWN_FIELDS, config_file
+from densenet_convert.densenet.config_file import OWN_FIELDS, config_json
 
 
 @pytest.mark.parametrize("config", [SMALL, *ARCHITECTURES.values()])
 def test_the_network_can_be_built_from_it(config: DenseNetConfig) -> None:
-    written = json.loads(json.dumps(config_file(config)))
+    written = json.loads(json.dumps(config_json(config)))
     fields = {name: written[name] for name in ("num_classes", *OWN_FIELDS)}
     assert DenseNetConfig(**fields) == config
 
@@ -26,21 +26,21 @@ def test_the_network_can_be_built_from_it(config: DenseNetConfig) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_named_architecture_is_named_with_any_head(architecture: str) -> None:
     config = replace(ARCHITECTURES[architecture], num_classes=14)
-    assert config_file(config)["architecture"] == architecture
-    assert config_file(config)["num_classes"] == 14
+    assert config_json(config)["architecture"] == architecture
+    assert config_json(config)["num_classes"] == 14
 
 
 @pytest.mark.parametrize("change", [{"norm_eps": 1e-3}, {"transition_pool": "max"}, {"stem_padding": (2, 3)}])
 def test_what_timm_cant_build_is_not_named(change: dict[str, object]) -> None:
     changed = replace(ARCHITECTURES["densenet121"], **change)  # type: ignore[arg-type]
-    assert config_file(changed)["architecture"] == "densenet-convert"
+    assert config_json(changed)["architecture"] == "densenet-convert"
 
 
 def test_the_preprocessing_is_torchvisions() -> None:
     from torchvision.models import DenseNet169_Weights
 
     preset = DenseNet169_Weights.IMAGENET1K_V1.transforms()
-    told = config_file(ARCHITECTURES["densenet169"])["pretrained_cfg"]
+    told = config_json(ARCHITECTURES["densenet169"])["pretrained_cfg"]
     assert told["mean"] == preset.mean
     assert told["std"] == preset.std
     assert told["interpolation"] == preset.interpolation.value

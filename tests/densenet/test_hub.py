@@ -127,6 +127,14 @@ def test_loading_is_strict(change: dict[str, Tensor | None], tmp_path: Path) -> 
         DenseNet.from_pretrained(folder)
 
 
+def test_a_subclass_loads_as_itself(tmp_path: Path) -> None:
+    class Mine(DenseNet):
+        pass
+
+    DenseNet(SMALL).save_pretrained(tmp_path)
+    assert type(Mine.from_pretrained(tmp_path)) is Mine
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -25,8 +25,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["densenet_convert.formats"]):
-    from densenet_convert.formats.raw import FormatError
     from densenet_convert.formats.recognise import read_content
+    from densenet_convert.formats.untrusted import FormatError
 
 import safetensors.torch
 import torch

@@ -17,9 +17,13 @@ from typing import Any
 
 import pytest
 
+from densenet_convert.formats.archive import Archive
 from densenet_convert.formats.keras import is_hdf5, is_keras, read_hdf5, read_keras
-from densenet_convert.formats.raw import Budget, FormatError, RawTensor
-from densenet_convert.layouts.keras_applications import KERAS_APPLICATIONS
+from densenet_convert.formats.raw import RawTensor
+from densenet_convert.formats.recognise import read_content
+from densenet_convert.formats.untrusted import MALFORMED, Budget, FormatError
+from densenet_convert.layouts.explain import explain
+from densenet_convert.layouts.tables.keras_applications import KERAS_APPLICATIONS
 
 h5py = pytest.importorskip("h5py")
 np = pytest.importorskip("numpy")
@@ -73,9 +77,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def archive_of(data: bytes) -> Archive | None:
+    """The zip, if it is one with Keras' weights in it."""
+    try:
+        archive = Archive(data, Budget(len(data)))
+    except MALFORMED:
+        return None
+    return archive if is_keras(archive) else None
+
+
 def read(data: bytes) -> dict[str, RawTensor]:
-    reader = read_keras if is_keras(data) else read_hdf5
-    return dict(reader(data, Budget(len(data))).pairs)
+    budget = Budget(len(data))
+    archive = archive_of(data)
+    return dict((read_hdf5(data, budget) if archive is None else read_keras(archive, budget)).pairs)
 
 
 def refused(data: bytes, reason: str) -> None:
@@ -111,7 +125,7 @@ def repacked(path: Path, weights: bytes, config: bytes | None) -> bytes:
 @pytest.mark.parametrize("name", ["whole.h5", "two.h5", "three.weights.h5", "zip.keras"])
 def test_each_form_is_read_bit_for_bit(written: Path, name: str) -> None:
     data = (written / name).read_bytes()
-    assert (is_hdf5(data), is_keras(data)) == (name != "zip.keras", name == "zip.keras")
+    assert (is_hdf5(data), archive_of(data) is not None) == (name != "zip.keras", name == "zip.keras")
     with np.load(written / "expected.npz") as expected:
         same(read(data), expected)
 
@@ -143,7 +157,7 @@ def test_a_layer_that_no_densenet_has_keeps_the_name_of_its_place(written: Path)
         opened["layers/embedding/vars/0"] = np.zeros((2, 2), "f4")
     found = read(file.getvalue())
     assert {"layers/embedding/0", "layers/conv2d/kernel"} <= set(found)
-    assert KERAS_APPLICATIONS.explain(found).problems
+    assert explain(KERAS_APPLICATIONS, found).problems
 
 
 @pytest.mark.parametrize("name", ["nested.h5", "nested.keras", "nested.weights.h5"])
@@ -154,7 +168,7 @@ def test_a_model_within_a_model_stands_before_the_names(written: Path, name: str
         assert {n.removeprefix("densenet121/") for n in inside} == {n for n in expected if "predict" not in n}
         assert set(found) - set(inside) == {"mine/kernel", "mine/bias"}
     layout = KERAS_APPLICATIONS.wrapped("densenet121/", only=True)
-    assert not layout.explain(found).problems
+    assert not explain(layout, found).problems
 
 
 def test_bfloat16_is_read(written: Path) -> None:
@@ -164,7 +178,7 @@ def test_bfloat16_is_read(written: Path) -> None:
 
 
 def test_the_layout_explains_every_name(written: Path) -> None:
-    explained = KERAS_APPLICATIONS.explain(read((written / "whole.h5").read_bytes()))
+    explained = explain(KERAS_APPLICATIONS, read((written / "whole.h5").read_bytes()))
     assert not explained.problems
     assert not explained.dropped
     assert explained.targets["conv3_block2_0_bn/gamma"] == "features.denseblock2.denselayer2.norm1.weight"
@@ -201,7 +215,7 @@ def test_what_tensorflow_put_around_a_name_is_stripped(weights: str) -> None:
     (item,) = read(legacy(weights=weights)).items()
     assert item[0] == "conv1/conv/kernel"
     assert bytes(item[1].row_major()) == np.arange(4, dtype="=f4").tobytes()
-    assert KERAS_APPLICATIONS.explain(["conv1/conv/kernel"]).targets == {
+    assert explain(KERAS_APPLICATIONS, ["conv1/conv/kernel"]).targets == {
         "conv1/conv/kernel": "features.conv0.weight"
     }
 
@@ -290,9 +304,11 @@ def test_a_zip_without_weights_is_not_taken_for_keras() -> None:
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("config.json", "{}")
-    assert not is_keras(file.getvalue())
-    assert not is_keras(file.getvalue()[:-1])
-    assert not is_keras(b"")
+    assert archive_of(file.getvalue()) is None
+    with pytest.raises(FormatError, match="it is a zip, but not one that torch.save wrote"):
+        read_content(file.getvalue())
+    with pytest.raises(FormatError, match="does not end with its directory"):
+        read_content(file.getvalue()[:-1])
     assert not is_hdf5(b"\x89HDF")
 
 

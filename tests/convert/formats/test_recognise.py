@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from densenet_convert.formats.raw import DTYPES, FormatError
+from densenet_convert.formats.raw import DTYPES
 from densenet_convert.formats.recognise import read_content
+from densenet_convert.formats.untrusted import FormatError
 
 Described = dict[str, tuple[str, tuple[int, ...], bytes]]
 VIEWS = st.sampled_from(["as it is", "transposed", "sliced", "strided", "channels last"])

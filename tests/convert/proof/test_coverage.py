@@ -6,17 +6,17 @@ import pytest
 import torch
 from checkpoints import SMALL, checkpoint_of, state_dict_of
 
+from densenet_convert.cli.text import _dead
 from densenet_convert.densenet import DenseNet
+from densenet_convert.folder.receipt import describe_proof
 from densenet_convert.layouts import TORCHVISION
-from densenet_convert.load import load_model
-from densenet_convert.proof.coverage import Sight
+from densenet_convert.layouts.rename import rename_tensors
+from densenet_convert.proof.coverage import CoverageMeter
 from densenet_convert.proof.layers import watching
-from densenet_convert.proof.references import load_reference
+from densenet_convert.proof.load import load_model
+from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import _while_it_shows_more, verify_model
-from densenet_convert.receipt import describe_proof
 from densenet_convert.records import Proof
-from densenet_convert.rename import rename_tensors
-from densenet_convert.summary import _dead
 
 NORM = "features.denseblock2.denselayer2.norm2"
 
@@ -85,7 +85,7 @@ def test_an_input_is_added_for_a_dead_channel_and_no_further_one_if_it_shows_no_
 def test_inputs_are_added_until_they_show_no_more(
     found: list[dict[str, tuple[int, ...]]], added: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sight = Sight(DenseNet(SMALL))
+    sight = CoverageMeter(DenseNet(SMALL))
     monkeypatch.setattr(sight, "dead_channels", iter(found).__next__)
     assert len(list(_while_it_shows_more((1, 3, 64, 64), sight))) == added
 
@@ -107,7 +107,7 @@ def test_an_element_counts_as_seen_when_changing_it_changes_the_output_of_a_laye
     """Against the definition: a change of each element of a layer, one at a time."""
     model = network_of(planted()).double()
     x = noise(1, 3, 37, 50).double()
-    sight = Sight(model)
+    sight = CoverageMeter(model)
     with torch.no_grad(), sight.watching():
         before = layers_of(model, x)
     checked = 0
@@ -138,7 +138,7 @@ def layers_of(model: DenseNet, x: torch.Tensor) -> list[torch.Tensor]:
 def test_an_element_counts_as_reaching_when_changing_it_changes_a_logit() -> None:
     model = network_of(planted()).double()
     x = noise(1, 3, 40, 40).double()
-    sight = Sight(model)
+    sight = CoverageMeter(model)
     sight.backward(model(x))
     with torch.no_grad():
         before = model(x)
@@ -157,7 +157,7 @@ def test_an_element_counts_as_reaching_when_changing_it_changes_a_logit() -> Non
 
 def test_only_the_middle_of_a_kernel_is_seen_on_a_map_of_one_pixel() -> None:
     model = network_of(state_dict_of())
-    sight = Sight(model)
+    sight = CoverageMeter(model)
     with torch.no_grad(), sight.watching():
         model(noise(2, 3, 32, 32))
     assert sight.parameters().shares["features.denseblock4.denselayer1.conv2.weight"] <= 1 / 9
@@ -167,7 +167,7 @@ def test_only_the_middle_of_a_kernel_is_seen_on_a_map_of_one_pixel() -> None:
 def test_in_training_a_norm_shows_its_weight_where_its_input_varies() -> None:
     norm = torch.nn.BatchNorm2d(2)
     x = torch.stack([torch.ones(2, 4, 4), noise(2, 4, 4)], 1)
-    sight = Sight(torch.nn.ModuleDict({"norm": norm.train()}))
+    sight = CoverageMeter(torch.nn.ModuleDict({"norm": norm.train()}))
     with sight.watching():
         norm(x)
     assert sight.dead_channels() == {"norm.weight": (0,)}
@@ -175,7 +175,7 @@ def test_in_training_a_norm_shows_its_weight_where_its_input_varies() -> None:
 
 def test_several_inputs_see_more_than_one() -> None:
     model = network_of(state_dict_of())
-    sight = Sight(model)
+    sight = CoverageMeter(model)
     totals = []
     for seed in range(3):
         with sight.watching():

@@ -18,14 +18,16 @@ from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from densenet_convert import receipt
+from densenet_convert.api.convert import convert
+from densenet_convert.api.verify import verify
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.errors import ConvertError, FolderError, ParityError
-from densenet_convert.folder import CARD, GOLDEN, file_sha256
-from densenet_convert.pipeline import convert, verify
+from densenet_convert.folder import receipt
+from densenet_convert.folder.files import CARD, GOLDEN, file_sha256
+from densenet_convert.folder.open import open_folder
 from densenet_convert.proof.golden import compare_golden, take_golden
-from densenet_convert.random_weights import random_network
 from densenet_convert.records import Written
+from densenet_convert.source.random_weights import random_network
 
 CPU = torch.device("cpu")
 NETWORK: nn.Module = random_network(SMALL, 0).eval()
@@ -140,10 +142,8 @@ def test_what_is_no_golden_output_of_this_network_is_refused(
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    folder = tmp_path_factory.mktemp("golden")
-    source = save(in_2017_names(state_dict_of()), folder / "old.pth")
-    return convert(source, folder / "new", golden=True)
+def written(converted_with_golden: Path) -> Written:
+    return open_folder(converted_with_golden)
 
 
 def test_the_file_is_small_and_read_by_safetensors(written: Written) -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 
-from densenet_convert.densenet.config_file import config_file
+from densenet_convert.densenet.config_file import config_json
 from densenet_convert.errors import ArchitectureError, ImageError, ParityError
 from densenet_convert.proof.images import compare_images
 from densenet_convert.proof.preprocessing import SIZES, _image
-from densenet_convert.random_weights import random_network
 from densenet_convert.records import Agreement, Progress
+from densenet_convert.source.random_weights import random_network
 
 CPU = torch.device("cpu")
 OURS: nn.Module = random_network(SMALL, 0).eval()
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def compare(
     folder: Path, ours: nn.Module = OURS, progress: Progress | None = None, **config: Any
 ) -> Agreement:
-    content = {**config_file(SMALL), **config}
+    content = {**config_json(SMALL), **config}
     return compare_images(ours, deepcopy(OURS), content, folder, CPU, progress)
 
 
@@ -71,14 +71,14 @@ def test_another_function_is_told_with_its_worst_image(folder: Path) -> None:
 
 
 def test_another_preprocessing_is_found(folder: Path) -> None:
-    told = {**config_file(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
+    told = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
     with pytest.raises(ParityError, match="the logits differ"):
         compare(folder, pretrained_cfg=told)
 
 
 def test_where_a_library_prepares_otherwise_both_sides_do(folder: Path) -> None:
-    told = {**config_file(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
-    content = {**config_file(SMALL), "pretrained_cfg": told}
+    told = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
+    content = {**config_json(SMALL), "pretrained_cfg": told}
     found = compare_images(OURS, deepcopy(OURS), content, folder, CPU, None, as_torchvision=False)
     assert (found.agreed, found.largest) == (4, 0.0)
 
@@ -117,7 +117,7 @@ def test_logits_that_are_no_numbers_on_one_side_are_found(folder: Path) -> None:
         silent.get_submodule("classifier").bias.fill_(torch.nan)
     for networks in ((silent, OURS), (OURS, silent)):
         with pytest.raises(ParityError) as error:
-            compare_images(*networks, config_file(SMALL), folder, CPU, None)
+            compare_images(*networks, config_json(SMALL), folder, CPU, None)
         assert error.value.largest == inf
 
 
@@ -131,4 +131,4 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [replace(SMALL, num_classes=0), replace(SMALL, in_channels=1)])
 def test_networks_without_classes_or_rgb_are_refused(folder: Path, config: Any) -> None:
     with pytest.raises(ArchitectureError, match="classes and take RGB only"):
-        compare_images(OURS, OURS, config_file(config), folder, CPU, None)
+        compare_images(OURS, OURS, config_json(config), folder, CPU, None)

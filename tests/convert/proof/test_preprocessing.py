@@ -15,24 +15,24 @@ from torchvision.models import DenseNet121_Weights
 from torchvision.transforms.functional import to_pil_image
 
 from densenet_convert.densenet import DenseNetConfig
-from densenet_convert.densenet.config_file import config_file
+from densenet_convert.densenet.config_file import config_json
 from densenet_convert.errors import ParityError
 from densenet_convert.proof.preprocessing import SIZES, _image, compare_preprocessing
-from densenet_convert.proof.written_faults import WRONG_PREPROCESSING
+from densenet_convert.proof.selftest.written_faults import WRONG_PREPROCESSING
 
 
 def told(field: str, value: object) -> dict[str, Any]:
-    config = config_file(SMALL)
+    config = config_json(SMALL)
     config["pretrained_cfg"][field] = value
     return config
 
 
 def test_what_we_write_is_the_preset() -> None:
-    assert compare_preprocessing(config_file(DenseNetConfig())) == len(SIZES)
+    assert compare_preprocessing(config_json(DenseNetConfig())) == len(SIZES)
 
 
 def test_there_is_no_preset_for_other_channels() -> None:
-    assert compare_preprocessing(config_file(replace(SMALL, in_channels=1))) == 0
+    assert compare_preprocessing(config_json(replace(SMALL, in_channels=1))) == 0
 
 
 @pytest.mark.parametrize(("field", "value"), [*WRONG_PREPROCESSING, ("interpolation", "other")])
@@ -50,7 +50,7 @@ def timm_transform(config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
 
 
 def test_timm_does_the_same_by_our_config() -> None:
-    transform, preset = timm_transform(config_file(SMALL)), DenseNet121_Weights.IMAGENET1K_V1.transforms()
+    transform, preset = timm_transform(config_json(SMALL)), DenseNet121_Weights.IMAGENET1K_V1.transforms()
     for size in SIZES:
         image = to_pil_image(_image(*size))
         assert torch.equal(transform(image), preset(image))
@@ -58,7 +58,7 @@ def test_timm_does_the_same_by_our_config() -> None:
 
 def test_transformers_does_the_same_by_our_config(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    (tmp_path / "config.json").write_text(json.dumps(config_file(DenseNetConfig())))
+    (tmp_path / "config.json").write_text(json.dumps(config_json(DenseNetConfig())))
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
     preset = DenseNet121_Weights.IMAGENET1K_V1.transforms()
     for size in SIZES:

@@ -29,7 +29,7 @@ from densenet_convert.proof.tolerance import (
     orders,
     precisions,
 )
-from densenet_convert.random_weights import random_network
+from densenet_convert.source.random_weights import random_network
 
 CPU = torch.device("cpu")
 SETTINGS = (*precisions(CPU), *orders())

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ParityError, ValueRangeError
-from densenet_convert.identify import identify_layout
 from densenet_convert.layout import Layout, Rule
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
-from densenet_convert.load import load_model
+from densenet_convert.layouts.explain import explain
+from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.comparisons import side_by_side
-from densenet_convert.proof.coverage import Sight
-from densenet_convert.proof.references import load_reference
+from densenet_convert.proof.coverage import CoverageMeter
+from densenet_convert.proof.load import load_model
+from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
 from densenet_convert.records import Checkpoint, Loaded, Trace, Verified
-from densenet_convert.rename import rename_tensors
 
 CPU = torch.device("cpu")
 LAYER = "features.denseblock2.denselayer2"
@@ -99,7 +100,7 @@ def test_the_proof_leaves_the_source_as_it_was() -> None:
 def swapped(a: str, b: str) -> Layout:
     """The dotted table with the targets ``a`` and ``b`` exchanged."""
     state = in_2017_names(state_dict_of(), counted=True)
-    targets = TORCHVISION_DOTTED.explain(state).targets
+    targets = explain(TORCHVISION_DOTTED, state).targets
     exchanged = {a: b, b: a}
     rules = tuple(Rule(source.replace(".", r"\."), exchanged.get(t, t)) for source, t in targets.items())
     return replace(TORCHVISION_DOTTED, name="faulty", rules=rules)
@@ -286,7 +287,7 @@ def test_what_goes_wrong_beside_the_comparisons_is_raised(monkeypatch: pytest.Mo
         if next(turns):
             raise RuntimeError("no memory for gradients")
 
-    monkeypatch.setattr(Sight, "backward", fail_at_first)
+    monkeypatch.setattr(CoverageMeter, "backward", fail_at_first)
     with pytest.raises(RuntimeError, match="no memory for gradients"):
         proven(state_dict_of())
 

@@ -1,0 +1,195 @@
+"""``export``, the way back: a converted folder to a file that the source's library loads, bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from densenet_convert.densenet import DenseNetConfig
+
+from ..errors import FolderError, LayoutError
+from ..folder.files import WEIGHTS, require_outside
+from ..folder.open import open_folder, read_tensors
+from ..folder.receipt import config_from, describe_axes
+from ..folder.recover import as_in_source
+from ..folder.replace import sync
+from ..formats.torch_legacy import Elements, write_legacy
+from ..hub.fetch import local_folder
+from ..layouts import known_layouts
+from ..layouts.explain import explain
+from ..layouts.identify import named_layout
+from ..records import Written
+from ..source.file import parse_checkpoint
+from ..tensors import dtype_name, tensor_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..layout import Layout
+
+log = logging.getLogger("densenet_convert")
+
+# What a library sets for itself, and a file of weights does not hold.
+FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
+SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5"}
+# What readers would take the file for.
+OTHERS = {".safetensors", ".keras", ".h5", ".pth"}
+COUNTER = "num_batches_tracked"
+
+
+def export(
+    folder: str | os.PathLike[str],
+    layout: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    force: bool = False,
+) -> Path:
+    """Writes the tensors of a converted folder under a layout's names, as that layout's library loads them.
+
+    The file is the same on every run: in torch's format of before 1.6, which every torch reads, or in Keras'.
+
+    Args:
+        folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
+        layout: name of the layout, such as ``"torchvision-dotted"``, or how only one begins: ``"keras"``.
+        output: the file, whose folder is made where it is missing; by default it is named after both, in
+            the working folder.
+        force: replace it where it exists.
+
+    Returns:
+        The file, once it was read back and its tensors compared.
+
+    Raises:
+        HubError: the Hub does not have the folder, or does not give it.
+        FolderError: a file of the folder is missing or was changed, or the output can't be written.
+        LayoutError: there is no such layout, it can't hold this network, or h5py is missing.
+
+    Examples:
+        >>> dc.export("densenet121", "torchvision-dotted", "old.pth").name
+        'old.pth'
+    """
+    here = local_folder(folder)
+    written = open_folder(here)
+    table = named_layout(layout, known_layouts())
+    path = Path(
+        f"{here.absolute().name}-{table.name}{SUFFIXES[table.export_format]}" if output is None else output
+    )
+    if path.suffix.lower() in OTHERS - {SUFFIXES[table.export_format]}:
+        raise LayoutError(
+            f"{path}: {table.name} is not written to {path.suffix} files. Choose an --output that ends in "
+            f"{SUFFIXES[table.export_format]}."
+        )
+    if table.export_format == "keras-h5" and path.name.endswith(".weights.h5"):
+        raise LayoutError(
+            f"{path}: Keras takes a file of this name for one of Keras 3, and this is one that Keras 2 and 3 "
+            "load by their names. Choose another --output that ends in .h5."
+        )
+    require_outside(path)
+    _check_target(path, force)
+    tensors = _tensors(written, table)
+    data = _as_keras(tensors) if table.export_format == "keras-h5" else _as_torch(tensors)
+    _read_back(data, tensors, path)
+    _write(data, path, force)
+    return path
+
+
+def _check_target(path: Path, force: bool) -> None:
+    if os.path.lexists(path) and not force:
+        raise FolderError(
+            f"{path} exists and is left alone. Name another --output, or replace it with --force."
+        )
+
+
+def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
+    """By the layout's own names, in its own order of axes."""
+    from ..proof.references.reference import own_names
+
+    config, source = config_from(written.receipt["config"]), written.receipt["source"]["layout"]
+    back = f" It can go back to {source} alone." if source != layout.name else ""
+    for name in FUNCTION:
+        found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
+        if found != expected:
+            raise LayoutError(
+                f"A network of {layout.name} has {name} {expected}, and this one {found}: its library would "
+                f"compute another function.{back}"
+            )
+    names = own_names(layout, config)
+    explained = explain(layout, names, whole=False)
+    held = dict(read_tensors(written.folder / WEIGHTS))
+    traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
+    same = source == layout.name
+    chosen = {}
+    left_out = 0
+    for name, target in explained.targets.items():
+        if target.endswith(COUNTER) and not (layout.has_counters or (same and traced[target] is not None)):
+            left_out += traced[target] is not None
+            continue
+        chosen[name] = as_in_source(held[target], describe_axes(explained.axes.get(name)))
+    if left_out:
+        log.warning("%d %s are left out: the library of %s takes none.", left_out, COUNTER, layout.name)
+    return chosen
+
+
+def _as_torch(tensors: Mapping[str, Tensor]) -> bytes:
+    file = BytesIO()
+    write_legacy(
+        {n: Elements(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}, file
+    )
+    return file.getvalue()
+
+
+def _as_keras(tensors: Mapping[str, Tensor]) -> bytes:
+    """What ``Model.load_weights`` takes from a file of weights alone, whose name ends in ``.h5``.
+
+    Source: ``load_weights_from_hdf5_group`` in ``keras/src/legacy/saving/legacy_h5_format.py``, Keras 3.15.1.
+    """
+    if any(dtype_name(tensor) == "bfloat16" for tensor in tensors.values()):
+        raise LayoutError("Keras' files hold no bfloat16. Choose another layout.")
+    try:
+        import h5py  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise LayoutError(
+            'Writing Keras\' files needs h5py. Install it with: pip install "densenet-convert[keras]"'
+        ) from error
+    layers: dict[str, list[str]] = {}
+    for name in tensors:
+        layers.setdefault(name.rpartition("/")[0], []).append(name)
+    file = BytesIO()
+    with h5py.File(file, "w") as root:
+        root.attrs["layer_names"] = [layer.encode() for layer in layers]
+        for layer, names in layers.items():
+            group = root.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name in names:
+                group.create_dataset(name, data=tensors[name].numpy())
+    return file.getvalue()
+
+
+def _read_back(data: bytes, tensors: dict[str, Tensor], path: Path) -> None:
+    """By the reader that reads strangers' files."""
+    found = parse_checkpoint(data, path).tensors
+    for name, tensor in tensors.items():
+        raw = found.get(name)
+        if raw is None or raw.shape != tuple(tensor.shape) or bytes(raw.row_major()) != tensor_bytes(tensor):
+            raise FolderError(f"{name} was read back and differs. The memory is at fault: run this again.")
+
+
+def _write(data: bytes, path: Path, force: bool) -> None:
+    partial = path.with_name(f".{uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            sync(partial)
+            _check_target(path, force)  # someone may have put something there meanwhile
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"{path} can't be written: {error.strerror or error}. Name another --output."
+        ) from error

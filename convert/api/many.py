@@ -1,0 +1,218 @@
+"""``convert_many``: many sources, on any executor of processes; an interrupted run goes on where it stopped.
+
+    plan -> convert_job, for each Job in whatever process -> Outcome
+
+What crosses processes is paths and plain options there, and an Outcome back, never a tensor: the workers
+must see the same files.  What is there already, whole and of the same source, is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator
+from concurrent import futures
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
+
+from ..errors import ConvertError, DeviceError, FolderError, is_out_of_memory, quoted
+from ..folder.receipt import FILE_NAME, SEAL, config_from
+from ..folder.wording import network_name
+from ..records import Progress, Written
+from .already_done import require_done
+from .options import Job
+from .plan import plan
+
+if TYPE_CHECKING:
+    AnyPath = str | os.PathLike[str]
+
+THREADS = (
+    "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
+    "to the whole process. Give an executor of processes, such as that of process_executor(2)."
+)
+# Anew in each process, but for one that was forked.
+_TOKEN = uuid4().hex
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one source.
+
+    Attributes:
+        source: its absolute path, or ``hf://...``.
+        folder: absolute path; whole, and of this source, unless ``status`` is ``"failed"``.
+        status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
+        network: such as ``"DenseNet-169"``; None where it failed.
+        receipt_sha256: the digest that conversion.json ends with; None where it failed.
+        error: name of the error's class; None unless it failed.
+        message: what is wrong, and what to do; None unless it failed.
+        exit_code: 0 unless it failed.
+    """
+
+    source: str
+    folder: str
+    status: Literal["converted", "skipped", "failed"]
+    network: str | None = None
+    receipt_sha256: str | None = None
+    error: str | None = None
+    message: str | None = None
+    exit_code: int = 0
+
+
+def convert_many(
+    sources: Iterable[AnyPath],
+    output: AnyPath,
+    *,
+    executor: futures.Executor | None = None,
+    arch: str | int | None = None,
+    layout: str | None = None,
+    prefix: str | None = None,
+    only: str | None = None,
+    head: str | None = None,
+    key: str | None = None,
+    device: str = "auto",
+    force: bool = False,
+    golden: bool = False,
+    labels: AnyPath | None = None,
+    multi_label: bool = False,
+    license: str | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Converts and proves every source, each into a folder of its own; what fails does not stop the rest.
+
+    A folder that is there already is skipped where it is whole, of the same source and what these options
+    ask for, be there golden outputs or a license beside it; with ``force`` it is converted again.
+
+    Args:
+        sources: see ``plan``.
+        output: see ``plan``.
+        executor: where it is done: any executor of ``concurrent.futures`` whose workers are processes that
+            see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
+            the caller's; None for one after the other in this process.
+        arch, layout, prefix, only, head, key, device, force, golden, labels, multi_label, license: see
+            ``convert``; they hold for every source.
+        progress: wraps the jobs as they are done, and is told what they are.
+
+    Returns:
+        What came of each source, in the order in which they are done.  Closing the iterator cancels what has
+        not begun.
+
+    Raises:
+        ConvertError: see ``plan``.
+        DeviceError: the executor's workers are threads.
+
+    Examples:
+        >>> for outcome in dc.convert_many(["old.pth"], "many", device="cpu"):
+        ...     print(outcome.status, outcome.network)
+        converted DenseNet-121
+    """
+    found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "head": head, "key": key}
+    options = {"device": device, "force": force, "golden": golden, "labels": labels, "license": license}
+    jobs = plan(sources, output, **found, **options, multi_label=multi_label)
+    if isinstance(executor, futures.ThreadPoolExecutor):
+        raise DeviceError(THREADS)
+    return _outcomes(jobs, executor, progress)
+
+
+def convert_job(job: Job, home: tuple[str, int] | None = None) -> Outcome:
+    """Does one job, in whatever process; never raises what can be told in an outcome.
+
+    Args:
+        job: what to do.
+        home: the process that asks, where this one must be another.
+
+    Raises:
+        DeviceError: it is the same one.
+    """
+    if home == _process():
+        raise DeviceError(THREADS)
+    try:
+        return _convert(job)
+    except Exception as error:  # of whatever kind: a pickled one may not come through
+        return _failed(job, error)
+
+
+def _outcomes(
+    jobs: tuple[Job, ...], executor: futures.Executor | None, progress: Progress | None
+) -> Iterator[Outcome]:
+    one_by_one = (convert_job(job) for job in jobs)
+    with closing(one_by_one if executor is None else _spread(jobs, executor)) as outcomes:
+        # The bar is asked first: it counts a job when it is asked for the next one.
+        counted = jobs if progress is None else progress(jobs, "checkpoints")
+        yield from (outcome for _, outcome in zip(counted, outcomes, strict=True))
+
+
+def _spread(jobs: tuple[Job, ...], executor: futures.Executor) -> Generator[Outcome, None, None]:
+    waiting: dict[futures.Future[Outcome], Job] = {}
+    try:
+        for job in jobs:
+            waiting[_submit(executor, job)] = job
+        for future in futures.as_completed(waiting):
+            error = futures.CancelledError() if future.cancelled() else future.exception()
+            if isinstance(error, DeviceError | KeyboardInterrupt):  # not the job's
+                raise error
+            yield future.result() if error is None else _failed(waiting[future], error)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _submit(executor: futures.Executor, job: Job) -> futures.Future[Outcome]:
+    try:
+        return executor.submit(convert_job, job, _process())
+    except Exception as error:  # of a pool that is broken
+        future: futures.Future[Outcome] = futures.Future()
+        future.set_exception(error)
+        return future
+
+
+def _process() -> tuple[str, int]:
+    """This process, also where others have its number, on another machine, or its memory, after a fork."""
+    return _TOKEN, os.getpid()
+
+
+def _convert(job: Job) -> Outcome:
+    from .convert import convert
+
+    options = asdict(job)
+    places = options.pop("source"), options.pop("folder")
+    if job.force or not os.path.lexists(job.folder):
+        try:
+            return _done(job, "converted", convert(*places, **options))
+        except FolderError:
+            # Dask gives a job to a second worker where the first one only seemed to be dead.
+            if job.force or not os.path.lexists(job.folder):
+                raise
+    return _done(job, "skipped", require_done(job))
+
+
+def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:
+    network = network_name(config_from(written.receipt["config"]))
+    digest = json.loads((written.folder / FILE_NAME).read_bytes())[SEAL]
+    return Outcome(job.source, job.folder, status, network, digest)
+
+
+def _failed(job: Job, error: BaseException) -> Outcome:
+    name = type(error).__name__
+    again = "Run again: what is done is skipped."
+    if isinstance(error, ConvertError):
+        message = str(error)
+    elif isinstance(error, futures.BrokenExecutor) or name == "KilledWorker":  # the latter is Dask's
+        message = (
+            f"{job.source}: its process, or another one of its pool, was killed, as happens where there is "
+            f"not enough memory. {again} Fewer processes need less of it."
+        )
+    elif isinstance(error, futures.CancelledError):
+        message = f"{job.source}: it was cancelled, or the cluster was lost. {again}"
+    elif is_out_of_memory(error):
+        message = f"{job.source}: there is not enough memory. Free some, or take fewer processes. {again}"
+    else:
+        reason = quoted(" ".join(str(error).split())) or "no reason was given"
+        message = (
+            f"{job.source}: {name}: {reason}. Every worker needs the same densenet-convert; "
+            "if they have it, report this message."
+        )
+    exit_code = error.exit_code if isinstance(error, ConvertError) else 1
+    return Outcome(job.source, job.folder, "failed", error=name, message=message, exit_code=exit_code)

@@ -1,0 +1,99 @@
+"""Which sources become which folders, before any of them is converted."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FolderError, ReadError, first_few, quoted
+from ..folder.files import is_ours
+from ..formats.recognise import SUFFIXES
+from ..hub.fetch import SCHEME, local_file, parse_address
+from ..records import IMAGENET
+from .options import Job
+
+if TYPE_CHECKING:
+    AnyPath = str | os.PathLike[str]
+
+
+def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[Job, ...]:
+    """Returns the jobs that ``convert_many`` does.
+
+    Args:
+        sources: checkpoints, here or as ``hf://USER/NAME[@REVISION][/FILE]``, or folders. A folder stands
+            for every file in it whose name ends in one of ``SUFFIXES``, but for what was converted.
+        output: parent of the folders that are written; each is named after its source, and what a
+            folder holds lies there as it does in that folder.
+        options: the other attributes of ``Job``.
+
+    Raises:
+        FolderError: two sources would be written to one folder.
+        ReadError: there is no checkpoint in any folder, or one can't be read.
+    """
+    sources = list(sources)
+    if (labels := options.get("labels")) not in (None, IMAGENET):
+        options["labels"] = os.path.abspath(labels)  # noqa: PTH100 (keeps links, as they were named)
+    found = [pair for named in sources for pair in _files(os.fspath(named))]
+    if ours := [named for named in sources if is_ours(Path(named))]:
+        raise ReadError(
+            f"{quoted(os.fspath(ours[0]))} is what densenet-convert wrote: verify, export and push take it."
+        )
+    if sources and not found:
+        raise ReadError(
+            f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint, "
+            f"expected names that end in {', '.join(SUFFIXES)}."
+        )
+    jobs: dict[str, Job] = {}
+    # What is named twice, alone and by its folder, is one source; its folder says where it lies.
+    for source, place in dict(sorted(found, key=lambda pair: pair[1] != "")).items():
+        folder = os.path.abspath(Path(output, place, output_name(source)))  # noqa: PTH100
+        if folder in jobs:
+            raise FolderError(
+                f"{jobs[folder].source} and {source} would both be written to {folder}. "
+                "Convert one of them with another --output, or rename it."
+            )
+        jobs[folder] = Job(source, folder, **options)
+    return tuple(jobs.values())
+
+
+def output_name(source: str) -> str:
+    """Returns what a source's folder is called: ``"chest"`` for ``"here/chest.pth.tar"``.
+
+    A name on the Hub without a file gives the repository's name.
+    """
+    if source.startswith(SCHEME):
+        repository, _, file = parse_address(source)
+        source = file or repository
+    name = Path(source).name
+    return re.sub(r"(\.pth\.tar|\.weights\.h5|\.[A-Za-z]\w*)$", "", name) or name
+
+
+def _files(source: str) -> Iterator[tuple[str, str]]:
+    """What a source stands for, and for each the folder below the source that holds it."""
+    if source.startswith(SCHEME):
+        yield source, ""
+        return
+    path = os.path.abspath(local_file(source))  # noqa: PTH100
+    if not Path(path).is_dir():
+        yield path, ""
+        return
+    for file in sorted(_walk(path)):
+        yield file, os.path.relpath(os.path.dirname(file), path)  # noqa: PTH120
+
+
+def _walk(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise ReadError(f"{error.filename} can't be read: {error.strerror}.") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        if is_ours(Path(parent)):
+            folders.clear()
+            continue
+        # Hidden ones too: what a killed writer left behind, or an editor's copies.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(parent, name)  # noqa: PTH118

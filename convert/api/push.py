@@ -1,0 +1,61 @@
+"""``push``: publishes a converted folder on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..folder.open import open_folder
+from ..folder.receipt import config_from
+from ..folder.wording import network_name
+from ..hub.records import Destination, Published
+
+if TYPE_CHECKING:
+    import os
+
+    AnyPath = str | os.PathLike[str]
+
+
+def push(
+    folder: AnyPath,
+    repo_id: str,
+    *,
+    license: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str = "main",
+    commit_message: str | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+) -> Published:
+    """Publishes a converted folder on the Hugging Face Hub, fetches it back and compares every byte.
+
+    The repository is made where it is missing. What it has already is not sent again.
+
+    Args:
+        folder: one that was converted.
+        repo_id: ``"USER/NAME"``.
+        license: the Hub's identifier of the license; required where the weights are not torchvision's own
+            and the card names none.
+        private: make the repository private; one that is there and public is refused.
+        create_pr: open a pull request, or go on with the one of this message that is open.
+        revision: branch, made where it is missing; with ``create_pr``, what the pull request is for.
+        commit_message: by default the network, the converter and its version.
+        token: by default that of the environment, or of the login.
+        dry_run: look at the repository, change nothing, and say what would be sent.
+
+    Raises:
+        FolderError: a file is missing, was added or was changed.
+        PublishError: the folder holds random weights or no license is known, the repository holds other
+            files or is public, or what came back differs.
+        HubError: the Hub refuses, fails or does not answer.
+    """
+    from ..hub.publish import publish_folder
+
+    written = open_folder(Path(folder))
+    converter = written.receipt["converter"]
+    made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
+    message = commit_message or f"{made} {converter['version']}"
+    token = token.strip() or None if token else None
+    to = Destination(repo_id, revision, message, license, private, create_pr, token)
+    return publish_folder(written, to, dry_run=dry_run)

@@ -1,0 +1,150 @@
+"""``verify``: repeats the proof of a folder that was converted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FolderError, LayoutError, quoted
+from ..folder.files import CARD, card_was_edited
+from ..folder.open import open_folder, read_golden
+from ..folder.receipt import FILE_NAME, describe_conversion, describe_proof, unseal
+from ..folder.recover import recover_checkpoint
+from ..hub.fetch import local_file, local_folder
+from ..layouts import known_layouts
+from ..layouts.architecture import choose_config
+from ..layouts.declared_layers import check_declared_layers
+from ..layouts.explain import explain
+from ..layouts.identify import identify_again
+from ..layouts.rename import rename_tensors
+from ..proof.devices import choose_device, plain_torch
+from ..proof.prove import ProofExtras, prove_parity
+from ..records import ORIGIN_IMAGENET, Checkpoint, Progress, Proof, Renamed, Verified, Written
+from ..source.read import is_imagenet, read_checkpoint
+from .options import optional_path
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from densenet_convert.densenet import DenseNetConfig
+
+    from ..layout import Layout
+
+    AnyPath = str | os.PathLike[str]
+
+log = logging.getLogger("densenet_convert")
+
+
+def verify(
+    folder: AnyPath,
+    *,
+    source: AnyPath | None = None,
+    device: str = "auto",
+    report: AnyPath | None = None,
+    images: AnyPath | None = None,
+    progress: Progress | None = None,
+) -> Verified:
+    """Repeats the proof of a folder that was converted, against its source where that is given.
+
+    Where the folder has golden outputs, the network must compute them here as well.
+
+    Without the source, its tensors are rebuilt from the folder under the source's names;
+    what was dropped from it is then not proven again.
+
+    Args:
+        folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
+        source: the checkpoint that it was converted from, here or on the Hub.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
+        report, images, progress: see ``convert``.
+
+    Raises:
+        HubError: the Hub does not have the folder, or does not give it.
+        FolderError: a file is missing, was added or was changed, or ``source`` is not what
+            the receipt names.
+        ParityError: the network is not the reference's function.
+
+    Examples:
+        >>> verified = dc.verify("densenet121", device="cpu")
+        >>> verified.proof.compared["tensors"]
+        727
+    """
+    folder = local_folder(folder)
+    extras = ProofExtras(False, optional_path(report), optional_path(images), progress)
+    extras.check(folder)
+    chosen = choose_device(device)
+    with plain_torch():
+        written = open_folder(folder)
+        log.info("%s: every byte agrees with the receipt", folder)
+        if card_was_edited(folder):
+            log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+        whole = source is not None
+        checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
+        layout = _recorded_layout(checkpoint, written, whole)
+        checkpoint, _ = check_declared_layers(checkpoint, layout)
+        renamed = rename_tensors(checkpoint, layout)
+        config = choose_config(renamed)
+        _check_receipt(renamed, config, written, whole=whole)
+        return prove_parity(renamed, config, chosen, extras, read_golden(written))
+
+
+def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:
+    """Returns the receipt of ``folder``, with ``proof`` in place of the one that it holds."""
+    receipt = unseal((folder / FILE_NAME).read_bytes().decode())
+    files = receipt["verification"].get("files", {})
+    return {**receipt, "verification": {**describe_proof(proof), "files": files}}
+
+
+def _read_again(source: AnyPath, written: Written) -> Checkpoint:
+    path = local_file(source)
+    claimed = written.receipt["source"]
+    checkpoint = read_checkpoint(path, key=claimed["container"])
+    if checkpoint.sha256 != claimed["sha256"]:
+        raise FolderError(
+            f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
+            f"the receipt names {claimed['sha256']}. Name the file that was converted."
+        )
+    return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
+
+
+def _recorded_layout(checkpoint: Checkpoint, written: Written, whole: bool) -> Layout:
+    try:
+        return identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=whole)
+    except LayoutError as error:
+        raise FolderError(
+            f"{written.folder} is not what a conversion of its source gives. Its receipt has under 'source' "
+            f"the layout {quoted(written.receipt['source']['layout'])}: {error}"
+        ) from error
+
+
+def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *, whole: bool) -> None:
+    """Compares what the folder holds with what a conversion of the source gives today."""
+    today = describe_conversion(renamed, config)
+    if not whole:  # which names were dropped is not known again, but whether these would be
+        names = [entry["source_name"] for entry in written.receipt["dropped"]]
+        dropped = explain(renamed.layout, names, whole=False).dropped
+        today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
+    for field in ("source", "config", "preprocessing", "tensors", "dropped"):
+        found, expected = written.receipt[field], today[field]
+        if found != expected:
+            found, expected = _first_difference(found, expected)
+            raise FolderError(
+                f"{written.folder} is not what a conversion of its source gives. Its receipt has under "
+                f"{field!r} {quoted(str(found))}, expected {quoted(str(expected))}."
+            )
+    if (written.receipt["source"]["origin"] == ORIGIN_IMAGENET) != is_imagenet(renamed.checkpoint):
+        raise FolderError(
+            f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
+            "of its source says otherwise. Get the folder again from where it came from."
+        )
+
+
+def _first_difference(found: Any, expected: Any) -> tuple[Any, Any]:
+    """The first entries that differ of two lists, and of two objects the fields that do, with the name."""
+    if isinstance(expected, list) and len(found) == len(expected):
+        return _first_difference(*next((a, b) for a, b in zip(found, expected, strict=True) if a != b))
+    if isinstance(expected, dict) and isinstance(found, dict):
+        other = [n for n in {**found, **expected} if n == "name" or found.get(n) != expected.get(n)]
+        return {n: found.get(n) for n in other}, {n: expected.get(n) for n in other}
+    return found, expected

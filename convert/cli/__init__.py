@@ -1,0 +1,10 @@
+"""The command line: it parses options, calls ``api`` and prints the results.  Nothing imports it.
+
+app -> convert, check, share -> options, reporting -> text, documents
+"""
+
+from __future__ import annotations
+
+from .app import main, run
+
+__all__ = ["main", "run"]

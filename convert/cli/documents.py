@@ -1,0 +1,88 @@
+"""The JSON documents that commands print; ``schemas/output.schema.json`` has their form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConvertError, ParityError, explanation
+from ..folder.wording import count_tensors
+
+if TYPE_CHECKING:
+    from ..api.doctor import Examination
+    from ..api.inspection import Inspection
+    from ..api.many import Outcome
+    from ..hub.records import Published
+    from ..proof.selftest.counting import SelfTest
+
+SCHEMA_VERSION = 1
+
+
+def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str, Any]:
+    """The receipt without its list of tensors, which is in the folder."""
+    document = {key: receipt[key] for key in ("source", "config", "files", "verification")}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status,
+        "folder": folder,
+        **document,
+        "tensors": count_tensors(receipt["tensors"], receipt["dropped"]),
+    }
+
+
+def published_as_json(published: Published, *, folder: str) -> dict[str, Any]:
+    """All of it."""
+    status = "published" if published.changed else "unchanged"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status if published.commit else "dry-run",
+        "folder": folder,
+        **asdict(published),
+    }
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """What came of one of several sources."""
+    return {"schema_version": SCHEMA_VERSION, **asdict(outcome)}
+
+
+def outcomes_as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All of them, as they were done."""
+    return {"schema_version": SCHEMA_VERSION, "conversions": [asdict(outcome) for outcome in outcomes]}
+
+
+def inspection_as_json(found: Inspection) -> dict[str, Any]:
+    """All of it; a number that JSON can't hold is text."""
+    metadata = {
+        key: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for key, value in found.metadata.items()
+    }
+    return {"schema_version": SCHEMA_VERSION, **asdict(found), "path": str(found.path), "metadata": metadata}
+
+
+def examination_as_json(found: Examination) -> dict[str, Any]:
+    """All of it."""
+    status = "error" if found.problems else "ready"
+    return {"schema_version": SCHEMA_VERSION, "status": status, **asdict(found)}
+
+
+def self_test_as_json(tested: SelfTest) -> dict[str, Any]:
+    """All of it, with exact counts."""
+    status = "proven" if tested.holds else "error"
+    return {"schema_version": SCHEMA_VERSION, "status": status, **asdict(tested)}
+
+
+def error_as_json(error: Exception, **where: str) -> dict[str, Any]:
+    """What went wrong, and the ``folder`` or ``path`` it went wrong with."""
+    details: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": explanation(error),
+        "exit_code": error.exit_code if isinstance(error, ConvertError) else 1,
+    }
+    if isinstance(error, ParityError):
+        details["where"] = error.where
+        # JSON has no infinity, which stands for another shape or another layer, and no NaN.
+        details["largest_difference"] = error.largest if isfinite(error.largest) else None
+    return {"schema_version": SCHEMA_VERSION, "status": "error", **where, "error": details}

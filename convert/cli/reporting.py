@@ -1,0 +1,109 @@
+"""How a command reports: logging, progress bars, results and errors."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..records import Progress
+
+Receipt = Mapping[str, Any]
+
+
+def progress_bar(quiet: bool) -> Progress | None:
+    seen = sys.stderr is not None and sys.stderr.isatty()
+    return _bar if seen and not quiet else None
+
+
+def draw_bars(quiet: bool) -> None:
+    """The Hub's client draws its own, also where nobody looks at a terminal."""
+    if progress_bar(quiet) is None:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # It would log addresses that sign in whoever has them, and repeat what an error says.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"huggingface_hub\.")
+
+
+def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    bar: Iterable[Any] = tqdm(items, desc=what, leave=False)
+    return bar
+
+
+def set_up_logging(verbose: bool) -> None:
+    # Ours alone: what an HTTP client logs holds addresses that sign in whoever has them.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("densenet_convert").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def run_jobs(
+    jobs: Sequence[tuple[Path | str, Callable[[], Receipt]]],
+    status: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Runs each job, prints what came of it, and returns the highest exit code."""
+    from . import documents, text
+
+    set_up_logging(verbose)
+    draw_bars(quiet)
+    # A process that ends soon: collecting its cycles costs more than it frees.
+    gc.disable()
+    results: list[dict[str, Any]] = []
+    code = 0
+    for folder, job in jobs:
+        try:
+            receipt = job()
+        except Exception as error:
+            document = explain_error(error, folder=str(folder))
+            code = max(code, document["error"]["exit_code"])
+            results.append(document)
+        else:
+            results.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
+            if not as_json and not quiet:
+                click.echo(f"{folder}: {status}\n{text.receipt_as_text(receipt)}")
+    if as_json:
+        many = {"schema_version": documents.SCHEMA_VERSION, "conversions": results}
+        click.echo(json.dumps(results[0] if len(jobs) == 1 else many, indent=2))
+    return code
+
+
+@contextmanager
+def reporting_errors(as_json: bool = False, indent: int | None = 2, /, **where: str) -> Iterator[None]:
+    """Reports an error that is raised in the block, as JSON too if that is asked for, and exits."""
+    try:
+        yield
+    except Exception as error:
+        document = explain_error(error, **where)
+        if as_json:
+            click.echo(json.dumps(document, indent=indent))
+        click.get_current_context().exit(document["error"]["exit_code"])
+
+
+def explain_error(error: Exception, **where: str) -> dict[str, Any]:
+    """Prints why, with a traceback where nobody expected it, and returns the document of it."""
+    from traceback import format_exception
+
+    from ..errors import is_expected
+    from . import documents
+
+    if isinstance(error, BrokenPipeError):  # whoever read what was printed has gone
+        raise error
+    if not is_expected(error):
+        click.echo("".join(format_exception(error)), err=True, nl=False)
+    document = documents.error_as_json(error, **where)
+    click.echo(f"error: {document['error']['message']}", err=True)
+    return document

@@ -1,0 +1,84 @@
+"""The commands that pass a converted folder on: push and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import ANY_PATH, layout_names
+from .reporting import draw_bars, reporting_errors, set_up_logging
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--repo-id", required=True, metavar="USER/NAME", help="The repository; it is made if missing.")
+@click.option("--license", metavar="ID", help="By the Hub's identifier; required where it is not known.")
+@click.option("--private", is_flag=True, help="Make the repository private; a public one is refused.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
+@click.option("--revision", default="main", show_default=True, help="Branch; it is made if missing.")
+@click.option("--commit-message", help="Of the one commit.  [default: the network and the converter]")
+@click.option("--token", help="What signs in.  [default: HF_TOKEN, or the login of `hf auth login`]")
+@click.option("--dry-run", is_flag=True, help="Print exactly what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+def push(
+    folder: str,
+    repo_id: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Publish a converted FOLDER on the Hugging Face Hub, fetch it back and compare every byte.
+
+    \b
+    Examples:
+      densenet-convert push densenet169 --repo-id USER/densenet169 --dry-run
+      densenet-convert push densenet169 --repo-id USER/densenet169
+      densenet-convert push chest --repo-id USER/chest --license mit --private
+    """
+    from . import documents, text
+
+    set_up_logging(verbose)
+    draw_bars(quiet)
+    with reporting_errors(as_json, folder=folder):
+        from ..api.push import push
+
+        published = push(folder, repo_id, **options)
+    for remark in published.remarks:
+        click.echo(remark, err=True)
+    if as_json:
+        click.echo(json.dumps(documents.published_as_json(published, folder=folder), indent=2))
+    elif not quiet:
+        click.echo(text.published_as_text(published))
+
+
+@click.command()
+@click.argument("folder")
+@click.option(
+    "--to",
+    "layout",
+    required=True,
+    metavar="LAYOUT",
+    shell_complete=layout_names,
+    help="Such as torchvision-dotted, monai or keras.",
+)
+@click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def export(folder: str, layout: str, output: Path | None, force: bool) -> None:
+    """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
+
+    \b
+    Examples:
+      densenet-convert export densenet169 --to torchvision-dotted
+      densenet-convert export densenet121 --to monai --output monai.pth
+    """
+    with reporting_errors(folder=folder):
+        from ..api.export import export
+
+        written = export(folder, layout, output, force=force)
+    click.echo(written)

@@ -1,0 +1,1 @@
+"""A converted folder: its files, its receipt and card, and how it is written, opened and replaced."""

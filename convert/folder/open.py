@@ -1,0 +1,189 @@
+"""Opens a converted folder, once its files and its receipt agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densenet_convert.densenet import config_file
+
+from ..errors import FolderError, first_few
+from ..formats.safetensors import read_data, read_header
+from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_RANDOM, Written
+from ..tensors import dtype_name, tensor_sha256
+from . import receipt
+from .files import ADDED_BY_HUB, CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def open_folder(folder: Path) -> Written:
+    """Opens a folder that this converter wrote, once every byte of it agrees with its receipt.
+
+    Raises:
+        FolderError: a file is missing, was added or was changed, or the receipt was.
+    """
+    path = folder / receipt.FILE_NAME
+    try:
+        if not folder.is_dir():
+            raise FolderError("this is no folder. Name one that densenet-convert wrote.")
+        _require_regular_files(folder)
+        content = receipt.unseal(path.read_bytes().decode())
+        _require_fields(content)
+        problems = _disagreements(folder, content)
+    except FileNotFoundError as error:
+        raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path} can't be read: {error}.") from error
+    except FolderError as error:
+        raise FolderError(f"{folder}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}.") from error
+    if problems:
+        raise FolderError(
+            f"{folder} disagrees with its {receipt.FILE_NAME}: {first_few(problems)}. "
+            "Convert again, or get the folder again from where it came from."
+        )
+    return Written(folder, content)
+
+
+def read_golden(written: Written) -> dict[str, Tensor] | None:
+    """The golden outputs of a folder; None where it has none."""
+    if GOLDEN not in file_digests(written.receipt):
+        return None
+    return dict(read_tensors(written.folder / GOLDEN))
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yields name and tensor of a file of ours, one after the other.
+
+    Raises:
+        FolderError: it is no safetensors file, or holds other metadata than ours.
+    """
+    import torch
+
+    try:
+        with path.open("rb") as file:
+            header = read_header(file, path.stat().st_size)
+            if header.metadata != METADATA:
+                raise FolderError(f"{path} has metadata {header.metadata}, expected {METADATA}.")
+            for entry, data in read_data(file, header):
+                dtype = getattr(torch, entry.dtype)
+                flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+                yield entry.name, flat.reshape(entry.shape)
+    except ValueError as error:
+        raise FolderError(f"{path} is no sound safetensors file: {error}") from error
+
+
+def _require_regular_files(folder: Path) -> None:
+    """A pipe of one of these names would be waited for without end."""
+    for name in FILE_NAMES:
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise FolderError(f"{name} is no regular file. Get the folder from where it came from.")
+
+
+def _require_fields(content: dict[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError where a receipt has not the form of one."""
+    for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
+        content[field]
+    if set(content["files"]) != set(FILES):
+        raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
+    if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
+        raise ValueError(
+            f"files are {sorted(file_digests(content))}, expected {GOLDEN} and {CARD} beside them"
+        )
+    source = content["source"]
+    for field in ("sha256", "format", "layout", "prefix"):
+        if not isinstance(source[field], str):
+            raise TypeError(f"{field} of the source is {source[field]!r}")
+    if not re.fullmatch("[0-9a-f]{64}", source["sha256"]):
+        raise ValueError(f"sha256 of the source is {source['sha256']!r}")
+    if type(source["size"]) is not int or source["origin"] not in (
+        ORIGIN_IMAGENET,
+        ORIGIN_RANDOM,
+        ORIGIN_FILE,
+    ):
+        raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
+    if not isinstance(source["norm_eps"], float | None):
+        raise TypeError(f"norm_eps of the source is {source['norm_eps']!r}")
+    if (source["origin"] == ORIGIN_RANDOM) != (type(source["seed"]) is int):
+        raise ValueError(f"origin and seed are {source['origin']!r} and {source['seed']!r}")
+    for entry in content["dropped"]:
+        if not isinstance(entry["source_name"], str):
+            raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")
+    for entry in content["tensors"]:
+        if not isinstance(entry["name"], str) or not isinstance(entry["source_name"], str | None):
+            raise TypeError(f"the names of a tensor are {entry['name']!r} and {entry['source_name']!r}")
+        axes = receipt.axes_from(entry["transform"])
+        if axes is not None and sorted(axes) != list(range(len(entry["shape"]))):
+            raise ValueError(f"the axes of {entry['name']!r} are {axes!r}")
+
+
+def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
+    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, CARD, *ADDED_BY_HUB}
+    expected = {name: digest for name, digest in file_digests(content).items() if name != CARD}
+    problems = [f"{name} is missing" for name in expected if name not in present]
+    problems += [f"{name} was added" for name in sorted(present) if name not in expected]
+    problems += [
+        f"{name} was changed (SHA-256 {found}, expected {digest})"
+        for name, digest in expected.items()
+        if name in present and (found := file_sha256(folder / name)) != digest
+    ]
+    if problems:
+        return problems
+    return _other_tensors(dict(read_tensors(folder / WEIGHTS)), content) + _other_config(folder, content)
+
+
+def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:
+    entries = {entry["name"]: entry for entry in content["tensors"]}
+    problems = [f"tensor {name} is not in {WEIGHTS}" for name in entries if name not in tensors]
+    problems += [f"tensor {name} is not in the receipt" for name in tensors if name not in entries]
+    for name, tensor in tensors.items():
+        found = {
+            "shape": list(tensor.shape),
+            "dtype": dtype_name(tensor),
+            "sha256": tensor_sha256(tensor),
+        }
+        problems += [
+            f"tensor {name} has {field} {value}, expected {entries[name][field]}"
+            for field, value in found.items()
+            if name in entries and entries[name][field] != value
+        ]
+    return problems
+
+
+def _other_config(folder: Path, content: dict[str, Any]) -> list[str]:
+    found = json.loads((folder / config_file.FILE_NAME).read_bytes())
+    config, labels = receipt.config_from(content["config"]), content["labels"]
+    names = found.get("label_names") if labels["sha256"] else None
+    if labels["problem_type"] not in (None, MULTI_LABEL):
+        return [f"{receipt.FILE_NAME} has problem_type {labels['problem_type']!r}"]
+    if isinstance(names, list) and not (
+        len(names) == config.num_classes and all(isinstance(name, str) for name in names)
+    ):
+        return [f"{config_file.FILE_NAME} has no label_names of {config.num_classes} classes"]
+    claims = (names, labels["problem_type"], content["preprocessing"])
+    expected = json.loads(json.dumps(config_file.config_json(config, *claims)))
+    if expected["architecture"] == config_file.OTHER and "architecture" not in found:
+        del expected["architecture"]  # as folders with a receipt of version 1 have it
+    problems = [f"{config_file.FILE_NAME} has {difference}" for difference in _differences(found, expected)]
+    if labels["sha256"] and not (
+        isinstance(names, list) and receipt.labels_sha256(names) == labels["sha256"]
+    ):
+        problems.append(f"{config_file.FILE_NAME} has other label_names than the receipt names")
+    return problems
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any], path: str = "") -> Iterator[str]:
+    """``"pretrained_cfg.interpolation bicubic, expected bilinear"`` for each field that differs."""
+    for name in sorted({*found, *expected}):
+        a, b = found.get(name), expected.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{path}{name}.")
+        elif a != b:
+            yield f"{path}{name} {a}, expected {b}"

@@ -1,0 +1,82 @@
+"""A receipt in words, as the terminal, the card and the report say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor, isfinite
+from typing import Any
+
+from densenet_convert.densenet import DenseNetConfig, architecture_of
+
+from ..records import ORIGIN_FILE, ORIGIN_RANDOM
+
+
+def network_name(config: DenseNetConfig) -> str:
+    """``"DenseNet-169"``, or ``"DenseNet"`` for others than the four."""
+    architecture = architecture_of(config)
+    return f"DenseNet-{architecture.removeprefix('densenet')}" if architecture else "DenseNet"
+
+
+def other_function(config: DenseNetConfig) -> str:
+    """Lists the settings that differ from torchvision's network, in a sentence; empty if none does."""
+    other = [
+        f"{name} {getattr(config, name)}"
+        for name in ("norm_eps", "stem_padding", "transition_pool")
+        if getattr(config, name) != getattr(DenseNetConfig(), name)
+    ]
+    if not other:
+        return ""
+    return f"torchvision's network would take these weights and compute something else: {', '.join(other)}"
+
+
+def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
+    """What was compared beside the reference, in words."""
+    rows = {}
+    if library := proof.get("library"):
+        rows["library"] = (
+            f"{library['name']}: {library['relative_difference']:.1g} of the outputs, in float64"
+        )
+    if images := proof.get("images"):
+        rows["images"] = (
+            f"{images['images']:,}: the same class for {images['agreed']:,}, "
+            f"largest difference of a logit {images['largest']:.3g}"
+        )
+    if golden := proof.get("golden"):
+        rows["golden"] = (
+            f"every layer within its bound, the largest difference at {golden['share_of_bound']:.1%} of it"
+        )
+    return rows
+
+
+def origin_text(source: Mapping[str, Any]) -> str:
+    """``"a file"``, or whose the weights are."""
+    kinds = {ORIGIN_RANDOM: f"random weights, seed {source['seed']}", ORIGIN_FILE: "a file"}
+    return kinds.get(source["origin"], f"torchvision's {source['origin']}")
+
+
+def count_tensors(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> dict[str, int]:
+    """Counts a receipt's tensors by what became of their names."""
+    zero = sum(entry["source_name"] is None for entry in tensors)
+    renamed = sum(entry["source_name"] not in (None, entry["name"]) for entry in tensors)
+    return {
+        "total": len(tensors),
+        "renamed": renamed,
+        "kept": len(tensors) - renamed - zero,
+        "zero": zero,
+        "dropped": len(dropped),
+    }
+
+
+def tensors_text(receipt: Mapping[str, Any]) -> str:
+    """``"1,015: 820 renamed, 26 under their own names"`` and so on."""
+    counts = count_tensors(receipt["tensors"], receipt["dropped"])
+    zero = f", {counts['zero']:,} num_batches_tracked absent and written as zero" if counts["zero"] else ""
+    return (
+        f"{counts['total']:,}: {counts['renamed']:,} renamed, {counts['kept']:,} under their own names"
+        f"{zero}, {counts['dropped']:,} dropped"
+    )
+
+
+def percent(share: float) -> str:
+    """Rounded down: 100% means all of them."""
+    return f"{floor(share * 1000) / 10:g}%" if isfinite(share) else "unknown"

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: what is fetched from it, and what is published on it."""

@@ -1,0 +1,124 @@
+"""Fetches what is under an ``hf://`` name into the Hub's own cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import HubError, ReadError, first_few, quoted
+from ..folder.files import FILE_NAMES, WEIGHTS
+from ..folder.receipt import FILE_NAME
+from ..formats.recognise import SUFFIXES
+from .errors import hub_errors
+
+SCHEME = "hf://"
+# The client's own attribute file; a server adds it to every repository.
+ATTRIBUTES = ".gitattributes"
+
+
+def local_folder(named: str | os.PathLike[str]) -> Path:
+    """The folder itself, or what is under ``hf://USER/NAME[@REVISION]``, in the Hub's own cache.
+
+    The token is that of the environment or of the login. With ``HF_HUB_OFFLINE`` only the cache is looked at.
+
+    Raises:
+        HubError: it can't be had, or the repository holds what densenet-convert did not write.
+        ReadError: the name is empty, or an address of another kind.
+    """
+    name = os.fspath(named)
+    if not name.startswith(SCHEME):
+        return _here(name)
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    with hub_errors(name):
+        repository, revision, file = parse_address(name)
+        if file is not None:
+            raise HubError(f"{quoted(name)}: expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION.")
+        if not constants.HF_HUB_OFFLINE:
+            found = HfApi().model_info(repository, revision=revision)
+            _require_ours(name, [file.rfilename for file in found.siblings or ()])
+        # By the name that was given, or it would not be found in the cache without a network.
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+
+
+def local_file(named: str | os.PathLike[str]) -> Path:
+    """The file itself, or what is under ``hf://USER/NAME[@REVISION][/FILE]``, in the Hub's own cache.
+
+    Without ``FILE`` it is ``model.safetensors``, or else the only checkpoint that the repository has.
+
+    Raises:
+        HubError: it can't be had, or there are several.
+        ReadError: the name is empty, or an address of another kind.
+    """
+    name = os.fspath(named)
+    if not name.startswith(SCHEME):
+        return _here(name)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    with hub_errors(name):
+        repository, revision, file = parse_address(name)
+        chosen = file or _only_checkpoint(name, repository, revision)
+        if chosen == WEIGHTS:
+            with suppress(EntryNotFoundError):  # what was converted already says so beside it
+                hf_hub_download(repository, FILE_NAME, revision=revision)
+        return Path(hf_hub_download(repository, chosen, revision=revision))
+
+
+def _here(name: str) -> Path:
+    """The path, which would be the working folder where a script's variable is empty."""
+    if not name:
+        raise ReadError("An empty name was given, expected a file, a folder or hf://USER/NAME.")
+    if "://" in name:
+        raise ReadError(
+            f"{quoted(name)} is an address. Fetch it, and name the file, or use {SCHEME}USER/NAME/FILE."
+        )
+    return Path(name)
+
+
+def parse_address(name: str) -> tuple[str, str | None, str | None]:
+    """Returns repository, revision and file of an ``hf://`` name; a slash in a branch's is written ``%2F``.
+
+    Raises:
+        HubError: it is none.
+    """
+    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@((?:refs/[^/]+/)?[^/]+))?(?:/(.+))?", name)
+    if match is None:
+        raise HubError(
+            f"{quoted(name)}: expected {SCHEME}USER/NAME, with @REVISION or /FILE after it or not."
+        )
+    revision = match[2]
+    return match[1], revision and revision.replace("%2F", "/"), match[3]
+
+
+def _require_ours(name: str, files: list[str]) -> None:
+    """Refuses foreign files by name, since they are never downloaded."""
+    foreign = foreign_files(files)
+    if foreign or FILE_NAME not in files:
+        raise HubError(
+            f"{quoted(name)} is no folder that densenet-convert wrote: it holds "
+            f"{first_few(foreign) or f'no {FILE_NAME}'}. Name a repository that it pushed."
+        )
+
+
+def foreign_files(files: list[str]) -> list[str]:
+    """What this converter does not write, nor the Hub."""
+    return [file for file in files if file not in (*FILE_NAMES, ATTRIBUTES)]
+
+
+def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return WEIGHTS
+    files = HfApi().list_repo_files(repository, revision=revision)
+    found = [file for file in files if file.endswith(SUFFIXES)]
+    if WEIGHTS in found:
+        return WEIGHTS
+    if len(found) != 1:
+        raise HubError(
+            f"{quoted(name)} holds {first_few(found) or 'no checkpoint'}. Name the file: {quoted(name)}/FILE."
+        )
+    return found[0]

@@ -1,0 +1,129 @@
+"""What a push sends: every file of the repository, and what is to be done with each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import FolderError, PublishError, quoted
+from ..folder import receipt
+from ..folder.card import license_of, model_card
+from ..folder.files import CARD, card_was_edited, file_digests
+from ..records import ORIGIN_IMAGENET, Written
+from .fetch import ATTRIBUTES
+from .records import Destination, Published, RemoteState, Sent
+
+# The bytes of a file, or where they are.
+Content = bytes | Path
+
+
+def make_package(
+    written: Written, to: Destination, edited: Path | None
+) -> tuple[dict[str, Content], list[str]]:
+    """Returns every file of the repository, and what the user should know of them.
+
+    A card of ours is made anew, with the repository's name; one that its owner edited is sent as it is.
+    """
+    folder = written.folder
+    counted = {name: folder / name for name in file_digests(written.receipt) if name != CARD}
+    try:
+        card, remarks = _card(written, to, edited)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FolderError(
+            f"{folder / receipt.FILE_NAME} lacks what a card tells: {error!r}. Convert again."
+        ) from error
+    except OSError as error:
+        raise FolderError(f"{error.filename} can't be read: {error.strerror}.") from error
+    proof = written.receipt["verification"]
+    digest = hashlib.sha256(card).hexdigest()
+    # Of an edited card the digest of ours stays, so that verify says so.
+    named = {"pushed_card": digest} if remarks else {"files": {**proof.get("files", {}), CARD: digest}}
+    content = {**written.receipt, "verification": {**proof, **named}}
+    return {**counted, CARD: card, receipt.FILE_NAME: receipt.seal(content).encode()}, remarks
+
+
+def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes, list[str]]:
+    own = written.folder / CARD
+    if card_was_edited(written.folder):
+        if edited is not None and edited.read_bytes() != own.read_bytes():
+            raise PublishError(
+                f"{CARD} was edited here and on the Hub. Put what you mean into {own} and delete the one "
+                "on the Hub, or delete this one."
+            )
+        return own.read_bytes(), _remarks(own, "here", to)
+    if edited is not None:
+        return edited.read_bytes(), _remarks(edited, "on the Hub", to)
+    license = to.license or license_of(own)
+    if license is None and written.receipt["source"]["origin"] != ORIGIN_IMAGENET:
+        raise PublishError(
+            f"{CARD} names no license, and for these weights none is known. Name one with --license, by the "
+            "Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of a card of your own."
+        )
+    return model_card(written.receipt, repo_id=to.repo_id, license=license).encode(), []
+
+
+def _remarks(card: Path, where: str, to: Destination) -> list[str]:
+    """What is to be said of a card that its owner edited.
+
+    Raises:
+        PublishError: it names another license than was asked for, or none was.
+    """
+    try:
+        found = license_of(card)
+    except FolderError as error:
+        raise PublishError(f"{CARD} {where}: {error}") from error
+    remarks = [f"{CARD} was edited {where}: it is left as it is, and nothing in it is proven."]
+    if found is None:
+        if to.license is None:
+            raise PublishError(
+                f"{CARD}, edited {where}, names no license: write `license: ...` into its front matter, or "
+                "name one with --license."
+            )
+        remarks.append(f"It names no license: write `license: {to.license}` into its front matter.")
+    elif to.license not in (None, found):
+        raise PublishError(
+            f"{CARD}, edited {where}, names the license {quoted(found)}, expected {quoted(str(to.license))}. "
+            "Change it there."
+        )
+    return remarks
+
+
+def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
+    """Every file of both sides, and what is to be done with it."""
+    held = there.files
+    files = []
+    for name, content in sorted(package.items()):
+        data = _bytes(content)
+        digest = hashlib.sha256(data).hexdigest()
+        same = held.get(name) in (("sha256", digest), ("git", _git_sha1(data)))
+        action = "keep" if same else "change" if name in held else "add"
+        files.append(Sent(name, len(data), digest, action))
+    stale = [name for name in sorted(held) if name not in package and name != ATTRIBUTES]
+    return files + [Sent(name, None, None, "delete") for name in stale]
+
+
+def plan_push(
+    to: Destination, package: Mapping[str, Content], there: RemoteState, remarks: Sequence[str]
+) -> Published:
+    """Returns what a push of ``package`` would send."""
+    files = tuple(_compare(package, there))
+    card = _bytes(package[CARD]).decode(errors="replace")
+    return Published(to.repo_id, to.revision, None, None, to.message, files, card, tuple(remarks))
+
+
+def require_unchanged(written: Written, planned: Published) -> None:
+    """Raises PublishError if a file is no longer what the receipt says."""
+    read = {file.name: file.sha256 for file in planned.files}
+    for name, digest in file_digests(written.receipt).items():
+        if name != CARD and read[name] != digest:
+            raise PublishError(f"{written.folder / name} changed while it was read. Push again.")
+
+
+def _bytes(content: Content) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _git_sha1(data: bytes) -> str:
+    """What git calls a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,0 +1,213 @@
+"""Pushes a converted folder to the Hub in one commit, fetches it back and compares."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PublishError, first_few, quoted
+from ..folder import receipt
+from ..folder.files import CARD, card_was_edited, file_sha256
+from ..records import ORIGIN_RANDOM, Written
+from ..temporary import temporary_folder
+from .errors import hub_errors
+from .fetch import ATTRIBUTES, SCHEME, foreign_files
+from .package import Content, make_package, plan_push, require_unchanged
+from .records import Destination, Published, RemoteState
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger("densenet_convert")
+MAIN = "main"
+
+
+def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) -> Published:
+    """Sends what the repository does not have yet, and compares all of it as it comes back.
+
+    Repeated, it sends nothing more; after an interruption, what is missing.
+
+    Args:
+        written: a folder whose bytes agree with its receipt; nothing else can be published.
+        to: where, and how.
+        dry_run: look at the repository, and change nothing.
+
+    Raises:
+        PublishError: the folder or the repository is not fit for it, or what came back differs.
+        HubError: the Hub refuses, fails or does not answer.
+    """
+    _require_fit(written, to)
+    from huggingface_hub import HfApi
+
+    asking = partial(hub_errors, f"{SCHEME}{to.repo_id}", to.token)
+    with temporary_folder() as scratch:
+        with asking():
+            api = HfApi(token=to.token)
+            if to.create_pr:
+                to = _continued(api, to)
+            there = fetch_state(api, to)
+            edited = _fetch_card(api, to, there, scratch)
+        package, remarks = make_package(written, to, edited)
+        if dry_run and not there.branch:
+            kind = "private" if to.private else "public"
+            made = f"the branch {to.revision}" if there.commit else f"the repository, {kind}"
+            remarks.append(f"{to.repo_id}: {made}, is not there and would be made.")
+        planned = plan_push(to, package, there, remarks)
+        require_unchanged(written, planned)
+        if dry_run:
+            return planned
+        with asking():
+            if not there.branch:
+                log.info("making %s", to.repo_id)
+                create_missing(api, to, there)
+                there = fetch_state(api, to)
+                planned = plan_push(to, package, there, remarks)
+            log.info("sending what %s does not have", to.repo_id)
+            if planned.changed:
+                sent = _commit(api, to, there, package, planned)
+            else:
+                url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
+                sent = replace(planned, commit=there.commit, url=url)
+        log.info("fetching commit %s back", sent.commit)
+        with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
+            _fetch_back(api, sent, scratch)
+        return sent
+
+
+def _require_fit(written: Written, to: Destination) -> None:
+    """Refuses at once what no Hub would take."""
+    if written.receipt["source"]["origin"] == ORIGIN_RANDOM:
+        raise PublishError(
+            f"{written.folder} holds random weights, which are there to try the tool with, and are not "
+            "published. Convert a checkpoint."
+        )
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", to.repo_id, re.ASCII):
+        raise PublishError(f"The repository is {quoted(to.repo_id)}, expected USER/NAME.")
+    if not to.revision or re.fullmatch(r"[0-9a-f]{40}", to.revision):
+        raise PublishError(f"The revision is {quoted(to.revision)!r}, expected the name of a branch.")
+    if to.create_pr and to.revision != MAIN:
+        raise PublishError("A pull request is for the main branch: leave --revision or --create-pr out.")
+    if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
+        raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
+
+
+def _continued(api: HfApi, to: Destination) -> Destination:
+    """The user's own open pull request of this title, if there is one: a second one would say the same."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not (to.token or get_token()):
+        return to
+    user = api.whoami()["name"]
+    try:
+        for found in api.get_repo_discussions(to.repo_id, discussion_type="pull_request"):
+            if (found.title, found.author, found.status) == (to.message, user, "open"):
+                return replace(to, revision=f"refs/pr/{found.num}", create_pr=False)
+    except HfHubHTTPError as error:
+        # No repository yet; any other fault would end in a second pull request.
+        if getattr(error.response, "status_code", None) not in (401, 404):
+            raise
+    return to
+
+
+def fetch_state(api: HfApi, to: Destination) -> RemoteState:
+    """Returns what the branch has, or what the main branch has if the branch is to be made."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    branch = True
+    try:
+        found = api.model_info(to.repo_id, revision=to.revision, files_metadata=True)
+    except RepositoryNotFoundError:
+        return RemoteState()
+    except RevisionNotFoundError:
+        if to.create_pr:
+            raise
+        branch, found = False, api.model_info(to.repo_id, files_metadata=True)
+    if to.private and not found.private:
+        raise PublishError(
+            f"{to.repo_id} is there and public, and was asked to be private. Change its settings first."
+        )
+    files = {
+        file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
+        for file in found.siblings or ()
+    }
+    foreign = foreign_files(list(files))
+    if receipt.FILE_NAME not in files:
+        foreign += [name for name in files if name not in (CARD, ATTRIBUTES)]
+    if foreign:
+        raise PublishError(
+            f"{to.repo_id} holds what densenet-convert did not write: {first_few(foreign)}. Nobody could "
+            "verify it as it is: name another repository, or take these files out of it."
+        )
+    return RemoteState(found.sha, branch, files)
+
+
+def create_missing(api: HfApi, to: Destination, there: RemoteState) -> None:
+    """Makes the repository, or the branch, that is missing."""
+    if there.commit is None:
+        api.create_repo(to.repo_id, private=to.private, exist_ok=True)
+    if to.revision != MAIN:
+        api.create_branch(to.repo_id, branch=to.revision, exist_ok=True)
+
+
+def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) -> Path | None:
+    """The card on the Hub, where it is not the one that was pushed last."""
+    if CARD not in there.files:
+        return None
+    before = _fetch(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
+    return before / CARD if card_was_edited(before, pushed=True) else None
+
+
+def _commit(
+    api: HfApi, to: Destination, there: RemoteState, package: Mapping[str, Content], planned: Published
+) -> Published:
+    """One commit on top of the one that was looked at, or none."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    operations: list[Any] = []
+    for file in planned.files:
+        if file.action == "delete":
+            operations.append(CommitOperationDelete(file.name))
+        elif file.action != "keep":
+            operation = CommitOperationAdd(file.name, package[file.name])
+            if operation.upload_info.sha256.hex() != file.sha256:
+                raise PublishError(f"{file.name} changed while it was read. Push again.")
+            operations.append(operation)
+    done = api.create_commit(
+        to.repo_id,
+        operations,
+        commit_message=to.message,
+        revision=to.revision,
+        create_pr=to.create_pr,
+        parent_commit=there.commit,
+    )
+    return replace(
+        planned, revision=done.pr_revision or to.revision, commit=done.oid, url=done.pr_url or done.commit_url
+    )
+
+
+def _fetch_back(api: HfApi, sent: Published, scratch: Path) -> None:
+    """Holds what the Hub gives against what was sent."""
+    expected = {file.name: file.sha256 for file in sent.files if file.sha256 is not None}
+    back = _fetch(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
+    problems = [
+        f"{name} is {'missing' if found is None else f'{found}, expected {digest}'}"
+        for name, digest in expected.items()
+        if (found := file_sha256(back / name) if (back / name).is_file() else None) != digest
+    ]
+    if problems:
+        raise PublishError(
+            f"Commit {sent.commit} of {sent.repo_id} was fetched back, and differs from what was sent: "
+            f"{first_few(problems)}. Push again; until then, do not use it."
+        )
+
+
+def _fetch(api: HfApi, repo_id: str, commit: str, names: Iterable[str], cache: Path) -> Path:
+    """Past the user's cache: what the Hub itself gives is to be seen."""
+    found = api.snapshot_download(repo_id, revision=commit, allow_patterns=list(names), cache_dir=cache)
+    return Path(found)

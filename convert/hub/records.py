@@ -1,0 +1,91 @@
+"""What a push is given, finds and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """What the repository has.
+
+    Attributes:
+        commit: the branch's head; None where there is no repository.
+        branch: whether the branch is there.
+        files: digest of each file by name, ``("sha256", HEX)`` of a large one and ``("git", HEX)`` of others.
+    """
+
+    commit: str | None = None
+    branch: bool = False
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A repository on the Hugging Face Hub, and how a folder gets there.
+
+    Attributes:
+        repo_id: such as ``"user/name"``.
+        revision: branch; it is made where it is missing.
+        message: of the commit.
+        license: one of the Hub's identifiers; None for the card's own.
+        private: whether the repository must be private.
+        create_pr: open a pull request instead of a commit to the branch.
+        token: what signs in; None for the environment's, or the login's.
+    """
+
+    repo_id: str
+    revision: str
+    message: str
+    license: str | None = None
+    private: bool = False
+    create_pr: bool = False
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file of a repository.
+
+    Attributes:
+        name: its name in the repository.
+        size: length in bytes; None where it is deleted.
+        sha256: digest of its bytes, hexadecimal; None where it is deleted.
+        action: ``"add"``, ``"change"``, ``"delete"`` or ``"keep"``.
+    """
+
+    name: str
+    size: int | None
+    sha256: str | None
+    action: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a push sent, or would send.
+
+    Attributes:
+        repo_id: such as ``"user/name"``.
+        revision: branch that it was sent to, such as ``"main"`` or ``"refs/pr/1"``.
+        commit: the commit that was fetched back and compared; None where nothing was sent yet.
+        url: where it is to be seen; None likewise.
+        message: of the commit.
+        files: all files of the repository, as they are after it.
+        card: text of README.md.
+        remarks: what the user should know.
+    """
+
+    repo_id: str
+    revision: str
+    commit: str | None
+    url: str | None
+    message: str
+    files: tuple[Sent, ...]
+    card: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was to be sent."""
+        return any(file.action != "keep" for file in self.files)

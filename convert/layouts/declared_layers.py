@@ -1,0 +1,285 @@
+"""Checks the layers that a file declares against the DenseNet that its layout stands for.
+
+Tensors don't say which function they are of.  A whole module and a Keras model do: by the class and the
+settings of every layer.  What they declare must be what a DenseNet does, in its order; what is not
+declared, as by a state dict, is not checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import isfinite
+from typing import Any, NamedTuple, NoReturn
+
+from densenet_convert.densenet import DenseNetConfig
+
+from ..errors import ArchitectureError, quoted
+from ..layout import HEAD, Layout
+from ..records import MULTI_LABEL, Checkpoint
+from .declared_tree import ADVICE, LAST_NORM, DeclaredTree, Layers, refuse, refuse_setting
+from .layer_kinds import (
+    AVERAGE,
+    AVERAGES,
+    CONV,
+    GLOBAL,
+    LINEAR,
+    MAX,
+    NORM,
+    NOTHING,
+    OTHER,
+    PAD,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    DeclaredLayer,
+    last_of,
+    padding_of,
+    pair,
+)
+
+XRAY = "torchxrayvision"
+# What a network of this layout does, in torch's words.
+SETTINGS: dict[str, dict[str, Any]] = {
+    MAX: {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False},
+    AVERAGE: {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": False, "divisor_override": None},
+    GLOBAL: {"output_size": 1},
+}
+TRANSITION_MAX = {**SETTINGS[AVERAGE], "dilation": 1}
+
+
+class Expected(NamedTuple):
+    """What must come next where it is ``required``; settings that a file does not tell are not looked at."""
+
+    what: str
+    settings: Mapping[str, Any]
+    required: bool
+
+
+def check_declared_layers(checkpoint: Checkpoint, layout: Layout) -> tuple[Checkpoint, str | None]:
+    """Returns the checkpoint with its declared epsilon, and the declared problem type.
+
+    Raises:
+        ArchitectureError: a layer does something that the network of this layout does not, or the other
+            way around.
+    """
+    norm_eps, problem_type = read_declared(checkpoint.layers, checkpoint.format, checkpoint.tensors, layout)
+    if not checkpoint.layers:  # of a checkpoint that was recovered, the receipt gave the epsilon
+        return checkpoint, problem_type
+    return replace(checkpoint, norm_eps=norm_eps), problem_type
+
+
+def read_declared(
+    layers: Layers, format_name: str, names: Iterable[str], layout: Layout
+) -> tuple[float | None, str | None]:
+    """Returns the epsilon that a file declares, if it is not the layout's, and how its logits are read.
+
+    Args:
+        layers: what the file declares.
+        format_name: the file's.
+        names: of its tensors.
+        layout: what these are in.
+
+    Raises:
+        ArchitectureError: as ``check_declared_layers``.
+    """
+    if not layers:
+        return None, None
+    _require_own_images(layers, layout)
+    tree = DeclaredTree(layers, format_name, names, layout)
+    if not tree.is_whole:
+        return None, None
+    tree.require_own_functions()
+    checker = LayerChecker(tree)
+    for layer in tree.network_layers():
+        checker.take(layer)
+    checker.close()
+    return checker.norm_eps(), checker.problem_type
+
+
+def _require_own_images(layers: Layers, layout: Layout) -> None:
+    """Without their thresholds torchxrayvision's names are torchvision's, and its images are others."""
+    for path, layer in layers.items():
+        if layer.kind.partition(".")[0] == XRAY != layout.name:
+            raise ArchitectureError(
+                f"{quoted(path or 'The whole module')} is {quoted(layer.kind)}, whose images are prepared in "
+                f"another way than torchvision's. Convert it with --layout {XRAY}."
+            )
+
+
+class LayerChecker:
+    """Goes through the layers of a file, and knows what must come next.
+
+    Attributes:
+        place: our name of the last layer with parameters that was passed.
+        expected: what is still to come behind it.
+        before: that layer, as the file has it.
+        padding: what the next layer is padded by, where a layer of its own says so.
+        problem_type: how the logits are to be read.
+        is_read: whether a layer behind the head read them.
+    """
+
+    def __init__(self, tree: DeclaredTree) -> None:
+        self.tree = tree
+        self.config = replace(DenseNetConfig(), **tree.layout.overrides)
+        self.place, self.before = "", ""
+        self.expected: list[Expected] = []
+        self.padding: DeclaredLayer | None = None
+        self.idle: DeclaredLayer | None = None
+        self.epsilons: dict[str, Any] = {}
+        self.problem_type: str | None = None
+        self.is_read = False
+
+    def take(self, layer: DeclaredLayer) -> None:
+        """Takes the next layer.  Raises ArchitectureError if it is not what must come next."""
+        if layer.settings.get("pool_type", AVERAGES[0]) not in AVERAGES:
+            refuse_setting(layer.path, layer.kind, "pool_type", layer.settings["pool_type"], AVERAGES[0])
+        elif layer.holds:
+            self._parametrised(layer)
+        elif layer.what == NOTHING:
+            self.idle = layer if last_of(layer.kind) == "Identity" else self.idle
+        elif layer.runs or layer.what == PAD:
+            self._in_order(layer)
+        else:
+            self._anywhere(layer)
+
+    def close(self) -> None:
+        """Ends a place.  Raises ArchitectureError if a required layer was not seen."""
+        if self.padding is not None:
+            refuse(self.padding)
+        for one in self.expected:
+            if one.required:
+                self._missing(one)
+        self.expected, self.idle = [], None
+
+    def norm_eps(self) -> float | None:
+        """Returns the epsilon that all batch norms share, where the layout implies another one.
+
+        Raises:
+            ArchitectureError: they have several, or it is none.
+        """
+        expected = self.config.norm_eps
+        found = set(map(str, self.epsilons.values()))
+        for path, eps in self.epsilons.items():
+            if len(found) > 1 and eps != expected:
+                refuse_setting(path, self.tree.layers[path].kind, "eps", eps, expected)
+            if not isinstance(eps, int | float) or not (eps > 0 and isfinite(eps)):
+                refuse_setting(path, self.tree.layers[path].kind, "eps", eps, expected)
+        declared = next(iter(self.epsilons.values()), expected)
+        return None if declared == expected else float(declared)
+
+    def _parametrised(self, layer: DeclaredLayer) -> None:
+        place = self.tree.places[layer.path]
+        last = place.rpartition(".")[2]
+        what = LINEAR if place == HEAD else NORM if last.startswith("norm") else CONV
+        # A class of the user's own is known by its settings alone.
+        if layer.what != what and (layer.known or layer.what != OTHER):
+            refuse(layer, what)
+        layer = self._padded(layer, what)
+        self.close()
+        if what == NORM and "eps" in layer.settings:
+            self.epsilons[layer.path] = layer.settings["eps"]
+        if what == CONV:
+            self._compare(layer, self._convolution(last))
+        self.place, self.before = place, layer.path
+        self.expected = self._following(layer, place)
+
+    def _convolution(self, last: str) -> dict[str, Any]:
+        expected = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+        if last == "conv2":
+            expected["padding"] = 1
+        if last == "conv0":
+            before, after = self.config.stem_padding
+            expected |= {"stride": 2, "padding": before}
+            if before != after:
+                del expected["padding"]
+        return expected
+
+    def _following(self, layer: DeclaredLayer, place: str) -> list[Expected]:
+        """What a DenseNet does next without parameters.
+
+        It must be told where the layer is one of a sequence; elsewhere it may be a function that was called.
+        """
+        *_, block, last = ("", *place.split("."))
+        sure = self.tree.runs_in_order(layer.path)
+        active = last_of(layer.kind).endswith(("Act", "Act2d"))
+        if place == LAST_NORM:
+            sure = self.tree.ends_in_order(layer.path)
+            pooled = sure and self.tree.head is not None
+            return [Expected(RELU, {}, sure or active), Expected(GLOBAL, SETTINGS[GLOBAL], pooled)]
+        if last == "norm0":
+            return [Expected(RELU, {}, sure or active), Expected(MAX, SETTINGS[MAX], sure)]
+        if last.startswith("norm"):
+            return [Expected(RELU, {}, sure or active)]
+        if last == "conv" and block.startswith("transition"):
+            return [Expected(*self._transition(), sure)]
+        return []
+
+    def _transition(self) -> tuple[str, dict[str, Any]]:
+        average = self.config.transition_pool == "avg"
+        return (AVERAGE, SETTINGS[AVERAGE]) if average else (MAX, TRANSITION_MAX)
+
+    def _in_order(self, layer: DeclaredLayer) -> None:
+        if layer.what == PAD and self.padding is None:
+            self.padding = layer
+            return
+        if self.place == HEAD and layer.what in (SIGMOID, SOFTMAX) and not self.is_read:
+            axis = layer.settings.get("dim", layer.settings.get("axis"))
+            if axis in (None, 1, -1):  # that of the classes
+                self._read_as(layer)
+                self.is_read = True
+                return
+        layer = self._padded(layer, MAX)
+        while self.expected:
+            one = self.expected.pop(0)
+            if one.what == layer.what:
+                self._compare(layer, one.settings)
+                return
+            if one.required:
+                refuse(layer, one.what)
+        refuse(layer)
+
+    def _anywhere(self, layer: DeclaredLayer) -> None:
+        """A module of one that may use it at any time, or not at all: the network must use such ones."""
+        outside = not self.place.startswith("features.") or self.place == LAST_NORM
+        if layer.what in (SIGMOID, SOFTMAX) and outside:
+            self._read_as(layer)
+            return
+        used = [(RELU, {}), (MAX, SETTINGS[MAX]), self._transition(), (GLOBAL, SETTINGS[GLOBAL])]
+        fitting = [settings for what, settings in used if what == layer.what]
+        if fitting:
+            self._compare(layer, fitting[-1])
+        elif layer.known or layer.what != OTHER:
+            refuse(layer)
+
+    def _read_as(self, layer: DeclaredLayer) -> None:
+        if layer.what == SIGMOID and self.tree.head is not None:
+            self.problem_type = MULTI_LABEL
+
+    def _padded(self, layer: DeclaredLayer, taking: str) -> DeclaredLayer:
+        """With the padding of the layer before it, and its own in numbers."""
+        settings = dict(layer.settings)
+        if "padding" in settings:
+            settings["padding"] = padding_of(layer)
+        if self.padding is not None:
+            if (
+                layer.what != taking
+                or taking not in (CONV, MAX)
+                or pair(settings.get("padding", 0)) != (0, 0)
+            ):
+                refuse(self.padding)
+            settings["padding"], self.padding = padding_of(self.padding), None
+        return layer._replace(settings=settings)
+
+    def _compare(self, layer: DeclaredLayer, expected: Mapping[str, Any]) -> None:
+        for name, value in expected.items():
+            if name in layer.settings and pair(layer.settings[name]) != pair(value):
+                refuse_setting(layer.path, layer.kind, name, layer.settings[name], value)
+
+    def _missing(self, missed: Expected) -> NoReturn:
+        if self.idle is not None:
+            refuse(self.idle, missed.what)
+        raise ArchitectureError(
+            f"The file tells of no layer behind {quoted(self.before)} for {missed.what}, which a DenseNet "
+            f"has there. {ADVICE}"
+        )

@@ -1,0 +1,156 @@
+"""The tree of layers that a file declares: which of them are the network's, and in which order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from ..errors import ArchitectureError, quoted
+from ..formats.modules import Layer
+from ..layout import HEAD, Layout
+from .explain import explain
+from .layer_kinds import (
+    DeclaredLayer,
+    holds_in_order,
+    last_of,
+    layers_of_keras,
+    layers_of_torch,
+)
+
+Layers = Mapping[str, Layer]
+
+ADVICE = (
+    "The converted network would be another function. Convert the weights alone, a state dict or a file of "
+    "save_weights, if this layer is not part of what you run."
+)
+LAST_NORM = "features.norm5"
+
+
+class DeclaredTree:
+    """The layers of a file by their paths, and what the layout takes each of them for.
+
+    Attributes:
+        layers: what the file declares.
+        layout: what the names of its tensors are in.
+        keras: whether all layers run in the order of the file, as Keras' do.
+        places: our name of each layer that holds tensors of the network, by its path.
+        dropped: paths of the layers whose tensors are left out.
+        head: path of the network's last layer; None without one.
+    """
+
+    def __init__(self, layers: Layers, format_name: str, names: Iterable[str], layout: Layout) -> None:
+        self.layers, self.layout = layers, layout
+        self.keras = format_name.startswith("keras")
+        mark = layout.separator
+        explained = explain(layout, names, whole=False)
+        targets = explained.targets.items()
+        self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
+        self.dropped = {name.rpartition(mark)[0] for name in explained.dropped}
+        self.head = next((path for path, place in self.places.items() if place == HEAD), None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each layer of the network is declared; a model of the user's own class may hide some."""
+        return self.places.keys() <= self.layers.keys()
+
+    def require_own_functions(self) -> None:
+        """Refuses hooks and a module's own forward, which may change what it computes."""
+        for path, layer in self.layers.items():
+            part = path.startswith(self.layout.prefix) or any(place.startswith(path) for place in self.places)
+            if layer.replaced and (part or not self.layout.only):
+                raise ArchitectureError(
+                    f"{quoted(path or 'The whole module')} ({quoted(layer.kind)}) has {layer.replaced}, "
+                    f"which may change what it computes. {ADVICE}"
+                )
+
+    def network_layers(self) -> Iterator[DeclaredLayer]:
+        """Yields the layers of the network and those around it, without what --only leaves out.
+
+        Raises:
+            ArchitectureError: what is left out stands beside the head, or between the features and it.
+        """
+        read = layers_of_keras if self.keras else layers_of_torch
+        kept = {self._branch(path) for path in self.places}
+        beside = self._beside_the_way()
+        left_out = {self._branch(path) for path in self.dropped if path in self.layers} - kept
+        place = ""
+        for layer in read(self.layers, self.places):
+            path = layer.path
+            if path in self.places:
+                place = self.places[path]
+                yield layer
+            elif self.layout.only and beside.intersection((path, *self._holders(path))):
+                continue
+            elif path in self.dropped and self._is_beside_head(path):
+                refuse(layer)
+            elif self.keras and path in self.dropped and place == LAST_NORM and self.head is not None:
+                refuse(layer)  # it may stand between the features and the head
+            elif self.layout.only and not self._is_inside(path):
+                continue
+            elif path not in self.dropped and self._branch(path) not in left_out:
+                yield layer
+
+    def runs_in_order(self, path: str) -> bool:
+        """Whether the layer is one of a sequence, so that what follows it in the file runs after it."""
+        return self.keras or holds_in_order(self.layers.get(self.layers[path].within or ""))
+
+    def ends_in_order(self, last_norm: str) -> bool:
+        """Whether the features and the head are parts of one sequence, or of MONAI's network."""
+        if self.keras:
+            return True
+        holders = set(self._holders(self.head or last_norm))
+        common = next((path for path in self._holders(last_norm) if path in holders), None)
+        if self.head is None or common is None:
+            return False
+        layer = self.layers[common]
+        return last_of(layer.kind) == "Sequential" or layer.kind.startswith("monai.")
+
+    def _beside_the_way(self) -> set[str]:
+        """In the Keras model that holds the head: what does not lead there, such as another output."""
+        if self.head is None or not self.layers[self.head].inputs:
+            return set()
+        model = self.layers[self.head].within
+        paths = {one.settings.get("name"): path for path, one in self.layers.items() if one.within == model}
+        way, waiting = set[str](), [self.head]
+        while waiting:
+            path = waiting.pop()
+            if path not in way:
+                way.add(path)
+                waiting += [paths[name] for name in self.layers[path].inputs if name in paths]
+        return set(paths.values()) - way
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether it is under the prefix, or stands in a sequence with the head."""
+        return path.startswith(self.layout.prefix) or self._is_beside_head(path)
+
+    def _is_beside_head(self, path: str) -> bool:
+        head = self.layers.get(self.layout.wrapped_head or "")
+        within = self.layers[path].within
+        return head is not None and head.within == within and holds_in_order(self.layers.get(within or ""))
+
+    def _branch(self, path: str) -> str:
+        """What holds it, next to the outermost under the prefix; itself where nothing does."""
+        root = self.layout.prefix.rstrip("./")
+        while (layer := self.layers.get(path)) is not None and layer.within not in (None, root):
+            path = layer.within or ""
+        return path
+
+    def _holders(self, path: str) -> Iterator[str]:
+        """Yields what holds it, what holds that, and so on."""
+        while (layer := self.layers.get(path)) is not None and layer.within is not None:
+            path = layer.within
+            yield path
+
+
+def refuse(layer: DeclaredLayer, expected: str | None = None) -> NoReturn:
+    """Raises ArchitectureError for a layer where ``expected``, or nothing, should be."""
+    wanted = f"expected {expected}" if expected else "where a DenseNet has nothing"
+    path = quoted(layer.path or "The whole module")
+    raise ArchitectureError(f"{path} is {quoted(layer.kind)}, {wanted}. {ADVICE}")
+
+
+def refuse_setting(path: str, kind: str, name: str, found: Any, expected: Any) -> NoReturn:
+    """Raises ArchitectureError for a layer's setting that is another one than ``expected``."""
+    raise ArchitectureError(
+        f"{quoted(path)} ({quoted(kind)}) has {name} {quoted(str(found))}, expected {expected}. {ADVICE}"
+    )

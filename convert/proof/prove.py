@@ -1,0 +1,165 @@
+"""Composes the proof with what may be asked for beside it: images, golden outputs and the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from densenet_convert.densenet.config_file import config_json
+
+from ..errors import ParityError, ReportError
+from ..folder.receipt import describe_conversion, describe_proof
+from ..records import Loaded, Measured, Progress, Proof, Reference, Renamed, Verified
+from .load import load_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from densenet_convert.densenet import DenseNetConfig
+
+log = logging.getLogger("densenet_convert")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise ReportError(f"{path} can't be followed: {error}. Name another place.") from error
+
+
+@dataclass(frozen=True)
+class ProofExtras:
+    """What is to be made or compared beside the proof.
+
+    Attributes:
+        golden: take the reference's outputs, to be written beside the weights.
+        report: where a page about the proof is written, also where it fails.
+        images: a folder of images on which both networks must agree as well.
+        progress: wraps the images as they are gone through.
+    """
+
+    golden: bool = False
+    report: Path | None = None
+    images: Path | None = None
+    progress: Progress | None = None
+
+    def check(self, folder: Path) -> None:
+        """Refuses at once what could not be made in the end.
+
+        Args:
+            folder: the conversion's own.
+
+        Raises:
+            ImageError: there are no images.
+            ReportError: the report can't be written there.
+        """
+        if self.images is not None:
+            from .images import find_images
+
+            find_images(self.images)
+        if self.report is None:
+            return
+        from .report.page import check_report
+
+        check_report(self.report)
+        if _resolved(folder) in _resolved(self.report).parents:
+            raise ReportError(
+                f"{self.report} is in the folder {folder}, whose files are counted. Name another place."
+            )
+
+
+def prove_parity(
+    renamed: Renamed,
+    config: DenseNetConfig,
+    device: torch.device,
+    wanted: ProofExtras,
+    golden: Mapping[str, Tensor] | None = None,
+) -> Verified:
+    """Loads both networks, proves that they are one function, and writes the report whatever comes of it.
+
+    Args:
+        golden: outputs that the network must compute, where the folder has them.
+
+    Raises:
+        ParityError: they are not.
+    """
+    from .references.reference import load_reference
+
+    loaded = load_model(renamed, config)
+    reference = load_reference(renamed.checkpoint, renamed.layout, config)
+    log.info("verifying on %s against %s", device, reference.description)
+    try:
+        verified = _prove(loaded, reference, device, wanted, golden)
+    except ParityError as error:
+        if wanted.report is not None:
+            try:
+                _report(loaded, reference, device, error, wanted.report)
+            except ReportError as another:  # the failed proof matters more
+                log.warning("%s", another)
+        raise
+    if wanted.report is None:
+        return verified
+    measured = _report(loaded, reference, device, verified.proof, wanted.report)
+    return replace(verified, proof=replace(verified.proof, measured=measured))
+
+
+def _prove(
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    wanted: ProofExtras,
+    golden: Mapping[str, Tensor] | None,
+) -> Verified:
+    from .verification import verify_model
+
+    verified = verify_model(loaded, reference, device)
+    proof, config = verified.proof, loaded.config
+    if reference.outputs is not None:
+        from .references.library_outputs import compare_with_library
+
+        library = compare_with_library(loaded.model, config.in_channels, reference.outputs)
+        proof = replace(proof, library=library)
+    if wanted.images is not None:
+        from .images import compare_images
+
+        networks = (loaded.model, reference.network)
+        implied = loaded.renamed.layout.preprocessing
+        content = config_json(config, preprocessing=implied)
+        found = compare_images(
+            *networks, content, wanted.images, device, wanted.progress, as_torchvision=not implied
+        )
+        proof = replace(proof, images=found)
+    if wanted.golden or golden is not None:
+        from .golden import compare_golden, take_golden
+
+        if golden is None:
+            golden = take_golden(reference.network, config, device)
+        proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
+    return Verified(loaded, proof, golden)
+
+
+def _report(
+    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
+) -> tuple[Measured, ...]:
+    """Measures both networks in other settings, and writes the page; returns what was measured.
+
+    Raises:
+        ParityError: an error is beyond its bound, where nothing else failed.
+        ReportError: the page can't be written.
+    """
+    from .report.diagnosis import diagnose, require_within_bounds
+    from .report.page import write_report
+
+    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
+    content = describe_conversion(loaded.renamed, loaded.config)
+    if not isinstance(shown, ParityError):
+        content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
+    write_report(path, diagnosis, content)
+    log.info("wrote %s", path)
+    if not isinstance(shown, ParityError):
+        require_within_bounds(diagnosis.measured)
+    return diagnosis.measured

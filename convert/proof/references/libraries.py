@@ -1,0 +1,56 @@
+"""Other libraries' own networks, on the meta device and in eval mode, each with its description.
+
+Each function raises ImportError where its library is not installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from densenet_convert.densenet.blank import SkipInit
+
+if TYPE_CHECKING:
+    from densenet_convert.densenet import DenseNetConfig
+
+
+def monai_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
+    """``monai.networks.nets.DenseNet`` for images of two dimensions."""
+    import monai
+    from monai.networks.nets.densenet import DenseNet
+
+    with torch.device("meta"), SkipInit():
+        network: nn.Module = DenseNet(
+            spatial_dims=2,
+            in_channels=config.in_channels,
+            out_channels=config.num_classes or 1,
+            init_features=config.num_init_features,
+            growth_rate=config.growth_rate,
+            block_config=config.block_config,
+            bn_size=config.bn_size,
+            dropout_prob=config.drop_rate,
+        )
+    if not config.num_classes:
+        network.get_submodule("class_layers").out = nn.Identity()
+    return network, f"MONAI's own network, MONAI {monai.__version__}"
+
+
+def torchxrayvision_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
+    """``torchxrayvision.models.DenseNet`` without thresholds, which gives logits."""
+    import torchxrayvision  # type: ignore[import-untyped, unused-ignore]
+
+    with torch.device("meta"), SkipInit():
+        network: nn.Module = torchxrayvision.models.DenseNet(
+            growth_rate=config.growth_rate,
+            block_config=config.block_config,
+            num_init_features=config.num_init_features,
+            bn_size=config.bn_size,
+            drop_rate=config.drop_rate,
+            num_classes=config.num_classes or 1,
+            in_channels=config.in_channels,
+        )
+    if not config.num_classes:
+        network.classifier = nn.Identity()
+    return network, f"torchxrayvision's own network, torchxrayvision {torchxrayvision.__version__}"

@@ -1,0 +1,1 @@
+"""The report: a page about one proof, for people."""

@@ -1,0 +1,149 @@
+"""How far two networks are apart over their depth, in every precision: what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from densenet_convert.densenet import DenseNetConfig
+
+from ...errors import ParityError
+from ...records import Measured, Proof
+from ..coverage import CoverageMeter
+from ..determinism import deterministic
+from ..inputs import draw, measured_shape
+from ..layers import OUTPUT, outputs, watching
+from ..tolerance import Setting, largest_error, logits_of, measure, measured, orders, precisions
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Error of each layer by its name, and last of the output, divided by the largest value there."""
+
+    errors: Mapping[str, float]
+    logits: Tensor
+
+
+def diagnose(
+    ours: nn.Module,
+    theirs: nn.Module,
+    config: DenseNetConfig,
+    device: torch.device,
+    shown: Proof | ParityError,
+) -> Diagnosis:
+    """Runs both networks in float64, in each precision and in other orders of summation.
+
+    Args:
+        ours: our network; it is left as it was.
+        theirs: the reference, likewise.
+        config: what both are.
+        device: where they run.
+        shown: what the proof came to.
+    """
+    with deterministic(device):
+        ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
+        x = draw(measured_shape(config), seed=0).to(device)
+        double = deepcopy(theirs).double()
+        exact = [value for _, value in outputs(double, lambda: logits_of(double, x.double()))]
+        settings = precisions(device)
+        sides = [[_run(setting, network, x, exact) for setting in settings] for network in (ours, theirs)]
+        found = [
+            measured(setting, a.logits, b.logits, exact[-1])
+            for setting, a, b in zip(settings, *sides, strict=True)
+        ]
+        found += [measure(setting, ours, theirs, x, exact[-1]) for setting in orders()]
+        if isinstance(shown, ParityError):
+            seen, dead = _seen(ours, x)
+        else:
+            seen, dead = shown.reaching.shares, shown.dead
+    names = [setting.name for setting in settings]
+    return Diagnosis(
+        layers=tuple(sides[0][0].errors),
+        ours={name: tuple(run.errors.values()) for name, run in zip(names, sides[0], strict=True)},
+        theirs={name: tuple(run.errors.values()) for name, run in zip(names, sides[1], strict=True)},
+        # The first setting is float32.
+        logits=(_numbers(sides[0][0].logits), _numbers(sides[1][0].logits)),
+        coverage=seen,
+        dead=dead,
+        measured=tuple(found),
+        first=shown.where if isinstance(shown, ParityError) else None,
+        problem=str(shown) if isinstance(shown, ParityError) else None,
+    )
+
+
+def require_within_bounds(measured: Iterable[Measured]) -> None:
+    """Raises ParityError for the first setting in which our error is beyond its bound."""
+    for one in measured:
+        if not one.holds:
+            raise ParityError(
+                f"In the setting {one.setting!r} the error of our logits against float64 is {one.ours:.3g}, "
+                f"expected at most {one.bound:.3g}, for the reference's own is {one.theirs:.3g}.",
+                where="the output",
+                largest=one.ours,
+            )
+
+
+def _run(setting: Setting, network: nn.Module, x: Tensor, exact: Sequence[Tensor]) -> _Run:
+    """Compares each layer as it runs: kept, those of a small head's many images would take much memory."""
+    network = deepcopy(network)
+    names = {module: name for name, module in network.named_modules()}
+    errors: dict[str, float] = {}
+    # Of other layers than the reference's the first ones are compared, up to an end.
+    left = iter(exact[:-1])
+
+    def compare(layer: nn.Module, output: Tensor) -> None:
+        if (value := next(left, None)) is not None:
+            errors[names[layer]] = _error(output, value)
+
+    with watching(network, compare):
+        logits = setting.run(network, x)
+    return _Run({**errors, OUTPUT: _error(logits, exact[-1])}, logits)
+
+
+def _error(output: Tensor, exact: Tensor) -> float:
+    return largest_error(output, exact) / (exact.abs().max().item() or 1.0)
+
+
+def _numbers(logits: Tensor) -> tuple[float, ...]:
+    return tuple(logits.flatten().tolist())
+
+
+def _seen(ours: nn.Module, x: Tensor) -> tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]:
+    """Coverage by the logits, and dead channels, of a network whose proof failed before that."""
+    sight = CoverageMeter(ours)
+    with sight.watching():
+        logits = ours(x)
+    sight.backward(logits)
+    return sight.reaching().shares, sight.dead_channels()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How far two networks are apart over their depth; what the report shows.
+
+    Attributes:
+        layers: canonical names in the order in which they ran; the last is ``"the output"``.
+        ours: for each precision, such as ``"bfloat16"``, the error of each layer: the largest difference
+            from the reference's float64 run, divided by the largest value of that run.
+        theirs: the same of the reference.
+        logits: of both networks in float32, ours and theirs, image by image.
+        coverage: share of each tensor's elements that the logits depend on, by canonical name.
+        dead: channels whose values can't pass on, by the canonical name of the tensor that would read them.
+        measured: errors of the logits in every setting.
+        first: name of the first layer or tensor that differs; None where nothing does.
+        problem: the message of the proof that failed; None where it did not.
+    """
+
+    layers: tuple[str, ...]
+    ours: Mapping[str, tuple[float, ...]]
+    theirs: Mapping[str, tuple[float, ...]]
+    logits: tuple[tuple[float, ...], tuple[float, ...]]
+    coverage: Mapping[str, float]
+    dead: Mapping[str, tuple[int, ...]]
+    measured: tuple[Measured, ...]
+    first: str | None = None
+    problem: str | None = None

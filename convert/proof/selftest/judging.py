@@ -1,0 +1,204 @@
+"""What each check finds of one fault, every check alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densenet_convert.densenet import DenseNet, config_file
+from densenet_convert.densenet.blank import SkipInit
+
+from ...errors import ConvertError, FolderError, ParityError
+from ...folder.open import open_folder
+from ...folder.write import write_folder
+from ...layouts.architecture import choose_config
+from ...layouts.explain import explain
+from ...layouts.rename import rename_tensors
+from ...records import Loaded, Renamed, Verified
+from ..comparisons import compare_bytes
+from ..load import check_values
+from ..preprocessing import compare_preprocessing
+from .checks import KINDS, FirstDifferences, Recorded, run_checks
+from .faults import IN_FILES, NETWORK, TABLE, TENSORS, Fault
+from .peers import STRICT_LOAD, notice
+
+BEFORE, AFTER = ("load",), ("read-back", "preset")
+FUNCTIONAL = ("layers", "forward", "placement", "gradients", "statistics")
+# The error that each check raised; None where it raised none.
+Findings = dict[str, ConvertError | None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of one fault.
+
+    Attributes:
+        fault: what was injected.
+        findings: of each check that could run.
+        peers: for each of other people's checks that could run, whether it would notice.
+    """
+
+    fault: Fault
+    findings: Findings
+    peers: dict[str, bool]
+
+    @property
+    def shown(self) -> list[ConvertError]:
+        """What would be shown of it: by the step that loads, by the first check of the network, or of files.
+
+        Bytes compared through the map are left out: a wrong map agrees with them.
+        """
+        files = self.fault.place == IN_FILES
+        groups = [[check] for check in AFTER] if files else [BEFORE, FUNCTIONAL]
+        firsts = (next((e for check in group if (e := self.findings.get(check))), None) for group in groups)
+        return [error for error in firsts if error]
+
+    @property
+    def located(self) -> bool:
+        """Whether it is shown, and every message names the tensor, the layer, the file or the field."""
+        return bool(self.shown) and all(map(self._locates, self.shown))
+
+    def _locates(self, error: ConvertError) -> bool:
+        if isinstance(error, ParityError):
+            return error.where in self.fault.where
+        return any(_names(str(error), name) for name in self.fault.where)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The sound conversion into which faults are injected.
+
+    Attributes:
+        clean: the conversion.
+        recorded: what its reference computed.
+        device: where networks run.
+        folder: the conversion as it was written.
+        scratch: a folder for what is written of faults.
+    """
+
+    clean: Verified
+    recorded: Recorded
+    device: torch.device
+    folder: Path
+    scratch: Path
+
+    @property
+    def loaded(self) -> Loaded:
+        """The network of the sound conversion."""
+        return self.clean.loaded
+
+
+def judge(fault: Fault, subject: Subject) -> Judged:
+    """Injects a fault of the table, the tensors or the network, and runs every check."""
+    if fault.nothing:
+        return Judged(fault, {}, {})
+    renamed, refusal, loads = _renamed(fault, subject.loaded)
+    peers = {STRICT_LOAD: not loads}
+    if renamed is None:
+        return Judged(fault, _light({"load": refusal}), peers)
+    model = _model(subject.loaded, renamed.tensors)
+    if fault.place == NETWORK:
+        fault.inject(model)
+    found = FirstDifferences(renamed.source_names)
+    compare_bytes(renamed, model, found)
+    logits = run_checks(model.to(subject.device, subject.recorded.train[0].dtype), subject.recorded, found)
+    noticed = notice(logits, subject.recorded.evals[-1][2])
+    findings: Findings = {check: found.first.get(kind) for check, kind in KINDS.items()}
+    read_back = None if fault.place == NETWORK else _write(subject, renamed)
+    whole = {"load": refusal, **findings, "read-back": read_back}
+    return Judged(fault, _light(whole), {**peers, **noticed})
+
+
+def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError | None, bool]:
+    """The faulty tensors, what our own loading objects to, and whether a strict load goes through."""
+    renamed, checkpoint = clean.renamed, clean.renamed.checkpoint
+    if fault.place == TENSORS:
+        renamed = replace(renamed, tensors={**renamed.tensors, **fault.inject(renamed.tensors)})
+    elif fault.place == TABLE:
+        layout = fault.inject(renamed.layout)
+        try:
+            renamed = rename_tensors(checkpoint, layout)
+            choose_config(renamed)
+        except ConvertError as error:
+            targets = explain(layout, checkpoint.tensors, whole=False).targets
+            return None, error, _loads(clean, {t: checkpoint.tensors[s] for s, t in targets.items()})
+    try:
+        check_values(renamed)
+    except ConvertError as error:
+        return renamed, error, True
+    return renamed, None, True
+
+
+def _model(clean: Loaded, tensors: Mapping[str, Tensor]) -> DenseNet:
+    """A network of its own with these tensors, in eval mode.
+
+    Raises:
+        RuntimeError: they do not load strictly.
+    """
+    with torch.device("meta"), SkipInit():
+        model = DenseNet(clean.config)
+    # A norm left in training writes to its statistics, which are the checkpoint's own.
+    copies = {n: t.clone() if ".running_" in n or n.endswith("tracked") else t for n, t in tensors.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
+    return model.eval()
+
+
+def _loads(clean: Loaded, tensors: Mapping[str, Tensor]) -> bool:
+    try:
+        _model(clean, tensors)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _write(subject: Subject, renamed: Renamed) -> ConvertError | None:
+    """What reading back has against a folder of these tensors, written as if they were proven."""
+    folder = subject.scratch / "written"
+    try:
+        write_folder(
+            replace(subject.clean, loaded=replace(subject.loaded, renamed=renamed)), folder, force=True
+        )
+    except FolderError as error:
+        return error
+    return None
+
+
+def judge_written(fault: Fault, subject: Subject) -> Judged:
+    """Injects a fault into a copy of the written folder, and runs the checks of files."""
+    copy = subject.scratch / "copy"
+    shutil.copytree(subject.folder, copy)
+    try:
+        fault.inject(copy)
+        findings: Findings = {"read-back": _error_of(lambda: open_folder(copy))}
+        if fault.name in ("wrong preprocessing", "labels permuted"):
+            config = json.loads((copy / config_file.FILE_NAME).read_bytes())
+            findings["preset"] = _error_of(lambda: compare_preprocessing(config))
+        return Judged(fault, _light(findings), {})
+    finally:
+        shutil.rmtree(copy)
+
+
+def _light(findings: Findings) -> Findings:
+    """The same errors without their tracebacks, which would keep every faulty network alive."""
+    for error in filter(None, findings.values()):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return findings
+
+
+def _error_of(check: Callable[[], object]) -> ConvertError | None:
+    try:
+        check()
+    except ConvertError as error:
+        return error
+    return None
+
+
+def _names(message: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w|\.\w)", message) is not None

@@ -1,0 +1,1 @@
+"""Bytes, or a name, to a checkpoint: named tensors."""

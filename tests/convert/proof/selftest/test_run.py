@@ -1,0 +1,288 @@
+"""The catalogue of faults is caught and located, each check is scored alone, and a hole shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import SMALL, checkpoint_of, save, state_dict_of
+from click.testing import CliRunner
+from schemas import validate
+
+from densenet_convert.api.convert import convert
+from densenet_convert.cli import main
+from densenet_convert.cli.documents import self_test_as_json
+from densenet_convert.cli.text import self_test_as_text
+from densenet_convert.errors import ConvertError, ParityError
+from densenet_convert.folder.open import open_folder
+from densenet_convert.folder.recover import recover_checkpoint
+from densenet_convert.layouts import TORCHVISION
+from densenet_convert.layouts.rename import rename_tensors
+from densenet_convert.proof import comparisons, inputs
+from densenet_convert.proof.load import load_model
+from densenet_convert.proof.selftest import faults, run
+from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
+from densenet_convert.proof.selftest.faults import NETWORK, TABLE, TENSORS, all_faults
+from densenet_convert.proof.selftest.run import run_self_test
+from densenet_convert.records import Loaded, Renamed
+from densenet_convert.tensors import same_bits
+
+NAMED_BY_THE_ISSUE = {
+    "two tensors of one shape exchanged",
+    "two tensors of a dense layer exchanged",
+    "two fields of a batch norm exchanged",
+    "a name dropped",
+    "two names to one target",
+    "axes permuted",
+    "RGB and BGR exchanged",
+    "classifier rows permuted",
+    "epsilon of 1.001e-5",
+    "max for average pooling",
+    "asymmetric padding",
+    "a ReLU missing",
+    "a ReLU moved before its norm",
+    "concatenation reversed",
+    "ceil_mode",
+    "dropout left in training",
+    "a batch norm left in training",
+    "an element moved by 1 ulp",
+    "a bit flipped",
+    "a tensor left at its initial value",
+    "a round trip through float16",
+    "a round trip through bfloat16",
+    "wrong num_batches_tracked",
+    "labels permuted",
+    "wrong preprocessing",
+    "a byte changed",
+    "a file missing",
+    "a file added",
+}
+
+
+@pytest.fixture(scope="module")
+def proven() -> SelfTest:
+    """Some of the pairs and places: the command takes all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "SITES", 8)
+        return run_self_test(device="cpu", pairs=40, clean_runs=12)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    counted = {n: t + 7 if n.endswith("tracked") else t for n, t in state_dict_of().items()}
+    return convert(save(counted, tmp_path / "small.pth"), tmp_path / "small", device="cpu").folder
+
+
+def row(proven: SelfTest, name: str) -> FaultKind:
+    return next(row for row in proven.rows if row.name == name)
+
+
+def test_every_fault_is_caught_and_located_without_comparing_bytes_and_no_sound_run_is_refused(
+    proven: SelfTest,
+) -> None:
+    assert proven.escaped == ()
+    assert proven.false_alarms == ()
+    assert proven.holds
+    for found in proven.rows:
+        assert found.injected == found.caught == found.located > 0, found.name
+    assert {found.name for found in proven.rows} >= NAMED_BY_THE_ISSUE
+
+
+def test_bytes_agree_through_a_wrong_table_and_the_computation_does_not(proven: SelfTest) -> None:
+    for name in ("two tensors of one shape exchanged", "two fields of a batch norm exchanged"):
+        checks = row(proven, name).checks
+        injected = row(proven, name).injected
+        assert checks["bytes"] == checks["read-back"] == (0, injected)
+        assert checks["layers"] == checks["placement"] == (injected, injected)
+
+
+def test_each_check_catches_what_another_does_not(proven: SelfTest) -> None:
+    def missed(name: str, check: str) -> bool:
+        caught, judged = row(proven, name).checks[check]
+        return caught < judged
+
+    assert missed("an element moved by 1 ulp", "layers")
+    assert missed("epsilon of 1.001e-5", "bytes")
+    assert missed("epsilon of 1.001e-5", "placement")
+    assert missed("another momentum", "layers")
+    assert missed("a batch norm left in training", "gradients")
+    assert row(proven, "another momentum").checks["statistics"][0] == row(proven, "another momentum").injected
+    assert missed("classifier rows permuted", "statistics")
+
+
+def test_what_people_use_misses_faults(proven: SelfTest) -> None:
+    assert row(proven, "two tensors of one shape exchanged").peers["strict load"][0] == 0
+    for peer in ("allclose", "keras-hub", "timm", "optimum", "polygraphy"):
+        assert row(proven, "epsilon of 1.001e-5").peers[peer] == (0, 1)
+        assert row(proven, "max for average pooling").peers[peer] == (3, 3)
+
+
+def test_what_changes_nothing_is_counted_apart(proven: SelfTest) -> None:
+    # Running statistics of random weights are bfloat16's already.
+    assert row(proven, "a round trip through bfloat16").nothing > 0
+    assert row(proven, "dropout left in training").nothing > 0
+
+
+def test_every_pair_of_a_small_network_is_in_the_catalogue(folder: Path) -> None:
+    clean = clean_of(folder)
+    names = ("fields of a batch norm", "tensors of a dense layer", "tensors of one shape")
+    found = [f for f in all_faults(clean, None) if f.name in {f"two {name} exchanged" for name in names}]
+    shapes = [tuple(tensor.shape) for tensor in clean.renamed.tensors.values()]
+    pairs = sum(a == b for i, a in enumerate(shapes) for b in shapes[:i])
+    assert len(found) == pairs > 1000
+    # Counters are all alike: exchanging two of them changes nothing.
+    counters = sum(name.endswith("tracked") for name in clean.renamed.tensors)
+    assert sum(fault.nothing for fault in found) == counters * (counters - 1) / 2
+
+
+def clean_of(folder: Path) -> Loaded:
+    checkpoint = recover_checkpoint(open_folder(folder))
+    renamed = rename_tensors(checkpoint, TORCHVISION)
+    return load_model(renamed, SMALL)
+
+
+def test_the_catalogue_is_the_same_for_the_same_seed(folder: Path) -> None:
+    clean = clean_of(folder)
+    first, second, other = ([(f.name, f.where) for f in all_faults(clean, 50, seed)] for seed in (0, 0, 1))
+    assert first == second != other
+
+
+def test_a_fault_injects_what_it_says(folder: Path) -> None:
+    clean = clean_of(folder)
+    for fault in all_faults(clean, 5):
+        if fault.place == TENSORS:
+            changed = fault.inject(clean.renamed.tensors)
+            same = all(same_bits(t, clean.renamed.tensors[n]) for n, t in changed.items())
+            assert same == fault.nothing
+            assert set(changed) <= fault.where
+    kinds = {fault.place for fault in all_faults(clean, 5)}
+    assert kinds == {TABLE, TENSORS, NETWORK}
+
+
+def test_a_folder_is_proven_and_left_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(faults, "SITES", 2)
+    proven = run_self_test(folder, device="cpu", pairs=5, clean_runs=4)
+    assert proven.holds, proven.escaped
+    assert "layout torchvision" in proven.network
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert row(proven, "wrong num_batches_tracked").injected == 2
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue of the faults of the network alone, and clean runs that take no time."""
+
+    def network_only(clean: Loaded, pairs: int | None) -> list[faults.Fault]:
+        return [f for f in all_faults(clean, pairs or 1) if f.place == NETWORK]
+
+    monkeypatch.setattr(faults, "SITES", 2)
+    monkeypatch.setattr(run, "all_faults", network_only)
+    monkeypatch.setattr(run, "_clean_run", lambda *_: None)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_hole_in_the_inputs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On sides that every pooling fills, ceil_mode can't be seen."""
+    sizes = (("train", (2, 64, 96)), ("eval", (1, 64, 64)))
+    monkeypatch.setattr(inputs, "INPUTS", sizes)
+    proven = run_self_test(device="cpu", clean_runs=0)
+    assert not proven.holds
+    # The stem's pooling does not fill them.
+    assert (row(proven, "ceil_mode").caught, row(proven, "ceil_mode").injected) == (1, 4)
+    assert any(escaped.startswith("ceil_mode at features.") for escaped in proven.escaped)
+    assert all("not caught" in escaped for escaped in proven.escaped)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_check_that_is_blind_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(self: object, kind: str, *_: object) -> None:
+        """Compares nothing."""
+
+    monkeypatch.setattr(comparisons.Tally, "compare", blind)
+    result = CliRunner().invoke(main, ["prove", "--json", "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["status"] == "error"
+    caught = {row["name"]: row["caught"] for row in document["rows"]}
+    assert caught["epsilon of 1.001e-5"] == caught["concatenation reversed"] == caught["a ReLU missing"] == 0
+    assert "faults were not caught" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_false_alarm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    verify = run.verify_model
+
+    def alarmed(*arguments: object, seed: int = 0) -> object:
+        if seed:
+            raise ParityError("An alarm.", where="features.conv0", largest=1.0)
+        return verify(*arguments, seed=seed)
+
+    monkeypatch.setattr(run, "verify_model", alarmed)
+    monkeypatch.setattr(run, "all_faults", lambda *_: [])
+    proven = run_self_test(device="cpu", clean_runs=3)
+    assert [alarm.split(":")[0] for alarm in proven.false_alarms] == ["clean run 1", "clean run 2"]
+    assert not proven.holds
+    assert "false alarms: 2 in 3 clean runs" in self_test_as_text(proven)
+
+
+def test_the_tables_round_down_and_name_what_escaped(proven: SelfTest) -> None:
+    almost = replace(proven.rows[0], injected=1000, caught=999, located=999)
+    text = self_test_as_text(replace(proven, rows=(almost,), escaped=("epsilon at norm0: not caught",)))
+    assert "99.9%" in text.splitlines()[3]
+    assert "escaped: epsilon at norm0: not caught" in text
+    assert all(len(line) <= 115 for line in self_test_as_text(proven).splitlines()[1:])
+
+
+def test_the_document_holds_every_count(proven: SelfTest) -> None:
+    document = json.loads(json.dumps(self_test_as_json(proven)))
+    validate(document, "proof")
+    assert document["schema_version"] == 1
+    assert document["status"] == "proven"
+    assert document["clean_runs"] == 12
+    assert [row["name"] for row in document["rows"]] == [row.name for row in proven.rows]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_command_prints_the_tables() -> None:
+    result = CliRunner().invoke(main, ["prove", "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for said in (
+        "fault ",
+        "caught by each check alone",
+        "by the checks that people use",
+        "0 in 200 clean runs",
+    ):
+        assert said in result.stdout
+    assert result.stderr == ""
+
+
+def test_what_is_no_folder_is_refused_in_one_message(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["prove", str(tmp_path / "none"), "--json"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["type"] == "FolderError"
+    with pytest.raises(ConvertError, match="this is no folder"):
+        run_self_test(tmp_path / "none")
+
+
+def test_the_places_are_drawn_from_the_whole_network() -> None:
+    torch.manual_seed(0)  # not what the catalogue is drawn from
+    found = all_faults(load_model(random_renamed(), SMALL), 0)
+    assert {f"denseblock{i}" for i in (1, 2, 3, 4)} <= {
+        part for fault in found for name in fault.where for part in name.split(".")
+    }
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1.001e-5])
+def test_no_fault_leaves_epsilon_as_it_is(eps: float) -> None:
+    clean = load_model(random_renamed(), replace(SMALL, norm_eps=eps))
+    (fault,) = (fault for fault in all_faults(clean, 0) if fault.name.startswith("epsilon"))
+    fault.inject(clean.model)
+    assert {m.eps for m in clean.model.modules() if isinstance(m, torch.nn.BatchNorm2d)}.isdisjoint({eps})
+
+
+def random_renamed() -> Renamed:
+    return rename_tensors(checkpoint_of(state_dict_of()), TORCHVISION)
