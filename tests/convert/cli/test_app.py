@@ -91,10 +91,8 @@ def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -
         assert said in result.stdout
 
 
-def test_quiet_prints_nothing_and_verbose_says_what_is_done(tmp_path: Path) -> None:
-    path = tmp_path / "file.pth"
-    path.write_bytes(random_checkpoint(ARCHITECTURES["densenet121"], 3))
-    arguments = ["torchvision", "--arch", "121", "--checkpoint", str(path), "--device", "cpu", "--force"]
+def test_quiet_prints_nothing_and_verbose_says_what_is_done(source: Path) -> None:
+    arguments = ["file", str(source), "--output", "new", "--device", "cpu", "--force"]
     assert run(*arguments, "-q").output == ""
     loud = subprocess.run(
         [sys.executable, "-c", "from densenet_convert.cli import main; main()", *arguments, "-v"],
@@ -102,8 +100,8 @@ def test_quiet_prints_nothing_and_verbose_says_what_is_done(tmp_path: Path) -> N
         text=True,
         check=True,
     )
-    assert "densenet121: converted" in loud.stdout
-    assert "verifying on cpu against torchvision's own loader" in loud.stderr
+    assert "new: converted" in loud.stdout
+    assert "verifying on cpu against torchvision's modules in a tree" in loud.stderr
 
 
 def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verified(tmp_path: Path) -> None:

@@ -142,30 +142,31 @@ def test_another_package_adds_a_layout_by_an_entry_point(tmp_path: Path) -> None
     }
     save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "old.pth")
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    script = "from densenet_convert.cli import run; run()"
-    for arguments in (
-        ["file", "old.pth", "--json"],
-        ["verify", "old", "--json"],
-        ["export", "old", "--to", "mine"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        if "--json" in arguments:
-            assert json.loads(done.stdout)["source"]["layout"] == "mine"
+    # One process for all three: each would import torch and torchvision.
+    several = (
+        "import sys\nfrom densenet_convert.cli import main\n"
+        "sys.exit(max(main(line.split(), standalone_mode=False) or 0 for line in sys.argv[1:]))"
+    )
+    arguments = ["file old.pth --jsonl --output .", "verify old --json", "export old --to mine"]
+    done = subprocess.run(
+        [sys.executable, "-c", several, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "old" / "conversion.json").read_text())["source"]["layout"] == "mine"
+    assert '"layout": "mine"' in done.stdout
+    assert done.stdout.endswith("old-mine.pth\n")
     found = torch.load(tmp_path / "old-mine.pth", weights_only=True)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
     # Whoever has not the package can't verify it, and is told.
     del environment["PYTHONPATH"]
     done = subprocess.run(
-        [sys.executable, "-c", script, "verify", "old"],
+        [sys.executable, "-c", several, "verify old"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -42,77 +42,82 @@ from densenet_convert.proof.references.library_outputs import compare_with_libra
 from densenet_convert.records import Checkpoint
 from densenet_convert.layouts.rename import rename_tensors
 
-blocks, top = json.loads(sys.argv[1])
-network = DenseNet(blocks, include_top=top, weights=None, pooling="avg", classes=5, input_shape=(64, 64, 3))
-rng = np.random.default_rng(0)
-for layer in network.layers:
-    draw = [rng.uniform(0.5, 1.5, w.shape) if w.name in ("gamma", "moving_variance")
-            else rng.normal(0, 0.1, w.shape) if w.name in ("beta", "moving_mean", "bias")
-            else w.numpy() for w in layer.weights]
-    layer.set_weights(draw)
-network.save_weights("network.weights.h5")
-data = Path("network.weights.h5").read_bytes()
-raw = read_hdf5(data, Budget(len(data))).pairs
-tensors = {n: torch.frombuffer(bytearray(t.row_major()), dtype=getattr(torch, t.dtype)).reshape(t.shape)
-           for n, t in raw}
-renamed = rename_tensors(Checkpoint(tensors, {}, "", len(data), "keras-h5"), KERAS_APPLICATIONS)
-config = choose_config(renamed)
-model = load_model(renamed, config).model
-reference = keras_tree(config)
-load_keras(reference, tensors)
-reference.eval()
-images = torch.rand(1, 3, 64, 96)
-with torch.no_grad():
-    equal = torch.equal(model(images), reference(images))
-single = torch.rand(2, 3, 97, 64)
-yardstick = keras_outputs(tensors, config, single.double())
-own = (keras_outputs(tensors, config, single).double() - yardstick).abs().max().item()
-with torch.no_grad():
-    half = (model(single).double() - yardstick).abs().max().item()
-outputs = partial(keras_function, tensors, config)
-name, double = compare_with_library(model, 3, outputs)
-for module in model.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.eps = 1e-5
-try:
-    wrong = compare_with_library(model, 3, outputs)[1]
-except ParityError as error:
-    wrong = error.largest
-print(json.dumps({"config": config.block_config, "eps": config.norm_eps, "classes": config.num_classes,
-                  "equal": equal, "single": half, "own": own, "double": double, "wrong": wrong,
-                  "name": name, "scale": yardstick.abs().max().item()}))
+def compared(blocks, top):
+    network = DenseNet(
+        blocks, include_top=top, weights=None, pooling="avg", classes=5, input_shape=(64, 64, 3)
+    )
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        draw = [rng.uniform(0.5, 1.5, w.shape) if w.name in ("gamma", "moving_variance")
+                else rng.normal(0, 0.1, w.shape) if w.name in ("beta", "moving_mean", "bias")
+                else w.numpy() for w in layer.weights]
+        layer.set_weights(draw)
+    network.save_weights("network.weights.h5")
+    data = Path("network.weights.h5").read_bytes()
+    raw = read_hdf5(data, Budget(len(data))).pairs
+    tensors = {n: torch.frombuffer(bytearray(t.row_major()), dtype=getattr(torch, t.dtype)).reshape(t.shape)
+               for n, t in raw}
+    renamed = rename_tensors(Checkpoint(tensors, {}, "", len(data), "keras-h5"), KERAS_APPLICATIONS)
+    config = choose_config(renamed)
+    model = load_model(renamed, config).model
+    reference = keras_tree(config)
+    load_keras(reference, tensors)
+    reference.eval()
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        equal = torch.equal(model(images), reference(images))
+    single = torch.rand(2, 3, 97, 64)
+    yardstick = keras_outputs(tensors, config, single.double())
+    own = (keras_outputs(tensors, config, single).double() - yardstick).abs().max().item()
+    with torch.no_grad():
+        half = (model(single).double() - yardstick).abs().max().item()
+    outputs = partial(keras_function, tensors, config)
+    name, double = compare_with_library(model, 3, outputs)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 1e-5
+    try:
+        wrong = compare_with_library(model, 3, outputs)[1]
+    except ParityError as error:
+        wrong = error.largest
+    return {"config": config.block_config, "eps": config.norm_eps, "classes": config.num_classes,
+                      "equal": equal, "single": half, "own": own, "double": double, "wrong": wrong,
+                      "name": name, "scale": yardstick.abs().max().item()}
+
+print(json.dumps([compared(*case) for case in json.loads(sys.argv[1])]))
 """
 
 
-@pytest.mark.parametrize("top", [True, False])
-@pytest.mark.parametrize("blocks", [[1, 2, 1, 1], [6, 12, 24, 16]])
-def test_keras_own_network_is_the_converted_function(tmp_path: Path, blocks: list[int], top: bool) -> None:
+def test_keras_own_network_is_the_converted_function(tmp_path: Path) -> None:
     if find_spec("keras") is None:  # it can't be imported here, where it has no backend
         pytest.skip("Keras is not installed")
+    cases = [(blocks, top) for blocks in ([1, 2, 1, 1], [6, 12, 24, 16]) for top in (True, False)]
     environment = {
         **os.environ,
         "KERAS_BACKEND": "torch",
         "KERAS_HOME": str(tmp_path),
         "OMP_NUM_THREADS": "1",
     }
+    # One process for all: importing Keras takes longer than any of them.
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COMPARE, json.dumps([blocks, top])],
+        [sys.executable, "-W", "ignore", "-c", COMPARE, json.dumps(cases)],
         cwd=tmp_path,
         env=environment,
         check=True,
         capture_output=True,
         text=True,
     )
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["config"], found["eps"], found["classes"]) == (blocks, 1.001e-5, 5 if top else 0)
-    assert found["equal"]  # torchvision's modules with the weights that Keras' order of layers gives them
-    # Outputs are of the order of 1, and double precision has 16 digits.
-    assert found["double"] < 1e-12 * max(1, found["scale"])
-    # In single precision it is as near to the exact function as Keras itself is.
-    assert found["single"] < 4 * found["own"] + 1e-7
-    assert found["name"].startswith("Keras' own network, Keras 3.")
-    # And torchvision's epsilon is seen.
-    assert found["wrong"] > 1000 * found["double"]
+    for (blocks, top), found in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert (found["config"], found["eps"], found["classes"]) == (blocks, 1.001e-5, 5 if top else 0)
+        # torchvision's modules with the weights that Keras' order of layers gives them
+        assert found["equal"], (blocks, top)
+        # Outputs are of the order of 1, and double precision has 16 digits.
+        assert found["double"] < 1e-12 * max(1, found["scale"]), (blocks, top)
+        # In single precision it is as near to the exact function as Keras itself is.
+        assert found["single"] < 4 * found["own"] + 1e-7, (blocks, top)
+        assert found["name"].startswith("Keras' own network, Keras 3.")
+        # And torchvision's epsilon is seen.
+        assert found["wrong"] > 1000 * found["double"], (blocks, top)
 
 
 def weights() -> dict[str, torch.Tensor]:
