@@ -28,13 +28,12 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ParityError
-from densenet_convert.layouts import known_layouts
-from densenet_convert.layouts.architecture import choose_config
-from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
+from densenet_convert.records import Options
 from densenet_convert.source.read import read_checkpoint
 
 SMALL = DenseNetConfig(
@@ -93,14 +92,13 @@ def verdict(network: DenseNet) -> str:
         path = Path(folder, "digits.pth")
         torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, path)
         checkpoint = read_checkpoint(path)
-        layout = identify_layout(checkpoint.tensors, known_layouts())
-        renamed = rename_tensors(checkpoint, layout)
+        found = identify_network(checkpoint, Options())
+        renamed, config = rename_tensors(checkpoint, found.reading), found.config
         prove = partial(verify_model, device=torch.device("cpu"))
-        config = choose_config(renamed)
-        prove(load_model(renamed, config), load_reference(checkpoint, layout, config))
+        prove(load_model(renamed, config), load_reference(checkpoint, found.reading, config))
         wrong = replace(config, transition_pool="max")
         try:
-            prove(load_model(renamed, wrong), load_reference(checkpoint, layout, config))
+            prove(load_model(renamed, wrong), load_reference(checkpoint, found.reading, config))
         except ParityError as error:
             return str(error)
     raise SystemExit("The proof did not notice that the pooling was exchanged.")

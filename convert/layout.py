@@ -1,13 +1,13 @@
-"""What a layout is: a table that says what every tensor of a source is called here.
+"""What a layout is, a table of what each tensor of a source is called here, and how a source is read by it.
 
 A source may be wrapped: its names may stand under a prefix, its head may have a name of its own, and
-it may be a part of something larger.  That is composed with any table, by ``Layout.wrapped``.
+it may be a part of something larger.  That is a ``Reading``, and it goes with any table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 HEAD = "classifier"
@@ -67,10 +67,6 @@ class Layout:
         problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
         preprocessing: fields of config.json's ``pretrained_cfg`` that the layout implies, where images
             are not prepared as torchvision does.
-        prefix: what stands before each of these names.
-        inside: what is missing there of them, such as ``"features."``.
-        wrapped_head: whole source name of the last layer, where it is not ``prefix`` and ``head``.
-        only: whether what is not the network's is left out, because the user says so.
     """
 
     name: str
@@ -90,33 +86,66 @@ class Layout:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    prefix: str = ""
-    inside: str = ""
-    wrapped_head: str | None = None
-    only: bool = False
-
-    def wrapped(
-        self, prefix: str, *, inside: str = "", head: str | None = None, only: bool = False
-    ) -> Layout:
-        """The same table for names under a prefix, or of a part of something larger."""
-        return replace(self, prefix=prefix, inside=inside, wrapped_head=head, only=only)
 
     @property
     def separator(self) -> str:
         """What stands between a layer's name and its tensor's."""
         return "/" if "/" in self.first_conv else "."
 
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reading makes of a set of names.
+
+    Attributes:
+        targets: canonical name of each source name that is kept.
+        dropped: reason for each source name that is left out.
+        problems: one sentence for each name that it can't account for.
+        axes: for each source name whose axes lie otherwise, these in canonical order.
+    """
+
+    targets: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one source's names are read by a layout.
+
+    Attributes:
+        layout: the table.
+        prefix: what stands before each of the table's names.
+        inside: what is missing there of them, such as ``"features."``.
+        head: whole source name of the last layer, where it is not ``prefix`` and the layout's ``head``.
+        only: whether what is not the network's is left out, because the user says so.
+        explanation: what the table makes of the names; two readings may be equal without it.
+    """
+
+    layout: Layout
+    prefix: str = ""
+    inside: str = ""
+    head: str | None = None
+    only: bool = False
+    explanation: Explanation = field(default_factory=Explanation, compare=False, repr=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the source's names are the table's own, and nothing is left out of it by the user."""
+        return (self.prefix, self.inside, self.head, self.only) == ("", "", None, False)
+
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""
-        if self.wrapped_head is not None:
-            parent, _, last = name.rpartition(self.separator)
-            if parent == self.wrapped_head:
-                return f"{self.head}{self.separator}{last}"
+        if self.head is not None:
+            parent, _, last = name.rpartition(self.layout.separator)
+            if parent == self.head:
+                return f"{self.layout.head}{self.layout.separator}{last}"
         if self.is_replaced(name) or not name.startswith(self.prefix):
             return None
         return self.inside + name.removeprefix(self.prefix)
 
     def is_replaced(self, name: str) -> bool:
         """Whether a source name belongs to the usual head, and another layer took its place."""
-        usual = f"{self.prefix}{self.head}"
-        return self.wrapped_head not in (None, usual) and name.rpartition(self.separator)[0] == usual
+        usual = f"{self.prefix}{self.layout.head}"
+        return self.head not in (None, usual) and name.rpartition(self.layout.separator)[0] == usual

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import os
+
+    from torch import Tensor
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
     from .formats.modules import Layer
-    from .layout import Layout
+    from .layout import Reading
 
 MULTI_LABEL = "multi_label_classification"
 # Wraps what is gone through, and is told what it is.
@@ -57,6 +59,45 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What the user says of a conversion; ``convert`` explains each.
+
+    It travels as one value from the command line and the public functions to the steps, and to workers in
+    other processes.
+    """
+
+    arch: str | int | None = None
+    layout: str | None = None
+    prefix: str | None = None
+    only: str | None = None
+    head: str | None = None
+    key: str | None = None
+    device: str = "auto"
+    force: bool = False
+    golden: bool = False
+    labels: str | os.PathLike[str] | None = None
+    multi_label: bool = False
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Which network a source holds.
+
+    Attributes:
+        reading: how its names are read, with the explanation of each.
+        config: the network's hyperparameters.
+        problem_type: how the logits are to be read, where the source or its layout says; see ``Labels``.
+        norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
+    """
+
+    reading: Reading
+    config: DenseNetConfig
+    problem_type: str | None = None
+    norm_eps: float | None = None
+
+
+@dataclass(frozen=True)
 class Trace:
     """Where one canonical tensor came from.
 
@@ -78,17 +119,15 @@ class Renamed:
 
     Attributes:
         checkpoint: what was renamed.
-        layout: the table by which it was.
+        reading: how its names were read.
         tensors: the checkpoint's own tensors, in the canonical order of axes, and zeros where it has none.
         trail: one trace for each of ``tensors``.
-        dropped: reason for each source name that was left out.
     """
 
     checkpoint: Checkpoint
-    layout: Layout
+    reading: Reading
     tensors: Mapping[str, Tensor]
     trail: tuple[Trace, ...]
-    dropped: Mapping[str, str]
 
     @property
     def source_names(self) -> dict[str, str | None]:
@@ -103,22 +142,6 @@ class Loaded:
     renamed: Renamed
     config: DenseNetConfig
     model: DenseNet
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The source library's own network with the source's tensors, in eval mode.
-
-    Attributes:
-        network: built without the converter's renaming.
-        description: how it was built, such as ``"torchvision's own loader"``.
-        outputs: what the library's own network computes of images, in float64, with its description, where
-            its layers are not torch's; raises ImportError where it is not installed.
-    """
-
-    network: nn.Module
-    description: str
-    outputs: Callable[[Tensor], tuple[Tensor, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,30 @@ def architecture_of(config: DenseNetConfig) -> str | None:
     return next((name for name, named in ARCHITECTURES.items() if replace(named, **free) == config), None)
 
 
+# What a network does beside what its tensors' shapes tell, in torchvision always in the same way.
+UNSEEN_IN_SHAPES = ("norm_eps", "stem_padding", "transition_pool")
+
+
+def unlike_torchvision(config: DenseNetConfig) -> dict[str, Any]:
+    """Returns the settings, by name, in which a network computes otherwise than torchvision's."""
+    settings = {name: getattr(config, name) for name in UNSEEN_IN_SHAPES}
+    return {name: value for name, value in settings.items() if value != getattr(DenseNetConfig(), name)}
+
+
+def size_of(config: DenseNetConfig) -> str | None:
+    """Returns the architecture's name, whatever a library sets beside it, such as its own epsilon."""
+    usual = {name: getattr(DenseNetConfig(), name) for name in UNSEEN_IN_SHAPES}
+    return architecture_of(replace(config, **usual))
+
+
+def architecture_label(config: DenseNetConfig) -> str:
+    """Returns the architecture's name, or what it is made of where it has none."""
+    return architecture_of(config) or (
+        f"DenseNet with blocks {config.block_config}, growth rate {config.growth_rate}, "
+        f"{config.num_init_features} channels in the stem and bottlenecks {config.bn_size} times as wide"
+    )
+
+
 def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
     """Reads the hyperparameters off the shapes of a network's tensors, under canonical names.
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from densenet_convert.densenet import DenseNetConfig
-from densenet_convert.records import Checkpoint
+from densenet_convert.layout import Explanation, Layout, Reading
+from densenet_convert.layouts.explain import explain
+from densenet_convert.layouts.rename import rename_tensors
+from densenet_convert.records import Checkpoint, Renamed
 from densenet_convert.source.random_weights import random_network
 
 # Every part of a real one: four blocks, three transitions, odd widths.
@@ -18,6 +23,22 @@ SMALL = DenseNetConfig(
 )
 
 StateDict = dict[str, Tensor]
+
+
+def read_as(layout: Layout, names: Iterable[str], **wrapping: Any) -> Reading:
+    """A reading with its explanation, as ``identify_layout`` finds it."""
+    return explain(Reading(layout, **wrapping), names, whole=False)
+
+
+def explanation_of(layout: Layout | Reading, names: Iterable[str], *, whole: bool = True) -> Explanation:
+    """What a layout, wrapped or not, makes of names."""
+    reading = layout if isinstance(layout, Reading) else Reading(layout)
+    return explain(reading, names, whole=whole).explanation
+
+
+def renamed_as(layout: Layout, checkpoint: Checkpoint) -> Renamed:
+    """The checkpoint's tensors under canonical names."""
+    return rename_tensors(checkpoint, read_as(layout, checkpoint.tensors))
 
 
 def checkpoint_of(tensors: StateDict) -> Checkpoint:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densenet_convert.densenet.config import size_of
 
 from ..errors import FolderError, quoted
 from ..folder.card import license_of
@@ -12,14 +17,16 @@ from ..folder.labels import choose_labels
 from ..folder.open import open_folder
 from ..folder.receipt import config_from, describe_labels
 from ..hub.fetch import local_file
-from ..layouts import known_layouts
-from ..layouts.architecture import size_of
-from ..layouts.declared_layers import read_declared
-from ..layouts.explain import explain
-from ..layouts.identify import identify_layout
-from ..records import Written
+from ..layouts.network import architecture_name, identify_network
+from ..records import Identified, Options, Written
 from ..source.file import parse_checkpoint, read_whole
 from .options import Job
+
+if TYPE_CHECKING:
+    from ..formats.recognise import Content
+
+# What each thing is called, as the folder has it, and as a conversion would make it.
+Compared = dict[str, tuple[Any, Any]]
 
 
 def require_done(job: Job) -> Written:
@@ -51,49 +58,60 @@ def require_done(job: Job) -> Written:
 
 def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
     """Returns the first thing that a conversion with these options would make otherwise, or None."""
-    receipt = written.receipt
-    config = config_from(receipt["config"])
-    content = parse_checkpoint(data, Path(job.source), job.key)
-    layout = identify_layout(
-        content.tensors,
-        known_layouts(),
-        layout=job.layout,
-        prefix=job.prefix,
-        only=job.only,
-        head=job.head,
+    content = parse_checkpoint(data, Path(job.source), job.options.key)
+    # Another architecture is a mismatch here, and no error.
+    network = identify_network(
+        content, replace(job.options, arch=None), written.receipt["source"]["norm_eps"]
     )
-    explained = explain(layout, content.tensors)
-    kept = {one["source_name"]: one["name"] for one in receipt["tensors"] if one["source_name"] is not None}
-    _, declared = read_declared(content.layers, content.format, content.tensors, layout)
-    labels = describe_labels(
-        choose_labels(
-            receipt["source"]["origin"],
-            config,
-            asked=job.labels,
-            multi_label=job.multi_label,
-            implied=declared or layout.problem_type,
-        )
+    compared = (
+        _compare_source(written.receipt, content, network)
+        | _compare_network(written.receipt, job.options)
+        | _compare_labels(written.receipt, network, job.options)
+        | _compare_files(written, job.options)
     )
-    card = written.folder / CARD
-    compared = {
-        "the state dict under": (receipt["source"]["container"], content.container),
-        "the layout": (receipt["source"]["layout"], layout.name),
-        "the prefix": (receipt["source"]["prefix"], layout.prefix),
-        "the architecture": (
-            size_of(config),
-            f"densenet{str(job.arch).removeprefix('densenet')}" if job.arch else size_of(config),
-        ),
-        "the tensors": (sorted(kept.items()), sorted(explained.targets.items())),
-        "names of the classes with the digest": (receipt["labels"]["sha256"], labels["sha256"]),
-        "the problem type": (receipt["labels"]["problem_type"], labels["problem_type"]),
-        "golden outputs": (GOLDEN in file_digests(receipt), job.golden or GOLDEN in file_digests(receipt)),
-        "the license": (license_of(card), job.license) if job.license else (None, None),
+    for what, (found, expected) in compared.items():
+        if found != expected:
+            return f"it has {what} {quoted(str(found))}, expected {quoted(str(expected))}"
+    return None
+
+
+def _compare_source(receipt: Mapping[str, Any], content: Content, network: Identified) -> Compared:
+    source, reading = receipt["source"], network.reading
+    renamed = {entry["source_name"]: entry["name"] for entry in receipt["tensors"]}
+    renamed.pop(None, None)  # what was written as zero
+    return {
+        "the state dict under": (source["container"], content.container),
+        "the layout": (source["layout"], reading.layout.name),
+        "the prefix": (source["prefix"], reading.prefix),
+        "the tensors": (sorted(renamed.items()), sorted(reading.explanation.targets.items())),
     }
-    return next(
-        (
-            f"it has {what} {quoted(str(found))}, expected {quoted(str(expected))}"
-            for what, (found, expected) in compared.items()
-            if found != expected
-        ),
-        None,
+
+
+def _compare_network(receipt: Mapping[str, Any], options: Options) -> Compared:
+    if options.arch is None:
+        return {}
+    return {"the architecture": (size_of(config_from(receipt["config"])), architecture_name(options.arch))}
+
+
+def _compare_labels(receipt: Mapping[str, Any], network: Identified, options: Options) -> Compared:
+    labels = choose_labels(
+        receipt["source"]["origin"],
+        config_from(receipt["config"]),
+        asked=options.labels,
+        multi_label=options.multi_label,
+        implied=network.problem_type,
     )
+    found, expected = receipt["labels"], describe_labels(labels)
+    return {
+        "names of the classes with the digest": (found["sha256"], expected["sha256"]),
+        "the problem type": (found["problem_type"], expected["problem_type"]),
+    }
+
+
+def _compare_files(written: Written, options: Options) -> Compared:
+    compared: Compared = {}
+    if options.golden:
+        compared["golden outputs"] = (GOLDEN in file_digests(written.receipt), True)
+    if options.license:
+        compared["the license"] = (license_of(written.folder / CARD), options.license)
+    return compared

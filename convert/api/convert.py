@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densenet_convert.densenet import ARCHITECTURES
-
-from ..errors import ArchitectureError, FolderError, LayoutError
+from ..errors import FolderError, LayoutError
 from ..folder.labels import choose_labels
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
-from ..layouts import known_layouts
-from ..layouts.architecture import choose_config
-from ..layouts.declared_layers import check_declared_layers
-from ..layouts.identify import identify_layout
+from ..layouts.network import architecture_name, identify_network
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Checkpoint, Labels, Progress, Verified, Written
+from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Checkpoint, Options, Progress, Written
 from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
 from .options import optional_path
 
 if TYPE_CHECKING:
     import os
 
-    from ..layout import Layout
+    import torch
 
     AnyPath = str | os.PathLike[str]
 
@@ -89,20 +82,39 @@ def convert(
         >>> written.receipt["tensors"][6]["source_name"]
         'features.denseblock1.denselayer1.norm.1.weight'
     """
-    if only is not None and prefix is not None:
-        raise LayoutError("--only names the prefix already: leave --prefix out.")
-    folder = Path(output)
-    check_target(folder, force=force)
-    extras = ProofExtras(golden, optional_path(report), optional_path(images), progress)
-    extras.check(folder)
-    identify = partial(
-        identify_layout, layouts=known_layouts(), layout=layout, prefix=prefix, only=only, head=head
+    options = Options(
+        arch=arch,
+        layout=layout,
+        prefix=prefix,
+        only=only,
+        head=head,
+        key=key,
+        device=device,
+        force=force,
+        golden=golden,
+        labels=labels,
+        multi_label=multi_label,
+        license=license,
     )
-    named = partial(choose_labels, asked=labels, multi_label=multi_label)
-    write = partial(write_folder, folder=folder, force=force, license=license)
-    architecture = None if arch is None else _architecture(arch)
-    read = partial(_read_source, source, folder, key)
-    return _convert(read, identify, architecture, device, extras, named, write)
+    return convert_source(source, output, options, report=report, images=images, progress=progress)
+
+
+def convert_source(
+    source: AnyPath,
+    output: AnyPath,
+    options: Options,
+    *,
+    report: AnyPath | None = None,
+    images: AnyPath | None = None,
+    progress: Progress | None = None,
+) -> Written:
+    """Does what ``convert`` does, with its options as one value."""
+    folder = Path(output)
+    extras = ProofExtras(options.golden, optional_path(report), optional_path(images), progress)
+    device = _refuse_early(folder, options, extras)
+    with plain_torch():
+        checkpoint = _read_source(source, folder, options.key)
+        return _convert_checkpoint(checkpoint, folder, options, device, extras)
 
 
 def convert_torchvision(
@@ -147,55 +159,60 @@ def convert_torchvision(
         >>> set(written.receipt["verification"]["largest_difference"].values())
         {0.0}
     """
-    name = _architecture(arch)
+    name = architecture_name(arch)
     folder = Path(name if output is None else output)
-    check_target(folder, force=force)
+    options = Options(
+        arch=name,
+        device=device,
+        force=force,
+        golden=golden,
+        labels=labels,
+        multi_label=multi_label,
+        license=license,
+    )
     extras = ProofExtras(golden, optional_path(report), optional_path(images), progress)
-    extras.check(folder)
-
-    def read() -> Checkpoint:
-        if checkpoint is not None:
-            return _read_source(checkpoint, folder)
-        if weights == ORIGIN_RANDOM:
-            return read_random(name, seed)
-        return read_imagenet(name, weights, progress is not None)
-
-    named = partial(choose_labels, asked=labels, multi_label=multi_label)
-    write = partial(write_folder, folder=folder, force=force, license=license)
-    identify = partial(identify_layout, layouts=known_layouts())
-    return _convert(read, identify, name, device, extras, named, write)
-
-
-def _convert(
-    read: Callable[[], Checkpoint],
-    identify: Callable[[Collection[str]], Layout],
-    architecture: str | None,
-    device: str,
-    extras: ProofExtras,
-    named: Callable[..., Labels],
-    write: Callable[[Verified], Written],
-) -> Written:
-    chosen = choose_device(device)
+    chosen = _refuse_early(folder, options, extras)
     with plain_torch():
-        checkpoint = read()
-        log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
-        layout = identify(checkpoint.tensors.keys())
-        checkpoint, declared = check_declared_layers(checkpoint, layout)
-        renamed = rename_tensors(checkpoint, layout)
-        config = choose_config(renamed, architecture)
-        log.info("layout %s, %s", layout.name, config)
-        labels = named(checkpoint.origin, config, implied=declared or layout.problem_type)
-        verified = replace(prove_parity(renamed, config, chosen, extras), labels=labels)
-        written = write(verified)
-        log.info("wrote %s", written.folder)
-        return written
+        if checkpoint is not None:
+            found = _read_source(checkpoint, folder)
+        elif weights == ORIGIN_RANDOM:
+            found = read_random(name, seed)
+        else:
+            found = read_imagenet(name, weights, progress is not None)
+        return _convert_checkpoint(found, folder, options, chosen, extras)
 
 
-def _architecture(arch: str | int) -> str:
-    name = f"densenet{str(arch).removeprefix('densenet')}"
-    if name not in ARCHITECTURES:
-        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
-    return name
+def _convert_checkpoint(
+    checkpoint: Checkpoint, folder: Path, options: Options, device: torch.device, extras: ProofExtras
+) -> Written:
+    """The flow of a conversion: every step in order."""
+    log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
+    network = identify_network(checkpoint, options, checkpoint.norm_eps)
+    log.info("layout %s, %s", network.reading.layout.name, network.config)
+    checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
+    renamed = rename_tensors(checkpoint, network.reading)
+    labels = choose_labels(
+        checkpoint.origin,
+        network.config,
+        asked=options.labels,
+        multi_label=options.multi_label,
+        implied=network.problem_type,
+    )
+    verified = prove_parity(renamed, network.config, device, extras, labels)
+    written = write_folder(verified, folder, force=options.force, license=options.license)
+    log.info("wrote %s", written.folder)
+    return written
+
+
+def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.device:
+    """Refuses at once what could not be done in the end; returns the device of the proof."""
+    if options.only is not None and options.prefix is not None:
+        raise LayoutError("--only names the prefix already: leave --prefix out.")
+    check_target(folder, force=options.force)
+    extras.check(folder)
+    if options.arch is not None:
+        architecture_name(options.arch)
+    return choose_device(options.device)
 
 
 def _read_source(source: AnyPath, folder: Path, key: str | None = None) -> Checkpoint:

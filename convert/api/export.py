@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config import UNSEEN_IN_SHAPES
 
 from ..errors import FolderError, LayoutError
 from ..folder.files import WEIGHTS, require_outside
@@ -20,6 +21,7 @@ from ..folder.recover import as_in_source
 from ..folder.replace import sync
 from ..formats.torch_legacy import Elements, write_legacy
 from ..hub.fetch import local_folder
+from ..layout import Reading
 from ..layouts import known_layouts
 from ..layouts.explain import explain
 from ..layouts.identify import named_layout
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("densenet_convert")
 
-# What a library sets for itself, and a file of weights does not hold.
-FUNCTION = ("norm_eps", "stem_padding", "transition_pool")
 SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5"}
 # What readers would take the file for.
 OTHERS = {".safetensors", ".keras", ".h5", ".pth"}
@@ -105,33 +105,39 @@ def _check_target(path: Path, force: bool) -> None:
 
 
 def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
-    """By the layout's own names, in its own order of axes."""
+    """Returns them by the layout's own names, in its own order of axes."""
     from ..proof.references.reference import own_names
 
     config, source = config_from(written.receipt["config"]), written.receipt["source"]["layout"]
+    _require_same_function(config, layout, source)
+    names = own_names(layout, config)
+    explanation = explain(Reading(layout), names, whole=False).explanation
+    held = dict(read_tensors(written.folder / WEIGHTS))
+    traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
+    same = source == layout.name
+    chosen = {}
+    left_out = 0
+    for name, target in explanation.targets.items():
+        was_there = traced[target] is not None
+        if target.endswith(COUNTER) and not (layout.has_counters or (same and was_there)):
+            left_out += was_there
+            continue
+        chosen[name] = as_in_source(held[target], describe_axes(explanation.axes.get(name)))
+    if left_out:
+        log.warning("%d %s are left out: the library of %s takes none.", left_out, COUNTER, layout.name)
+    return chosen
+
+
+def _require_same_function(config: DenseNetConfig, layout: Layout, source: str) -> None:
+    """Refuses a network for which the layout's library would compute another function."""
     back = f" It can go back to {source} alone." if source != layout.name else ""
-    for name in FUNCTION:
+    for name in UNSEEN_IN_SHAPES:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
         if found != expected:
             raise LayoutError(
                 f"A network of {layout.name} has {name} {expected}, and this one {found}: its library would "
                 f"compute another function.{back}"
             )
-    names = own_names(layout, config)
-    explained = explain(layout, names, whole=False)
-    held = dict(read_tensors(written.folder / WEIGHTS))
-    traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
-    same = source == layout.name
-    chosen = {}
-    left_out = 0
-    for name, target in explained.targets.items():
-        if target.endswith(COUNTER) and not (layout.has_counters or (same and traced[target] is not None)):
-            left_out += traced[target] is not None
-            continue
-        chosen[name] = as_in_source(held[target], describe_axes(explained.axes.get(name)))
-    if left_out:
-        log.warning("%d %s are left out: the library of %s takes none.", left_out, COUNTER, layout.name)
-    return chosen
 
 
 def _as_torch(tensors: Mapping[str, Tensor]) -> bytes:

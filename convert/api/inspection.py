@@ -6,20 +6,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densenet_convert.densenet import DenseNetConfig, architecture_of, infer_config
+from densenet_convert.densenet import DenseNetConfig, architecture_of
 
-from ..errors import ArchitectureError, LayoutError, ReadError, first_few
+from ..errors import ArchitectureError, LayoutError, ReadError
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
-from ..layouts.declared_layers import read_declared
-from ..layouts.explain import explain
 from ..layouts.identify import identify_layout
+from ..layouts.network import network_of
 from ..source.file import map_whole, parse_checkpoint
+from ..source.read import epsilon_beside
 
 if TYPE_CHECKING:
     import os
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
     from ..formats.raw import RawTensor
     from ..formats.recognise import Content
-    from ..layout import Layout
-
-COUNTER = "num_batches_tracked"
+    from ..layout import Reading
 
 
 @dataclass(frozen=True)
@@ -106,15 +104,15 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
         content = parse_checkpoint(data, path, key)
-        layout, config, problem = _identify(content)
+        reading, config, problem = _identify(content, epsilon_beside(path))
     return Inspection(
         path=path,
         size=len(data),
         sha256=digest.result().hexdigest(),
         format=content.format,
         container=content.container,
-        layout=layout.name if layout else None,
-        prefix=layout.prefix if layout else None,
+        layout=reading.layout.name if reading else None,
+        prefix=reading.prefix if reading else None,
         architecture=architecture_of(config) if config else None,
         config=config,
         problem=problem,
@@ -125,38 +123,18 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     )
 
 
-def _identify(content: Content) -> tuple[Layout | None, DenseNetConfig | None, str | None]:
-    """The layout, the config, and why one of them is None."""
+def _identify(
+    content: Content, norm_eps: float | None
+) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
+    """Returns the reading, the config, and why one of them is None."""
     try:
-        layout = identify_layout(content.tensors, known_layouts())
+        reading = identify_layout(content.tensors, known_layouts())
     except LayoutError as error:
         return None, None, str(error)
     try:
-        config = _config(layout, content.tensors)
-        norm_eps, _ = read_declared(content.layers, content.format, content.tensors, layout)
-    except ArchitectureError as error:
-        return layout, None, str(error)
-    except ValueError as error:
-        return layout, None, f"These are not the tensors of a whole DenseNet: {error}."
-    return layout, config if norm_eps is None else replace(config, norm_eps=norm_eps), None
-
-
-def _config(layout: Layout, tensors: Mapping[str, RawTensor]) -> DenseNetConfig:
-    explained = explain(layout, tensors)
-    shapes = {}
-    for name, target in explained.targets.items():
-        shape, axes = tensors[name].shape, explained.axes.get(name)
-        if axes is not None and len(axes) != len(shape):
-            raise ValueError(f"{name} has shape {list(shape)}, expected {len(axes)} dimensions")
-        shapes[target] = shape if axes is None else tuple(shape[axis] for axis in axes)
-    config = replace(infer_config(shapes), **layout.overrides)
-    for name, expected in config.tensor_shapes().items():
-        # Files of 2017 have no counters.
-        if shapes.pop(name, () if name.endswith(COUNTER) else None) != expected:
-            raise ValueError(f"{name} is missing or not of shape {list(expected)}")
-    if shapes:
-        raise ValueError(f"{first_few(shapes)} is not part of it")
-    return config
+        return reading, network_of(content, reading, norm_eps).config, None
+    except (ArchitectureError, LayoutError) as error:
+        return reading, None, str(error)
 
 
 def _digests(tensors: Mapping[str, RawTensor], size: int, path: Path) -> dict[Any, str]:

@@ -13,14 +13,14 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 from ..errors import ConvertError, DeviceError, FolderError, is_out_of_memory, quoted
 from ..folder.receipt import FILE_NAME, SEAL, config_from
 from ..folder.wording import network_name
-from ..records import Progress, Written
+from ..records import Options, Progress, Written
 from .already_done import require_done
 from .options import Job
 from .plan import plan
@@ -108,9 +108,21 @@ def convert_many(
         ...     print(outcome.status, outcome.network)
         converted DenseNet-121
     """
-    found = {"arch": arch, "layout": layout, "prefix": prefix, "only": only, "head": head, "key": key}
-    options = {"device": device, "force": force, "golden": golden, "labels": labels, "license": license}
-    jobs = plan(sources, output, **found, **options, multi_label=multi_label)
+    options = Options(
+        arch=arch,
+        layout=layout,
+        prefix=prefix,
+        only=only,
+        head=head,
+        key=key,
+        device=device,
+        force=force,
+        golden=golden,
+        labels=labels,
+        multi_label=multi_label,
+        license=license,
+    )
+    jobs = plan(sources, output, options)
     if isinstance(executor, futures.ThreadPoolExecutor):
         raise DeviceError(THREADS)
     return _outcomes(jobs, executor, progress)
@@ -174,16 +186,15 @@ def _process() -> tuple[str, int]:
 
 
 def _convert(job: Job) -> Outcome:
-    from .convert import convert
+    from .convert import convert_source
 
-    options = asdict(job)
-    places = options.pop("source"), options.pop("folder")
-    if job.force or not os.path.lexists(job.folder):
+    force = job.options.force
+    if force or not os.path.lexists(job.folder):
         try:
-            return _done(job, "converted", convert(*places, **options))
+            return _done(job, "converted", convert_source(job.source, job.folder, job.options))
         except FolderError:
             # Dask gives a job to a second worker where the first one only seemed to be dead.
-            if job.force or not os.path.lexists(job.folder):
+            if force or not os.path.lexists(job.folder):
                 raise
     return _done(job, "skipped", require_done(job))
 

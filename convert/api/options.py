@@ -1,10 +1,12 @@
-"""The options of a conversion, as a value that can be sent to another process."""
+"""What the public functions share: one conversion as a value, and what is checked before it begins."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..records import Options
 
 if TYPE_CHECKING:
     import os
@@ -14,27 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion, as a worker gets it.  For the options see ``convert``.
+    """One conversion, as a worker gets it.
 
     Attributes:
         source: a file's absolute path, or ``hf://USER/NAME[@REVISION][/FILE]``.
         folder: absolute path of what is to be written.
+        options: what the user says of it.
     """
 
     source: str
     folder: str
-    arch: str | int | None = None
-    layout: str | None = None
-    prefix: str | None = None
-    only: str | None = None
-    head: str | None = None
-    key: str | None = None
-    device: str = "auto"
-    force: bool = False
-    golden: bool = False
-    labels: str | None = None
-    multi_label: bool = False
-    license: str | None = None
+    options: Options = field(default_factory=Options)
 
 
 def optional_path(given: AnyPath | None) -> Path | None:

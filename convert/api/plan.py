@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FolderError, ReadError, first_few, quoted
 from ..folder.files import is_ours
 from ..formats.recognise import SUFFIXES
 from ..hub.fetch import SCHEME, local_file, parse_address
-from ..records import IMAGENET
+from ..records import IMAGENET, Options
 from .options import Job
 
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
 
 
-def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[Job, ...]:
+def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple[Job, ...]:
     """Returns the jobs that ``convert_many`` does.
 
     Args:
@@ -27,15 +28,16 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[J
             for every file in it whose name ends in one of ``SUFFIXES``, but for what was converted.
         output: parent of the folders that are written; each is named after its source, and what a
             folder holds lies there as it does in that folder.
-        options: the other attributes of ``Job``.
+        options: hold for every source.
 
     Raises:
         FolderError: two sources would be written to one folder.
         ReadError: there is no checkpoint in any folder, or one can't be read.
     """
     sources = list(sources)
-    if (labels := options.get("labels")) not in (None, IMAGENET):
-        options["labels"] = os.path.abspath(labels)  # noqa: PTH100 (keeps links, as they were named)
+    if options.labels not in (None, IMAGENET):
+        labels = os.path.abspath(str(options.labels))  # noqa: PTH100 (keeps links, as they were named)
+        options = replace(options, labels=labels)
     found = [pair for named in sources for pair in _files(os.fspath(named))]
     if ours := [named for named in sources if is_ours(Path(named))]:
         raise ReadError(
@@ -55,7 +57,7 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, **options: Any) -> tuple[J
                 f"{jobs[folder].source} and {source} would both be written to {folder}. "
                 "Convert one of them with another --output, or rename it."
             )
-        jobs[folder] = Job(source, folder, **options)
+        jobs[folder] = Job(source, folder, options)
     return tuple(jobs.values())
 
 

@@ -13,14 +13,13 @@ from ..folder.receipt import FILE_NAME, describe_conversion, describe_proof, uns
 from ..folder.recover import recover_checkpoint
 from ..hub.fetch import local_file, local_folder
 from ..layouts import known_layouts
-from ..layouts.architecture import choose_config
-from ..layouts.declared_layers import check_declared_layers
 from ..layouts.explain import explain
 from ..layouts.identify import identify_again
+from ..layouts.network import network_of
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import ORIGIN_IMAGENET, Checkpoint, Progress, Proof, Renamed, Verified, Written
+from ..records import ORIGIN_IMAGENET, Checkpoint, Labels, Progress, Proof, Renamed, Verified, Written
 from ..source.read import is_imagenet, read_checkpoint
 from .options import optional_path
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNetConfig
 
-    from ..layout import Layout
+    from ..layout import Reading
 
     AnyPath = str | os.PathLike[str]
 
@@ -81,12 +80,12 @@ def verify(
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
-        layout = _recorded_layout(checkpoint, written, whole)
-        checkpoint, _ = check_declared_layers(checkpoint, layout)
-        renamed = rename_tensors(checkpoint, layout)
-        config = choose_config(renamed)
-        _check_receipt(renamed, config, written, whole=whole)
-        return prove_parity(renamed, config, chosen, extras, read_golden(written))
+        reading = _recorded_reading(checkpoint, written, whole)
+        network = network_of(checkpoint, reading, checkpoint.norm_eps)
+        checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
+        renamed = rename_tensors(checkpoint, reading)
+        _check_receipt(renamed, network.config, written, whole=whole)
+        return prove_parity(renamed, network.config, chosen, extras, Labels(), read_golden(written))
 
 
 def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def _read_again(source: AnyPath, written: Written) -> Checkpoint:
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
 
 
-def _recorded_layout(checkpoint: Checkpoint, written: Written, whole: bool) -> Layout:
+def _recorded_reading(checkpoint: Checkpoint, written: Written, whole: bool) -> Reading:
     try:
         return identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=whole)
     except LayoutError as error:
@@ -123,7 +122,7 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *
     today = describe_conversion(renamed, config)
     if not whole:  # which names were dropped is not known again, but whether these would be
         names = [entry["source_name"] for entry in written.receipt["dropped"]]
-        dropped = explain(renamed.layout, names, whole=False).dropped
+        dropped = explain(renamed.reading, names, whole=False).explanation.dropped
         today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
     for field in ("source", "config", "preprocessing", "tensors", "dropped"):
         found, expected = written.receipt[field], today[field]
@@ -141,10 +140,11 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *
 
 
 def _first_difference(found: Any, expected: Any) -> tuple[Any, Any]:
-    """The first entries that differ of two lists, and of two objects the fields that do, with the name."""
+    """Returns the first entries of two lists that differ, or the fields of two objects, with the name."""
     if isinstance(expected, list) and len(found) == len(expected):
         return _first_difference(*next((a, b) for a, b in zip(found, expected, strict=True) if a != b))
     if isinstance(expected, dict) and isinstance(found, dict):
-        other = [n for n in {**found, **expected} if n == "name" or found.get(n) != expected.get(n)]
-        return {n: found.get(n) for n in other}, {n: expected.get(n) for n in other}
+        differing = {n for n in (*found, *expected) if found.get(n) != expected.get(n)} | {"name"}
+        fields = [n for n in {**found, **expected} if n in differing]
+        return {n: found.get(n) for n in fields}, {n: expected.get(n) for n in fields}
     return found, expected

@@ -6,10 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from densenet_convert.densenet.config import architecture_label
+
 from ..errors import first_few, quoted
 from ..folder.files import FILE_NAMES, file_digests
 from ..folder.receipt import FILE_NAME, config_from
-from ..folder.wording import asked_for, origin_text, other_function, percent, tensors_text
+from ..folder.wording import (
+    asked_for,
+    coverage_text,
+    inputs_text,
+    origin_text,
+    other_function,
+    tensors_text,
+)
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination, Package
@@ -22,20 +31,17 @@ if TYPE_CHECKING:
 def receipt_as_text(receipt: Mapping[str, Any]) -> str:
     """A few lines for the terminal; numbers are rounded."""
     proof = receipt["verification"]
-    covered = proof["coverage"]
     rows = {
         "source": _source(receipt["source"]),
         "tensors": tensors_text(receipt),
         "left out": first_few([entry["source_name"] for entry in receipt["dropped"]]),
         "beware": other_function(config_from(receipt["config"])),
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
-        "inputs": ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"]),
+        "inputs": inputs_text(proof),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
         "difference": f"{max(proof['largest_difference'].values()):.3g}",
-        "coverage": f"{percent(covered['parameters']['share'])} of the parameters, "
-        f"{percent(covered['running_statistics']['share'])} of the running statistics; "
-        f"{percent(covered['reaching_logits']['share'])} of the parameters reach the logits",
-        "unseen": _dead(covered["dead_channels"]),
+        "coverage": coverage_text(proof),
+        "unseen": _dead(proof["coverage"]["dead_channels"]),
         **asked_for(proof),
         "files": ", ".join(name for name in FILE_NAMES if name in (*file_digests(receipt), FILE_NAME)),
     }
@@ -124,11 +130,7 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
 def _network(found: Inspection) -> str:
     if found.config is None:
         return "not recognised"
-    config = found.config
-    shape = (
-        f"blocks {config.block_config}, growth rate {config.growth_rate}, {config.num_init_features} channels"
-    )
-    return f"{found.architecture or f'a DenseNet with {shape} in the stem'}, {config.num_classes} classes"
+    return f"{architecture_label(found.config)}, {found.config.num_classes} classes"
 
 
 def examination_as_text(found: Examination) -> str:

@@ -28,7 +28,7 @@ def choose_labels(
         asked: ``"imagenet1k"``, or a file with one name a line; None for torchvision's where the weights are
             its own, and for none otherwise.
         multi_label: whether several classes may hold at once.
-        implied: the layout's ``problem_type``.
+        implied: the problem type that the source, or its layout, says.
 
     Raises:
         LabelError: the file can't be read, or there are not as many names as classes.

@@ -31,38 +31,48 @@ SEAL = "self_sha256"
 
 
 def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
-    """Everything but ``files`` and ``verification``: the same on every machine."""
-    source = renamed.checkpoint
-    traces = {trace.name: trace for trace in renamed.trail}
+    """Returns everything but ``files`` and ``verification``: the same on every machine."""
+    dropped = renamed.reading.explanation.dropped
     return {
         "schema_version": SCHEMA_VERSION,
         "converter": {"name": CONVERTER, "version": version(CONVERTER)},
-        "source": {
-            "sha256": source.sha256,
-            "size": source.size,
-            "format": source.format,
-            "container": source.container,
-            "prefix": renamed.layout.prefix,
-            "layout": renamed.layout.name,
-            "origin": source.origin,
-            "seed": source.seed,
-            "norm_eps": source.norm_eps,
-        },
+        "source": _describe_source(renamed),
         "config": as_json(config),
-        "preprocessing": dict(renamed.layout.preprocessing),
-        "tensors": [
-            {
-                "name": name,
-                "source_name": traces[name].source_name,
-                "shape": list(renamed.tensors[name].shape),
-                "dtype": dtype_name(renamed.tensors[name]),
-                "sha256": _digest(renamed, traces[name]),
-                "transform": describe_axes(traces[name].axes),
-            }
-            for name in config.tensor_shapes()
-        ],
-        "dropped": [{"source_name": name, "because": why} for name, why in renamed.dropped.items()],
+        "preprocessing": dict(renamed.reading.layout.preprocessing),
+        "tensors": _describe_tensors(renamed, config),
+        "dropped": [{"source_name": name, "because": why} for name, why in dropped.items()],
     }
+
+
+def _describe_source(renamed: Renamed) -> dict[str, Any]:
+    source, reading = renamed.checkpoint, renamed.reading
+    return {
+        "sha256": source.sha256,
+        "size": source.size,
+        "format": source.format,
+        "container": source.container,
+        "prefix": reading.prefix,
+        "layout": reading.layout.name,
+        "origin": source.origin,
+        "seed": source.seed,
+        "norm_eps": source.norm_eps,
+    }
+
+
+def _describe_tensors(renamed: Renamed, config: DenseNetConfig) -> list[dict[str, Any]]:
+    """Returns one entry for each tensor, in the network's own order."""
+    traces = {trace.name: trace for trace in renamed.trail}
+    return [
+        {
+            "name": name,
+            "source_name": traces[name].source_name,
+            "shape": list(renamed.tensors[name].shape),
+            "dtype": dtype_name(renamed.tensors[name]),
+            "sha256": _digest(renamed, traces[name]),
+            "transform": describe_axes(traces[name].axes),
+        }
+        for name in config.tensor_shapes()
+    ]
 
 
 def describe_labels(labels: Labels) -> dict[str, Any]:

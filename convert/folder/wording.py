@@ -7,6 +7,7 @@ from math import floor, isfinite
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
+from densenet_convert.densenet.config import unlike_torchvision
 
 from ..records import ORIGIN_FILE, ORIGIN_RANDOM
 
@@ -19,14 +20,29 @@ def network_name(config: DenseNetConfig) -> str:
 
 def other_function(config: DenseNetConfig) -> str:
     """Lists the settings that differ from torchvision's network, in a sentence; empty if none does."""
-    other = [
-        f"{name} {getattr(config, name)}"
-        for name in ("norm_eps", "stem_padding", "transition_pool")
-        if getattr(config, name) != getattr(DenseNetConfig(), name)
-    ]
+    other = ", ".join(f"{name} {value}" for name, value in unlike_torchvision(config).items())
     if not other:
         return ""
-    return f"torchvision's network would take these weights and compute something else: {', '.join(other)}"
+    return f"torchvision's network would take these weights and compute something else: {other}"
+
+
+def inputs_text(proof: Mapping[str, Any]) -> str:
+    """``"eval 1x3x224x224, train 2x3x64x96"``: the modes and shapes of a proof's inputs."""
+    return ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"])
+
+
+def seen_text(proof: Mapping[str, Any]) -> str:
+    """``"99% of the parameters and 100% of the running statistics"``: what the comparisons could see."""
+    covered = proof["coverage"]
+    return (
+        f"{percent(covered['parameters']['share'])} of the parameters and "
+        f"{percent(covered['running_statistics']['share'])} of the running statistics"
+    )
+
+
+def reaching_text(proof: Mapping[str, Any]) -> str:
+    """``"98% of the parameters reach the logits"``, so that a change there would change the output."""
+    return f"{percent(proof['coverage']['reaching_logits']['share'])} of the parameters reach the logits"
 
 
 def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
@@ -46,6 +62,11 @@ def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
             f"every layer within its bound, the largest difference at {golden['share_of_bound']:.1%} of it"
         )
     return rows
+
+
+def coverage_text(proof: Mapping[str, Any]) -> str:
+    """What a proof's comparisons could see, in one line."""
+    return f"{seen_text(proof)}; {reaching_text(proof)}"
 
 
 def origin_text(source: Mapping[str, Any]) -> str:

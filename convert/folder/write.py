@@ -48,19 +48,7 @@ def check_target(folder: Path, *, force: bool) -> None:
     """
     require_outside(folder)
     try:
-        folder.lstat()
-        if not folder.is_symlink() and not folder.is_dir():
-            raise FolderError(f"{folder} exists, and is no folder. Name another --output.")
-        if folder.is_symlink() and not folder.is_dir():
-            raise FolderError(f"{folder} is a link to what is no folder. Name another --output.")
-        if not force:
-            raise FolderError(
-                f"{folder} exists and is left alone. Name another --output, or replace it with --force."
-            )
-        present = sorted(folder.iterdir())
-        links = [path.name for path in present if path.is_symlink()]
-        foreign = [path.name for path in present if path.name not in OURS or not is_ours(folder)]
-        foreign += [CARD] if not foreign and card_was_edited(folder) else []
+        links, foreign = _links_and_foreign(folder, force)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -76,6 +64,26 @@ def check_target(folder: Path, *, force: bool) -> None:
             f"{folder} holds what densenet-convert did not write, and --force would delete it: "
             f"{first_few(foreign)}. Name another --output."
         )
+
+
+def _links_and_foreign(folder: Path, force: bool) -> tuple[list[str], list[str]]:
+    """Returns the names in a folder of what is a link, and of what this converter did not write."""
+    folder.lstat()
+    if not folder.is_symlink() and not folder.is_dir():
+        raise FolderError(f"{folder} exists, and is no folder. Name another --output.")
+    if folder.is_symlink() and not folder.is_dir():
+        raise FolderError(f"{folder} is a link to what is no folder. Name another --output.")
+    if not force:
+        raise FolderError(
+            f"{folder} exists and is left alone. Name another --output, or replace it with --force."
+        )
+    present = sorted(folder.iterdir())
+    links = [path.name for path in present if path.is_symlink()]
+    ours = OURS if is_ours(folder) else ()
+    foreign = [path.name for path in present if path.name not in ours]
+    if not foreign and card_was_edited(folder):
+        foreign.append(CARD)
+    return links, foreign
 
 
 def write_folder(
@@ -126,7 +134,7 @@ def write_folder(
 def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
     labels = verified.labels
-    claims = (labels.names, labels.problem_type, renamed.layout.preprocessing)
+    claims = (labels.names, labels.problem_type, renamed.reading.layout.preprocessing)
     text = receipt.canonical_json(config_file.config_json(config, *claims))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
     _write_tensors(renamed.tensors, folder / WEIGHTS)

@@ -7,7 +7,7 @@ declared, as by a state dict, is not checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
 from typing import Any, NamedTuple, NoReturn
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 from densenet_convert.densenet import DenseNetConfig
 
 from ..errors import ArchitectureError, quoted
-from ..layout import HEAD, Layout
-from ..records import MULTI_LABEL, Checkpoint
+from ..layout import HEAD, Reading
+from ..records import MULTI_LABEL
 from .declared_tree import ADVICE, LAST_NORM, DeclaredTree, Layers, refuse, refuse_setting
 from .layer_kinds import (
     AVERAGE,
@@ -56,37 +56,22 @@ class Expected(NamedTuple):
     required: bool
 
 
-def check_declared_layers(checkpoint: Checkpoint, layout: Layout) -> tuple[Checkpoint, str | None]:
-    """Returns the checkpoint with its declared epsilon, and the declared problem type.
-
-    Raises:
-        ArchitectureError: a layer does something that the network of this layout does not, or the other
-            way around.
-    """
-    norm_eps, problem_type = read_declared(checkpoint.layers, checkpoint.format, checkpoint.tensors, layout)
-    if not checkpoint.layers:  # of a checkpoint that was recovered, the receipt gave the epsilon
-        return checkpoint, problem_type
-    return replace(checkpoint, norm_eps=norm_eps), problem_type
-
-
-def read_declared(
-    layers: Layers, format_name: str, names: Iterable[str], layout: Layout
-) -> tuple[float | None, str | None]:
+def read_declared(layers: Layers, format_name: str, reading: Reading) -> tuple[float | None, str | None]:
     """Returns the epsilon that a file declares, if it is not the layout's, and how its logits are read.
 
     Args:
         layers: what the file declares.
         format_name: the file's.
-        names: of its tensors.
-        layout: what these are in.
+        reading: of the names of its tensors.
 
     Raises:
-        ArchitectureError: as ``check_declared_layers``.
+        ArchitectureError: a layer does something that the network of this layout does not, or the other
+            way around.
     """
     if not layers:
         return None, None
-    _require_own_images(layers, layout)
-    tree = DeclaredTree(layers, format_name, names, layout)
+    _require_own_images(layers, reading.layout.name)
+    tree = DeclaredTree(layers, format_name, reading)
     if not tree.is_whole:
         return None, None
     tree.require_own_functions()
@@ -97,10 +82,10 @@ def read_declared(
     return checker.norm_eps(), checker.problem_type
 
 
-def _require_own_images(layers: Layers, layout: Layout) -> None:
+def _require_own_images(layers: Layers, layout: str) -> None:
     """Without their thresholds torchxrayvision's names are torchvision's, and its images are others."""
     for path, layer in layers.items():
-        if layer.kind.partition(".")[0] == XRAY != layout.name:
+        if layer.kind.partition(".")[0] == XRAY != layout:
             raise ArchitectureError(
                 f"{quoted(path or 'The whole module')} is {quoted(layer.kind)}, whose images are prepared in "
                 f"another way than torchvision's. Convert it with --layout {XRAY}."
@@ -121,7 +106,7 @@ class LayerChecker:
 
     def __init__(self, tree: DeclaredTree) -> None:
         self.tree = tree
-        self.config = replace(DenseNetConfig(), **tree.layout.overrides)
+        self.config = replace(DenseNetConfig(), **tree.reading.layout.overrides)
         self.place, self.before = "", ""
         self.expected: list[Expected] = []
         self.padding: DeclaredLayer | None = None
@@ -170,8 +155,7 @@ class LayerChecker:
 
     def _parametrised(self, layer: DeclaredLayer) -> None:
         place = self.tree.places[layer.path]
-        last = place.rpartition(".")[2]
-        what = LINEAR if place == HEAD else NORM if last.startswith("norm") else CONV
+        what = _kind_at(place)
         # A class of the user's own is known by its settings alone.
         if layer.what != what and (layer.known or layer.what != OTHER):
             refuse(layer, what)
@@ -180,44 +164,9 @@ class LayerChecker:
         if what == NORM and "eps" in layer.settings:
             self.epsilons[layer.path] = layer.settings["eps"]
         if what == CONV:
-            self._compare(layer, self._convolution(last))
+            self._compare(layer, _convolution_at(place, self.config))
         self.place, self.before = place, layer.path
-        self.expected = self._following(layer, place)
-
-    def _convolution(self, last: str) -> dict[str, Any]:
-        expected = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-        if last == "conv2":
-            expected["padding"] = 1
-        if last == "conv0":
-            before, after = self.config.stem_padding
-            expected |= {"stride": 2, "padding": before}
-            if before != after:
-                del expected["padding"]
-        return expected
-
-    def _following(self, layer: DeclaredLayer, place: str) -> list[Expected]:
-        """What a DenseNet does next without parameters.
-
-        It must be told where the layer is one of a sequence; elsewhere it may be a function that was called.
-        """
-        *_, block, last = ("", *place.split("."))
-        sure = self.tree.runs_in_order(layer.path)
-        active = last_of(layer.kind).endswith(("Act", "Act2d"))
-        if place == LAST_NORM:
-            sure = self.tree.ends_in_order(layer.path)
-            pooled = sure and self.tree.head is not None
-            return [Expected(RELU, {}, sure or active), Expected(GLOBAL, SETTINGS[GLOBAL], pooled)]
-        if last == "norm0":
-            return [Expected(RELU, {}, sure or active), Expected(MAX, SETTINGS[MAX], sure)]
-        if last.startswith("norm"):
-            return [Expected(RELU, {}, sure or active)]
-        if last == "conv" and block.startswith("transition"):
-            return [Expected(*self._transition(), sure)]
-        return []
-
-    def _transition(self) -> tuple[str, dict[str, Any]]:
-        average = self.config.transition_pool == "avg"
-        return (AVERAGE, SETTINGS[AVERAGE]) if average else (MAX, TRANSITION_MAX)
+        self.expected = _following(layer, place, self.tree, self.config)
 
     def _in_order(self, layer: DeclaredLayer) -> None:
         if layer.what == PAD and self.padding is None:
@@ -245,7 +194,7 @@ class LayerChecker:
         if layer.what in (SIGMOID, SOFTMAX) and outside:
             self._read_as(layer)
             return
-        used = [(RELU, {}), (MAX, SETTINGS[MAX]), self._transition(), (GLOBAL, SETTINGS[GLOBAL])]
+        used = [(RELU, {}), (MAX, SETTINGS[MAX]), _transition(self.config), (GLOBAL, SETTINGS[GLOBAL])]
         fitting = [settings for what, settings in used if what == layer.what]
         if fitting:
             self._compare(layer, fitting[-1])
@@ -283,3 +232,53 @@ class LayerChecker:
             f"The file tells of no layer behind {quoted(self.before)} for {missed.what}, which a DenseNet "
             f"has there. {ADVICE}"
         )
+
+
+def _kind_at(place: str) -> str:
+    """Returns the kind of layer with parameters that a DenseNet has at a place."""
+    if place == HEAD:
+        return LINEAR
+    return NORM if place.rpartition(".")[2].startswith("norm") else CONV
+
+
+def _convolution_at(place: str, config: DenseNetConfig) -> dict[str, Any]:
+    """Returns the settings of the convolution at a place."""
+    expected = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+    last = place.rpartition(".")[2]
+    if last == "conv2":
+        expected["padding"] = 1
+    if last == "conv0":
+        before, after = config.stem_padding
+        expected |= {"stride": 2, "padding": before}
+        if before != after:
+            del expected["padding"]
+    return expected
+
+
+def _following(
+    layer: DeclaredLayer, place: str, tree: DeclaredTree, config: DenseNetConfig
+) -> list[Expected]:
+    """Returns what a DenseNet does without parameters behind the layer at a place.
+
+    It must be told where the layer is one of a sequence; elsewhere it may be a function that was called.
+    """
+    *_, block, last = ("", *place.split("."))
+    sure = tree.runs_in_order(layer.path)
+    active = last_of(layer.kind).endswith(("Act", "Act2d"))
+    if place == LAST_NORM:
+        sure = tree.ends_in_order(layer.path)
+        pooled = sure and tree.head is not None
+        return [Expected(RELU, {}, sure or active), Expected(GLOBAL, SETTINGS[GLOBAL], pooled)]
+    if last == "norm0":
+        return [Expected(RELU, {}, sure or active), Expected(MAX, SETTINGS[MAX], sure)]
+    if last.startswith("norm"):
+        return [Expected(RELU, {}, sure or active)]
+    if last == "conv" and block.startswith("transition"):
+        return [Expected(*_transition(config), sure)]
+    return []
+
+
+def _transition(config: DenseNetConfig) -> tuple[str, dict[str, Any]]:
+    """Returns the pooling of a transition, and its settings."""
+    average = config.transition_pool == "avg"
+    return (AVERAGE, SETTINGS[AVERAGE]) if average else (MAX, TRANSITION_MAX)

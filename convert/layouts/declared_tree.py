@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from ..errors import ArchitectureError, quoted
 from ..formats.modules import Layer
-from ..layout import HEAD, Layout
-from .explain import explain
+from ..layout import HEAD, Reading
 from .layer_kinds import (
     DeclaredLayer,
     holds_in_order,
@@ -27,25 +26,24 @@ LAST_NORM = "features.norm5"
 
 
 class DeclaredTree:
-    """The layers of a file by their paths, and what the layout takes each of them for.
+    """The layers of a file by their paths, and what the reading takes each of them for.
 
     Attributes:
         layers: what the file declares.
-        layout: what the names of its tensors are in.
+        reading: of the names of its tensors.
         keras: whether all layers run in the order of the file, as Keras' do.
         places: our name of each layer that holds tensors of the network, by its path.
         dropped: paths of the layers whose tensors are left out.
         head: path of the network's last layer; None without one.
     """
 
-    def __init__(self, layers: Layers, format_name: str, names: Iterable[str], layout: Layout) -> None:
-        self.layers, self.layout = layers, layout
+    def __init__(self, layers: Layers, format_name: str, reading: Reading) -> None:
+        self.layers, self.reading = layers, reading
         self.keras = format_name.startswith("keras")
-        mark = layout.separator
-        explained = explain(layout, names, whole=False)
-        targets = explained.targets.items()
+        mark = reading.layout.separator
+        targets = reading.explanation.targets.items()
         self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
-        self.dropped = {name.rpartition(mark)[0] for name in explained.dropped}
+        self.dropped = {name.rpartition(mark)[0] for name in reading.explanation.dropped}
         self.head = next((path for path, place in self.places.items() if place == HEAD), None)
 
     @property
@@ -56,8 +54,10 @@ class DeclaredTree:
     def require_own_functions(self) -> None:
         """Refuses hooks and a module's own forward, which may change what it computes."""
         for path, layer in self.layers.items():
-            part = path.startswith(self.layout.prefix) or any(place.startswith(path) for place in self.places)
-            if layer.replaced and (part or not self.layout.only):
+            part = path.startswith(self.reading.prefix) or any(
+                place.startswith(path) for place in self.places
+            )
+            if layer.replaced and (part or not self.reading.only):
                 raise ArchitectureError(
                     f"{quoted(path or 'The whole module')} ({quoted(layer.kind)}) has {layer.replaced}, "
                     f"which may change what it computes. {ADVICE}"
@@ -79,13 +79,13 @@ class DeclaredTree:
             if path in self.places:
                 place = self.places[path]
                 yield layer
-            elif self.layout.only and beside.intersection((path, *self._holders(path))):
+            elif self.reading.only and beside.intersection((path, *self._holders(path))):
                 continue
             elif path in self.dropped and self._is_beside_head(path):
                 refuse(layer)
             elif self.keras and path in self.dropped and place == LAST_NORM and self.head is not None:
                 refuse(layer)  # it may stand between the features and the head
-            elif self.layout.only and not self._is_inside(path):
+            elif self.reading.only and not self._is_inside(path):
                 continue
             elif path not in self.dropped and self._branch(path) not in left_out:
                 yield layer
@@ -121,16 +121,16 @@ class DeclaredTree:
 
     def _is_inside(self, path: str) -> bool:
         """Whether it is under the prefix, or stands in a sequence with the head."""
-        return path.startswith(self.layout.prefix) or self._is_beside_head(path)
+        return path.startswith(self.reading.prefix) or self._is_beside_head(path)
 
     def _is_beside_head(self, path: str) -> bool:
-        head = self.layers.get(self.layout.wrapped_head or "")
+        head = self.layers.get(self.reading.head or "")
         within = self.layers[path].within
         return head is not None and head.within == within and holds_in_order(self.layers.get(within or ""))
 
     def _branch(self, path: str) -> str:
         """What holds it, next to the outermost under the prefix; itself where nothing does."""
-        root = self.layout.prefix.rstrip("./")
+        root = self.reading.prefix.rstrip("./")
         while (layer := self.layers.get(path)) is not None and layer.within not in (None, root):
             path = layer.within or ""
         return path

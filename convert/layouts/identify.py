@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..errors import LayoutError, first_few, quoted
-from ..layout import Layout
-from .explain import HEADS, LEFT_OUT, Explanation, explain, missing
+from ..layout import Layout, Reading
+from .explain import HEADS, LEFT_OUT, explain, missing
 
 # Under whatever stands before it; in a Sequential it has a number, and Keras numbers its dense layers.
 HEAD_NAME = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
@@ -29,8 +29,8 @@ def identify_layout(
     only: str | None = None,
     head: str | None = None,
     whole: bool = True,
-) -> Layout:
-    """The one layout that explains every name, with the prefix and the head that it found.
+) -> Reading:
+    """Returns the one reading that explains every name: a layout, with the prefix and the head that it found.
 
     Args:
         names: of all tensors of the source.
@@ -39,7 +39,7 @@ def identify_layout(
         prefix: what must stand before the names.
         only: the same, and what is not the network's is left out.
         head: whole name of the last layer, where it is not to be looked for.
-        whole: see ``Layout.explain``.
+        whole: see ``explain``.
 
     Raises:
         LayoutError: none does, or more than one; the message shows the nearest and
@@ -47,35 +47,44 @@ def identify_layout(
     """
     known = list(layouts) if layout is None else [named_layout(layout, layouts)]
     whole = whole and layout is None  # what tells a layout from another is not needed where it is named
-    # The others' first convolution is not there: they are only worth a message.
-    likely = [one for one in known if any(_prefixes(one, names))]
-    asked = _separated(only if prefix is None else prefix, names)
     if head is not None and head not in set(map(_layer_of, names)):
         raise LayoutError(f"There is no layer {quoted(head)} for the head, expected the whole name of one.")
-    fitting: list[tuple[Layout, Explanation]] = []
-    nearest: tuple[Layout, Explanation] | None = None
-    for one in likely or known:
-        for reading in _readings(one, names, asked, head, only is not None):
-            explained = _explained(reading, names, head, whole)
-            if not explained.problems:
-                fitting.append((reading, explained))
-            elif nearest is None or len(explained.problems) < len(nearest[1].problems):
-                nearest = reading, explained
+    # The others' first convolution is not there: they are only worth a message.
+    likely = [one for one in known if any(_prefixes(one, names))] or known
+    asked = _separated(only if prefix is None else prefix, names)
+    readings = (one for table in likely for one in _readings(table, names, asked, head, only is not None))
+    fitting, nearest = _fitting(readings, names, head, whole)
     # Of a part of a network every layout may explain the names; what is missing is told later.
-    whole_ones = [reading for reading, explained in fitting if not missing(explained.targets.values())]
-    if len(whole_ones) == 1 or (fitting and not whole_ones):
-        return (whole_ones or [reading for reading, _ in fitting])[0]
-    if whole_ones:
+    complete = [one for one in fitting if not missing(one.explanation.targets.values())]
+    if len(complete) > 1:
         raise LayoutError(
-            f"More than one layout explains all {len(names):,} names: {_listed(whole_ones)}. "
+            f"More than one layout explains all {len(names):,} names: {_listed(complete)}. "
             "Choose one with --layout or --prefix."
         )
+    if fitting:
+        return (complete or fitting)[0]
     assert nearest is not None  # of each reading there is one or the other
-    reading, explained = nearest
     raise LayoutError(
-        f"No layout explains all {len(names):,} names. The nearest is {label_of(reading)} "
-        f"({reading.origin}), but {first_few(explained.problems)}. {_advice(names, known, reading, head)}"
+        f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
+        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}. "
+        f"{_advice(names, known, nearest, head)}"
     )
+
+
+def _fitting(
+    readings: Iterable[Reading], names: Collection[str], head: str | None, whole: bool
+) -> tuple[list[Reading], Reading | None]:
+    """Returns the readings that explain every name, and the one of the others that leaves the fewest."""
+    fitting: list[Reading] = []
+    nearest: Reading | None = None
+    for reading in readings:
+        found = _explained(reading, names, head, whole)
+        problems = len(found.explanation.problems)
+        if not problems:
+            fitting.append(found)
+        elif nearest is None or problems < len(nearest.explanation.problems):
+            nearest = found
+    return fitting, nearest
 
 
 def named_layout(name: str, layouts: Sequence[Layout]) -> Layout:
@@ -88,14 +97,15 @@ def named_layout(name: str, layouts: Sequence[Layout]) -> Layout:
         one for one in layouts if one.name.startswith(f"{name}-")
     ]
     if len(found) != 1:
-        raise LayoutError(f"There is no layout {quoted(name)!r}, expected one of {_listed(layouts)}.")
+        names = ", ".join(one.name for one in layouts)
+        raise LayoutError(f"There is no layout {quoted(name)!r}, expected one of {names}.")
     return found[0]
 
 
 def identify_again(
     names: Collection[str], layouts: Sequence[Layout], receipt: Mapping[str, Any], *, whole: bool
-) -> Layout:
-    """The layout that a receipt names, of its source's names.
+) -> Reading:
+    """Returns the reading that a receipt names, of its source's names.
 
     Args:
         names: of the source, or of what was kept of it.
@@ -116,8 +126,8 @@ def identify_again(
 
 def _readings(
     layout: Layout, names: Collection[str], prefix: str | None, head: str | None, only: bool
-) -> Iterator[Layout]:
-    """The layout under each prefix that its first convolution shows, or under the one that is asked for."""
+) -> Iterator[Reading]:
+    """Yields a reading for each prefix that the first convolution shows, or for the one that is asked for."""
     found = dict.fromkeys(_prefixes(layout, names))
     if prefix is not None:
         # The prefix may be that of the features alone.
@@ -130,21 +140,22 @@ def _readings(
             "Convert one with --only, and the rest is left out."
         )
     for before, inside in found or {("", ""): None}:
-        bare = layout.wrapped(before, inside=inside, only=only)
+        bare = Reading(layout, before, inside, only=only)
         heads = _heads(bare, names) if head is None else {head}
         usual = not inside and f"{before}{layout.head}" in heads
         last = None if usual or len(heads) != 1 else next(iter(heads))
-        yield layout.wrapped(before, inside=inside, head=last, only=only)
+        yield replace(bare, head=last)
 
 
-def _explained(reading: Layout, names: Collection[str], head: str | None, whole: bool) -> Explanation:
-    """With --only, reports when several layers could be the head."""
-    explained = explain(reading, names, whole=whole)
+def _explained(reading: Reading, names: Collection[str], head: str | None, whole: bool) -> Reading:
+    """Returns the reading, explained; with --only, several layers that could be the head are a problem."""
+    found = explain(reading, names, whole=whole)
     heads = _heads(reading, names) if reading.only and head is None else set()
     if len(heads) < 2:
-        return explained
+        return found
     several = f"its last layer may be {' or '.join(sorted(heads))}: name it with --head"
-    return replace(explained, problems=(several, *explained.problems))
+    problems = (several, *found.explanation.problems)
+    return replace(found, explanation=replace(found.explanation, problems=problems))
 
 
 def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -162,12 +173,12 @@ def _ends_with(name: str, stem: str) -> bool:
     return name == stem or name.endswith((f".{stem}", f"/{stem}"))
 
 
-def _heads(layout: Layout, names: Collection[str]) -> set[str]:
-    """Whole names of the layers that are named as heads are."""
-    before, mark = layout.prefix, layout.separator
+def _heads(reading: Reading, names: Collection[str]) -> set[str]:
+    """Returns the whole names of the layers that are named as heads are."""
+    before, mark = reading.prefix, reading.layout.separator
     parts = before.split(mark)[:-1]
     # A head may stand beside the network it belongs to, but not in what --only leaves out.
-    places = {before} if layout.only else {mark.join([*parts[:i], ""]) for i in range(len(parts) + 1)}
+    places = {before} if reading.only else {mark.join([*parts[:i], ""]) for i in range(len(parts) + 1)}
     candidates = set()
     for name in names:
         last, _, field = name.rpartition(mark)
@@ -191,16 +202,18 @@ def _separated(prefix: str | None, names: Collection[str]) -> str | None:
     return f"{prefix}/" if any(name.startswith(f"{prefix}/") for name in names) else f"{prefix}."
 
 
-def label_of(layout: Layout) -> str:
-    return f"{layout.name} under {quoted(layout.prefix)}" if layout.prefix else layout.name
+def label_of(reading: Reading) -> str:
+    """Returns what a message calls a reading: ``"monai under module."``."""
+    name = reading.layout.name
+    return f"{name} under {quoted(reading.prefix)}" if reading.prefix else name
 
 
-def _listed(layouts: Sequence[Layout]) -> str:
-    return ", ".join(map(label_of, layouts))
+def _listed(readings: Sequence[Reading]) -> str:
+    return ", ".join(map(label_of, readings))
 
 
-def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Layout, head: str | None) -> str:
-    """Which part of it is a DenseNet, if one is, or which of its layers may be the last."""
+def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Reading, head: str | None) -> str:
+    """Says which part of it is a DenseNet, if one is, or which of its layers may be the last."""
     readings = [reading for layout in layouts for reading in _readings(layout, names, None, head, True)]
     if parts := _choices(readings, names, head):
         return (
@@ -210,17 +223,19 @@ def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Layout, 
     heads = sorted(_heads(nearest, names)) if head is None and not nearest.only else []
     if len(heads) > 1:
         return f"Its last layer may be {' or '.join(map(str, heads))}: name it with --head."
+    whole = [one for one in readings if not one.inside]
     featured = [
-        one.wrapped(f"{one.prefix}{INSIDE}", inside=INSIDE, only=True)
-        for one in readings
-        if one.first_conv.startswith(INSIDE) and not one.inside
+        Reading(one.layout, f"{one.prefix}{INSIDE}", INSIDE, only=True)
+        for one in whole
+        if one.layout.first_conv.startswith(INSIDE)
     ]
     if parts := _choices(featured, names, ""):
         return f"Its features are those of a DenseNet, and are converted alone with {parts}."
     return "Is this a DenseNet, and the whole of it?"
 
 
-def _choices(readings: Sequence[Layout], names: Collection[str], head: str | None) -> str:
-    """What to write for those that explain the names."""
-    fitting = dict.fromkeys(one.prefix for one in readings if not _explained(one, names, head, True).problems)
-    return " or ".join(f"--only {quoted(part) or repr('')}" for part in fitting)
+def _choices(readings: Sequence[Reading], names: Collection[str], head: str | None) -> str:
+    """Returns the options to write for those that explain the names."""
+    fitting, _ = _fitting(readings, names, head, True)
+    prefixes = dict.fromkeys(one.prefix for one in fitting)
+    return " or ".join(f"--only {quoted(part) or repr('')}" for part in prefixes)

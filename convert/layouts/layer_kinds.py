@@ -161,8 +161,8 @@ def padding_of(layer: DeclaredLayer) -> Any:
         return 0
     kernel, stride = pair(layer.settings.get("kernel_size")), pair(layer.settings.get("stride", 1))
     if padding == "same" and stride == (1, 1) and isinstance(kernel, tuple):
-        sides = tuple(k // 2 for k in kernel if isinstance(k, int) and k % 2)
-        return sides if len(sides) == len(kernel) else padding
+        odd = all(isinstance(side, int) and side % 2 for side in kernel)
+        return tuple(side // 2 for side in kernel) if odd else padding
     return padding
 
 

@@ -12,7 +12,7 @@ from densenet_convert.densenet.config_file import config_json
 
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import Loaded, Measured, Progress, Proof, Reference, Renamed, Verified
+from ..records import Agreement, Labels, Loaded, Measured, Progress, Proof, Renamed, Verified
 from .load import load_model
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from densenet_convert.densenet import DenseNetConfig
+
+    from .references.reference import Reference
 
 log = logging.getLogger("densenet_convert")
 
@@ -76,12 +78,18 @@ def prove_parity(
     renamed: Renamed,
     config: DenseNetConfig,
     device: torch.device,
-    wanted: ProofExtras,
+    extras: ProofExtras,
+    labels: Labels,
     golden: Mapping[str, Tensor] | None = None,
 ) -> Verified:
     """Loads both networks, proves that they are one function, and writes the report whatever comes of it.
 
     Args:
+        renamed: the source's tensors under canonical names.
+        config: the network's hyperparameters.
+        device: where both networks run.
+        extras: what is to be made or compared beside the proof.
+        labels: of the network's classes; nothing is proven of them.
         golden: outputs that the network must compute, where the folder has them.
 
     Raises:
@@ -90,56 +98,81 @@ def prove_parity(
     from .references.reference import load_reference
 
     loaded = load_model(renamed, config)
-    reference = load_reference(renamed.checkpoint, renamed.layout, config)
+    reference = load_reference(renamed.checkpoint, renamed.reading, config)
     log.info("verifying on %s against %s", device, reference.description)
     try:
-        verified = _prove(loaded, reference, device, wanted, golden)
+        verified = prove_networks(loaded, reference, device, extras, labels, golden)
     except ParityError as error:
-        if wanted.report is not None:
-            try:
-                _report(loaded, reference, device, error, wanted.report)
-            except ReportError as another:  # the failed proof matters more
-                log.warning("%s", another)
+        _report_failure(loaded, reference, device, error, extras.report)
         raise
-    if wanted.report is None:
+    if extras.report is None:
         return verified
-    measured = _report(loaded, reference, device, verified.proof, wanted.report)
+    measured = _report(loaded, reference, device, verified.proof, extras.report)
     return replace(verified, proof=replace(verified.proof, measured=measured))
 
 
-def _prove(
+def prove_networks(
     loaded: Loaded,
     reference: Reference,
     device: torch.device,
-    wanted: ProofExtras,
-    golden: Mapping[str, Tensor] | None,
+    extras: ProofExtras,
+    labels: Labels,
+    golden: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
 ) -> Verified:
+    """Proves that two networks are one function; nothing else makes a ``Verified``.
+
+    Args:
+        loaded: our network.
+        reference: the source's own.
+        device, extras, labels, golden: see ``prove_parity``.
+        seed: what the inputs are drawn from.
+
+    Raises:
+        ParityError: they are not.
+    """
     from .verification import verify_model
 
-    verified = verify_model(loaded, reference, device)
-    proof, config = verified.proof, loaded.config
+    proof = verify_model(loaded, reference, device, seed=seed)
     if reference.outputs is not None:
         from .references.library_outputs import compare_with_library
 
-        library = compare_with_library(loaded.model, config.in_channels, reference.outputs)
+        library = compare_with_library(loaded.model, loaded.config.in_channels, reference.outputs)
         proof = replace(proof, library=library)
-    if wanted.images is not None:
-        from .images import compare_images
-
-        networks = (loaded.model, reference.network)
-        implied = loaded.renamed.layout.preprocessing
-        content = config_json(config, preprocessing=implied)
-        found = compare_images(
-            *networks, content, wanted.images, device, wanted.progress, as_torchvision=not implied
-        )
+    if extras.images is not None:
+        found = _compare_images(loaded, reference, device, extras.images, extras.progress)
         proof = replace(proof, images=found)
-    if wanted.golden or golden is not None:
+    if extras.golden or golden is not None:
         from .golden import compare_golden, take_golden
 
         if golden is None:
-            golden = take_golden(reference.network, config, device)
-        proof = replace(proof, golden=compare_golden(loaded.model, golden, config, device))
-    return Verified(loaded, proof, golden)
+            golden = take_golden(reference.network, loaded.config, device)
+        share = compare_golden(loaded.model, golden, loaded.config, device)
+        proof = replace(proof, golden=share)
+    return Verified(loaded, proof, golden, labels)
+
+
+def _compare_images(
+    loaded: Loaded, reference: Reference, device: torch.device, folder: Path, progress: Progress | None
+) -> Agreement:
+    from .images import compare_images
+
+    implied = loaded.renamed.reading.layout.preprocessing
+    content = config_json(loaded.config, preprocessing=implied)
+    networks = (loaded.model, reference.network)
+    return compare_images(*networks, content, folder, device, progress, as_torchvision=not implied)
+
+
+def _report_failure(
+    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, path: Path | None
+) -> None:
+    """Writes the page of a proof that failed, if one was asked for; the failed proof matters more."""
+    if path is None:
+        return
+    try:
+        _report(loaded, reference, device, error, path)
+    except ReportError as another:
+        log.warning("%s", another)
 
 
 def _report(

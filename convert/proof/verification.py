@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArchitectureError, ValueRangeError
-from ..records import Loaded, Proof, Reference, Verified
+from ..records import Loaded, Proof
 from ..tensors import dtype_name
 from .comparisons import (
     compare_bytes,
@@ -25,11 +26,14 @@ from .determinism import deterministic, device_name, environment
 from .inputs import MOST_ADDED, Shape, draw, proof_inputs
 from .tally import Tally
 
+if TYPE_CHECKING:
+    from .references.reference import Reference
+
 # The shorter side of the smallest input, 64, is halved by the stem twice and by each transition.
 MOST_BLOCKS = 5
 
 
-def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, seed: int = 0) -> Verified:
+def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, seed: int = 0) -> Proof:
     """Shows that the network is the reference's function, to the bit, in eval and in training.
 
     Weights in half precision are computed in float32, into which they go exactly.
@@ -45,69 +49,104 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
         ValueRangeError: the network's output overflows.
         ArchitectureError: it has too many blocks for the inputs.
     """
-    blocks = len(loaded.config.block_config)
+    _require_few_blocks(len(loaded.config.block_config))
+    inputs = proof_inputs(loaded.config.in_channels)
+    with deterministic(device), half_the_threads():
+        both = _Both(loaded, reference, device, seed)
+        compare_bytes(loaded.renamed, loaded.model, both.tally)
+        both.compare(inputs)
+        for shape in _while_it_shows_more(inputs[0][1], both.meter):
+            both.compare_outputs(shape)
+        return both.proof(reference.description)
+
+
+class _Both:
+    """Both networks on one device, and what came of comparing them.
+
+    Attributes:
+        tally: number of comparisons, and their largest differences.
+        meter: what the comparisons could see.
+    """
+
+    def __init__(self, loaded: Loaded, reference: Reference, device: torch.device, seed: int) -> None:
+        self.device, self.seed = device, seed
+        self.dtype = next(reference.network.parameters()).dtype
+        self.ours: nn.Module = loaded.model
+        if device.type != "cpu" or next(self.ours.parameters()).dtype != self.dtype:
+            self.ours = deepcopy(self.ours).to(device, self.dtype)
+        self.theirs = reference.network.to(device)
+        self.tally = Tally(loaded.renamed.source_names)
+        self.meter = CoverageMeter(self.ours)
+        self.inputs: list[tuple[str, Shape]] = []
+
+    def compare(self, inputs: Sequence[tuple[str, Shape]]) -> None:
+        """Compares on each input, and takes the logits' gradients for coverage.
+
+        Gradients are taken beside what comes next: each network alone leaves cores idle.
+        """
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            taken = []
+            for mode, shape in inputs:
+                x = self._draw(mode, shape)
+                with self.meter.watching():
+                    if mode == "train":
+                        compare_training_step(self.ours, self.theirs, x, self.tally)
+                        continue
+                    pairs, logits = compare_outputs(self.ours, self.theirs, x, self.tally)
+                _require_finite(logits, x)
+                taken.append(beside.submit(self.meter.backward, logits))
+                del logits  # and with it the graph, once it was gone through
+            compare_placement(pairs, self.tally)
+            for one in taken:
+                one.result()  # which raises what was raised there
+
+    def compare_outputs(self, shape: Shape) -> None:
+        """Compares once more in eval mode, without gradients."""
+        x = self._draw("eval", shape)
+        with self.meter.watching(), torch.no_grad():
+            compare_outputs(self.ours, self.theirs, x, self.tally)
+
+    def proof(self, reference: str) -> Proof:
+        """Returns the record of it all; ``reference`` describes what was compared with."""
+        return Proof(
+            device=device_name(self.device),
+            dtype=dtype_name(next(self.theirs.parameters())),
+            reference=reference,
+            inputs=tuple(self.inputs),
+            compared=dict(self.tally.compared),
+            largest=dict(self.tally.largest),
+            parameters=self.meter.parameters(),
+            statistics=self.meter.statistics(),
+            reaching=self.meter.reaching(),
+            dead=self.meter.dead_channels(),
+            environment=environment(self.device),
+        )
+
+    def _draw(self, mode: str, shape: Shape) -> Tensor:
+        x = draw(shape, seed=self.seed + len(self.inputs)).to(self.device, self.dtype)
+        self.inputs.append((mode, shape))
+        return x
+
+
+def _require_few_blocks(blocks: int) -> None:
     if blocks > MOST_BLOCKS:
         raise ArchitectureError(
             f"This network has {blocks} dense blocks, and the proof's inputs are large enough for "
             f"{MOST_BLOCKS}."
         )
-    tally = Tally(loaded.renamed.source_names)
-    compare_bytes(loaded.renamed, loaded.model, tally)
-    dtype = next(reference.network.parameters()).dtype
-    with deterministic(device), half_the_threads():
-        ours: nn.Module = loaded.model
-        if device.type != "cpu" or next(ours.parameters()).dtype != dtype:
-            ours = deepcopy(ours).to(device, dtype)
-        theirs = reference.network.to(device)
-        sight = CoverageMeter(ours)
-        inputs, taken = proof_inputs(loaded.config.in_channels), []
-        # Gradients are taken beside what comes next: each network alone leaves cores idle.
-        with ThreadPoolExecutor(max_workers=1) as beside:
-            for i, (mode, shape) in enumerate(inputs):
-                x = draw(shape, seed=seed + i).to(device, dtype)
-                with sight.watching():
-                    if mode == "train":
-                        compare_training_step(ours, theirs, x, tally)
-                        continue
-                    pairs, logits = compare_outputs(ours, theirs, x, tally)
-                _require_finite(logits, x)
-                taken.append(beside.submit(sight.backward, logits))
-                del logits  # and with it the graph, once it was gone through
-            compare_placement(pairs, tally)
-            for one in taken:
-                one.result()  # which raises what was raised there
-        for shape in _while_it_shows_more(inputs[0][1], sight):
-            x = draw(shape, seed=seed + len(inputs)).to(device, dtype)
-            inputs.append(("eval", shape))
-            with sight.watching(), torch.no_grad():
-                compare_outputs(ours, theirs, x, tally)
-        proof = Proof(
-            device=device_name(device),
-            dtype=dtype_name(x),
-            reference=reference.description,
-            inputs=tuple(inputs),
-            compared=dict(tally.compared),
-            largest=dict(tally.largest),
-            parameters=sight.parameters(),
-            statistics=sight.statistics(),
-            reaching=sight.reaching(),
-            dead=sight.dead_channels(),
-            environment=environment(device),
-        )
-    return Verified(loaded, proof)
 
 
-def _while_it_shows_more(shape: Shape, sight: CoverageMeter) -> Iterator[Shape]:
+def _while_it_shows_more(shape: Shape, meter: CoverageMeter) -> Iterator[Shape]:
     """Yields a shape as long as a channel is dead and the last input showed life in one.
 
     Single elements of a kernel that lie over nothing but borders are not waited for.
     """
-    dead = sight.dead_channels()
+    dead = meter.dead_channels()
     for _ in range(MOST_ADDED):
         if not dead:
             return
         yield shape
-        before, dead = dead, sight.dead_channels()
+        before, dead = dead, meter.dead_channels()
         if dead == before:
             return
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
+from densenet_convert.densenet import ARCHITECTURES
+from densenet_convert.densenet.config import unlike_torchvision
 
 from ..errors import FolderError, ReadError, WeightsUnavailableError
 from ..folder.files import WEIGHTS, is_ours
@@ -60,6 +61,10 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
         tensors, digests = _copy(content.tensors, Budget(len(data)))
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error
+    if _was_converted(path):
+        log.warning(
+            "%s was converted already: labels, license and receipt beside it are not taken over.", path
+        )
     return Checkpoint(
         tensors,
         digests,
@@ -68,8 +73,12 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
         content.format,
         content.container,
         layers=content.layers,
-        norm_eps=_epsilon_beside(path),
+        norm_eps=epsilon_beside(path),
     )
+
+
+def _was_converted(path: Path) -> bool:
+    return path.name == WEIGHTS and is_ours(path.parent)
 
 
 def is_imagenet(checkpoint: Checkpoint) -> bool:
@@ -117,20 +126,24 @@ def read_random(architecture: str, seed: int) -> Checkpoint:
         return replace(read_checkpoint(path), origin=ORIGIN_RANDOM, seed=seed)
 
 
-def _epsilon_beside(path: Path) -> float | None:
-    """That of the receipt beside the file, where this converter wrote both and it is not torchvision's."""
-    if path.name != WEIGHTS or not is_ours(path.parent):
+def epsilon_beside(path: Path) -> float | None:
+    """Returns the epsilon of the receipt beside the file, if this converter wrote both and it is not usual.
+
+    Raises:
+        FolderError: the receipt was changed, or tells of a function that a file of weights can't.
+    """
+    if not _was_converted(path):
         return None
     config = config_from(unseal((path.parent / FILE_NAME).read_bytes().decode())["config"])
-    usual = DenseNetConfig()
-    if (config.stem_padding, config.transition_pool) != (usual.stem_padding, usual.transition_pool):
+    other = unlike_torchvision(config)
+    norm_eps: float | None = other.pop("norm_eps", None)
+    if other:
+        settings = ", ".join(f"{name} {value}" for name, value in other.items())
         raise FolderError(
-            f"{path} was converted already, and its network has stem_padding {config.stem_padding} and "
-            f"transition_pool {config.transition_pool}, which a file of weights can't tell. Convert what it "
-            "was made from."
+            f"{path} was converted already, and its network has {settings}, which a file of weights can't "
+            "tell. Convert what it was made from."
         )
-    log.warning("%s was converted already: labels, license and receipt beside it are not taken over.", path)
-    return None if config.norm_eps == usual.norm_eps else config.norm_eps
+    return norm_eps
 
 
 def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,10 +20,9 @@ from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.blank import SkipInit
 
 from ...errors import ParityError, is_out_of_memory
-from ...layout import Layout
+from ...layout import Layout, Reading
 from ...layouts import TORCHVISION, TORCHVISION_DOTTED
-from ...layouts.explain import explain
-from ...records import ORIGIN_IMAGENET, Checkpoint, Reference
+from ...records import ORIGIN_IMAGENET, Checkpoint
 from ...temporary import temporary_folder
 from ...torchvision_weights import weights_url
 from .trees import under_source_names
@@ -36,8 +36,24 @@ log = logging.getLogger("densenet_convert")
 WEIGHTS_ONLY = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
 
 
-def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> Reference:
-    """The source library's own network where it can be had, else torchvision's modules in a tree.
+@dataclass(frozen=True)
+class Reference:
+    """The source library's own network with the source's tensors, in eval mode.
+
+    Attributes:
+        network: built without the converter's renaming.
+        description: how it was built, such as ``"torchvision's own loader"``.
+        outputs: what the library's own network computes of images, in float64, with its description, where
+            its layers are not torch's; raises ImportError where it is not installed.
+    """
+
+    network: nn.Module
+    description: str
+    outputs: Callable[[Tensor], tuple[Tensor, str]] | None = None
+
+
+def load_reference(checkpoint: Checkpoint, reading: Reading, config: DenseNetConfig) -> Reference:
+    """Returns the source library's own network where it can be had, else torchvision's modules in a tree.
 
     It is given the source's untouched tensors under the source's names, in eval mode on the CPU, through
     torchvision's own loader where that takes the source.  Weights in half precision are held as
@@ -46,12 +62,13 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
     Raises:
         ParityError: the network does not take the tensors, strictly.
     """
-    if _own_loader_takes(checkpoint, layout, config):
+    layout = reading.layout
+    if _own_loader_takes(checkpoint, reading, config):
         network = _through_own_loader(checkpoint, layout, config)
         how = f"torchvision's own loader, torchvision {torchvision.__version__}"
     else:
         network, how = _network(layout, config)
-        _load(network, checkpoint, layout)
+        _load(network, checkpoint, reading)
         if checkpoint.norm_eps is not None:
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
@@ -60,7 +77,7 @@ def load_reference(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfi
         network.float()
     outputs = None
     if layout.outputs is not None:
-        outputs = partial(_named(layout.outputs), _own_tensors(checkpoint, layout), config)
+        outputs = partial(_named(layout.outputs), _own_tensors(checkpoint, reading), config)
     return Reference(network.eval(), how, outputs)
 
 
@@ -68,11 +85,12 @@ def _dtype(checkpoint: Checkpoint) -> torch.dtype:
     return next(tensor.dtype for tensor in checkpoint.tensors.values() if tensor.dtype.is_floating_point)
 
 
-def _own_loader_takes(checkpoint: Checkpoint, layout: Layout, config: DenseNetConfig) -> bool:
+def _own_loader_takes(checkpoint: Checkpoint, reading: Reading, config: DenseNetConfig) -> bool:
     # Its regex leaves a dotted num_batches_tracked behind, and it loads into float32.
     dotted_counter = re.compile(r".*\.norm\.[12]\.num_batches_tracked")
     return (
-        layout in (TORCHVISION, TORCHVISION_DOTTED)  # and so not wrapped
+        reading.is_plain
+        and reading.layout in (TORCHVISION, TORCHVISION_DOTTED)
         and architecture_of(config) is not None
         and config.num_classes == 1000
         and config.in_channels == 3
@@ -139,24 +157,24 @@ def _named(function: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _load(network: nn.Module, checkpoint: Checkpoint, layout: Layout) -> None:
-    """Strictly; what the layout leaves out is no part of the network."""
-    with _strictly(layout):
-        if layout.loader is not None:
-            _named(layout.loader)(network, _own_tensors(checkpoint, layout))
+def _load(network: nn.Module, checkpoint: Checkpoint, reading: Reading) -> None:
+    """Loads strictly; what the layout leaves out is no part of the network."""
+    with _strictly(reading.layout):
+        if reading.layout.loader is not None:
+            _named(reading.layout.loader)(network, _own_tensors(checkpoint, reading))
         else:
-            tensors = _kept(checkpoint, layout)
-            under_source_names(network, layout).load_state_dict(tensors, strict=True, assign=True)
+            tensors = _kept(checkpoint, reading)
+            under_source_names(network, reading).load_state_dict(tensors, strict=True, assign=True)
 
 
-def _kept(checkpoint: Checkpoint, layout: Layout) -> dict[str, Tensor]:
-    dropped = explain(layout, checkpoint.tensors, whole=False).dropped
+def _kept(checkpoint: Checkpoint, reading: Reading) -> dict[str, Tensor]:
+    dropped = reading.explanation.dropped
     return {name: tensor for name, tensor in checkpoint.tensors.items() if name not in dropped}
 
 
-def _own_tensors(checkpoint: Checkpoint, layout: Layout) -> dict[str, Tensor]:
-    """Without prefix and under the library's own name of the head, but not renamed."""
-    return {layout.own_name(name) or name: tensor for name, tensor in _kept(checkpoint, layout).items()}
+def _own_tensors(checkpoint: Checkpoint, reading: Reading) -> dict[str, Tensor]:
+    """Returns them without a prefix and under the library's own name of the head, but not renamed."""
+    return {reading.own_name(name) or name: tensor for name, tensor in _kept(checkpoint, reading).items()}
 
 
 @contextmanager

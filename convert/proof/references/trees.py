@@ -19,7 +19,7 @@ from densenet_convert.densenet.blank import SkipInit
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
 
-    from ...layout import Layout
+    from ...layout import Reading
 
 
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
@@ -42,23 +42,23 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
     return cast(nn.Module, network)
 
 
-def under_source_names(network: nn.Module, layout: Layout) -> nn.Module:
+def under_source_names(network: nn.Module, reading: Reading) -> nn.Module:
     """The network's layers, the very same, in a tree that bears the source's names.
 
     It can be loaded, not run: what is put into it is in ``network``.
 
     Args:
         network: its names are the layout's own.
-        layout: with the prefix and the head of the source.
+        reading: the prefix and the head of the source.
     """
     root = nn.Module()
     for name, layer in network.named_modules():
         if all(value is None for value in (*layer._parameters.values(), *layer._buffers.values())):
             continue
-        if name == layout.head and layout.wrapped_head is not None:
-            path = layout.wrapped_head
+        if name == reading.layout.head and reading.head is not None:
+            path = reading.head
         else:
-            path = layout.prefix + name.removeprefix(layout.inside)
+            path = reading.prefix + name.removeprefix(reading.inside)
         *parents, last = path.split(".")
         place = root
         for parent in parents:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from densenet_convert.densenet import architecture_of
+from densenet_convert.densenet.config import architecture_label
 
 from ...errors import ReportError
 from ...folder.receipt import config_from
-from ...folder.wording import asked_for, origin_text, percent
+from ...folder.wording import asked_for, coverage_text, inputs_text, origin_text
 from ...records import Measured
 from .diagnosis import Diagnosis
 from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text
@@ -191,26 +192,17 @@ def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
 
 def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     source = receipt["source"]
-    network = architecture_of(config_from(receipt["config"]))
     size = f"{source['size'] / 1e6:.1f} MB"
     yield "source", f"{origin_text(source)}: {source['format']}, layout {source['layout']}, {size}"
     yield "SHA-256", source["sha256"]
-    yield "network", network or f"a DenseNet with blocks {receipt['config']['block_config']}"
+    yield "network", architecture_label(config_from(receipt["config"]))
     yield "tensors", f"{len(receipt['tensors']):,}, and {len(receipt['dropped']):,} dropped"
     if proof:
-        covered = proof["coverage"]
         yield "reference", proof["reference"]
         yield "device", f"{proof['device']}, {proof['dtype']}"
         yield "versions", ", ".join(f"{name} {version}" for name, version in proof["versions"].items())
-        yield "inputs", ", ".join(f"{x['mode']} {'x'.join(map(str, x['shape']))}" for x in proof["inputs"])
-        yield (
-            "coverage",
-            (
-                f"{percent(covered['parameters']['share'])} of the parameters and "
-                f"{percent(covered['running_statistics']['share'])} of the running statistics; "
-                f"{percent(covered['reaching_logits']['share'])} of the parameters reach the logits"
-            ),
-        )
+        yield "inputs", inputs_text(proof)
+        yield "coverage", coverage_text(proof)
         yield from asked_for(proof).items()
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
 
-from ...layout import Drop, Layout, Rule
+from ...layout import Drop, Layout, Reading, Rule
 from ...layouts.explain import explain
 from ...records import Loaded
 from ...tensors import same_bits
@@ -42,7 +42,7 @@ class Fault:
     Attributes:
         name: the kind of fault, under which it is counted.
         place: ``TABLE``, ``TENSORS``, ``NETWORK`` or ``IN_FILES``: what ``inject`` takes.
-        inject: takes the layout and returns a faulty one; or the canonical tensors, and returns those that
+        inject: takes the reading and returns a faulty layout; or the canonical tensors, and returns those that
             it replaces; or a copy of the network, or of the folder, which it changes.
         where: names of tensors, layers, files or their fields, any of which locates it.
         nothing: whether it changes nothing.
@@ -117,22 +117,23 @@ def _exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
     given = {sources[right]: wrong for right, wrong in targets.items()}
     tensors = clean.renamed.tensors
     nothing = all(same_bits(tensors[a], tensors[b]) for a, b in targets.items())
-    return Fault(name, TABLE, lambda layout: _with_targets(layout, given), _at(*targets, *given), nothing)
+    return Fault(name, TABLE, lambda reading: _with_targets(reading, given), _at(*targets, *given), nothing)
 
 
-def _with_targets(layout: Layout, given: Mapping[str, str]) -> Layout:
-    """The layout with literal rules for some source names; its own rules no longer match these."""
-    axes = explain(layout, given, whole=False).axes
+def _with_targets(reading: Reading, given: Mapping[str, str]) -> Layout:
+    """Returns the layout with literal rules for some source names, which its own rules no longer match."""
+    axes = explain(reading, given, whole=False).explanation.axes
     literal = [
-        Rule(re.escape(str(layout.own_name(name))), target, axes.get(name)) for name, target in given.items()
+        Rule(re.escape(str(reading.own_name(name))), target, axes.get(name)) for name, target in given.items()
     ]
-    return replace(layout, rules=(*_but_not(layout, given), *literal))
+    return replace(reading.layout, rules=(*_but_not(reading, given), *literal))
 
 
-def _but_not(layout: Layout, names: Iterable[str]) -> tuple[Rule, ...]:
-    """The layout's rules, which no longer match these source names."""
-    others = "|".join(re.escape(str(layout.own_name(name))) for name in names)
-    return tuple(replace(rule, pattern=rf"(?!(?:{others})\Z)(?:{rule.pattern})") for rule in layout.rules)
+def _but_not(reading: Reading, names: Iterable[str]) -> tuple[Rule, ...]:
+    """Returns the layout's rules, which no longer match these source names."""
+    others = "|".join(re.escape(str(reading.own_name(name))) for name in names)
+    rules = reading.layout.rules
+    return tuple(replace(rule, pattern=rf"(?!(?:{others})\Z)(?:{rule.pattern})") for rule in rules)
 
 
 def _accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
@@ -140,20 +141,20 @@ def _accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
     for source in _some(list(sources), random):
         where = _at(source, sources[source])
 
-        def forgotten(layout: Layout, source: str = source) -> Layout:
-            return replace(layout, rules=_but_not(layout, [source]))
+        def forgotten(reading: Reading, source: str = source) -> Layout:
+            return replace(reading.layout, rules=_but_not(reading, [source]))
 
-        def dropped(layout: Layout, source: str = source) -> Layout:
-            drop = Drop(re.escape(str(layout.own_name(source))), "a fault")
-            return replace(forgotten(layout, source), drops=(*layout.drops, drop))
+        def dropped(reading: Reading, source: str = source) -> Layout:
+            drop = Drop(re.escape(str(reading.own_name(source))), "a fault")
+            return replace(forgotten(reading, source), drops=(*reading.layout.drops, drop))
 
         yield Fault("a name that no rule takes", TABLE, forgotten, where)
         nothing = source.endswith("num_batches_tracked") and not clean.renamed.tensors[sources[source]].any()
         yield Fault("a name dropped", TABLE, dropped, where, nothing)
     for one, other in _some(list(combinations(_some(list(sources), random), 2)), random):
 
-        def doubled(layout: Layout, one: str = one, other: str = other) -> Layout:
-            return _with_targets(layout, {one: sources[other]})
+        def doubled(reading: Reading, one: str = one, other: str = other) -> Layout:
+            return _with_targets(reading, {one: sources[other]})
 
         yield Fault("two names to one target", TABLE, doubled, _at(one, other, sources[one], sources[other]))
 

@@ -18,8 +18,8 @@ from densenet_convert.densenet.blank import SkipInit
 from ...errors import ConvertError, FolderError, ParityError
 from ...folder.open import open_folder
 from ...folder.write import write_folder
-from ...layouts.architecture import choose_config
 from ...layouts.explain import explain
+from ...layouts.network import network_of
 from ...layouts.rename import rename_tensors
 from ...records import Loaded, Renamed, Verified
 from ..comparisons import compare_bytes
@@ -122,12 +122,13 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
     if fault.place == TENSORS:
         renamed = replace(renamed, tensors={**renamed.tensors, **fault.inject(renamed.tensors)})
     elif fault.place == TABLE:
-        layout = fault.inject(renamed.layout)
+        faulty = replace(renamed.reading, layout=fault.inject(renamed.reading))
+        reading = explain(faulty, checkpoint.tensors, whole=False)
         try:
-            renamed = rename_tensors(checkpoint, layout)
-            choose_config(renamed)
+            renamed = rename_tensors(checkpoint, reading)
+            network_of(checkpoint, reading, checkpoint.norm_eps)
         except ConvertError as error:
-            targets = explain(layout, checkpoint.tensors, whole=False).targets
+            targets = reading.explanation.targets
             return None, error, _loads(clean, {t: checkpoint.tensors[s] for s, t in targets.items()})
     try:
         check_values(renamed)

@@ -10,18 +10,18 @@ from random import Random
 import torch
 from torch import nn
 
-from densenet_convert.densenet import DenseNetConfig, architecture_of
+from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config import architecture_label
 
 from ...errors import ConvertError
 from ...folder.open import open_folder
 from ...folder.recover import recover_checkpoint
 from ...folder.write import write_folder
-from ...layout import Layout
 from ...layouts import known_layouts
-from ...layouts.architecture import choose_config
-from ...layouts.identify import identify_again, identify_layout
+from ...layouts.identify import identify_again
+from ...layouts.network import identify_network, network_of
 from ...layouts.rename import rename_tensors
-from ...records import Checkpoint, Loaded, Progress, Verified
+from ...records import Checkpoint, Identified, Labels, Loaded, Options, Progress, Verified
 from ...source.random_weights import random_checkpoint
 from ...source.read import read_checkpoint
 from ...temporary import temporary_folder
@@ -29,8 +29,8 @@ from ...tensors import tensor_sha256
 from ..determinism import deterministic, device_name, environment
 from ..devices import choose_device, plain_torch
 from ..load import load_model
+from ..prove import ProofExtras, prove_networks
 from ..references.reference import load_reference
-from ..verification import verify_model
 from .checks import record_reference
 from .counting import SelfTest, count_kinds, escaped_faults
 from .faults import all_faults
@@ -72,8 +72,8 @@ def run_self_test(
     if pairs is None and folder is not None:
         pairs = PAIRS
     with plain_torch(), temporary_folder() as scratch, deterministic(chosen):
-        checkpoint, layout = _source_of(folder, scratch)
-        subject = _subject(checkpoint, layout, chosen, scratch)
+        checkpoint, network = _source_of(folder, scratch)
+        subject = _subject(checkpoint, network, chosen, scratch)
         judged = [
             judge(fault, subject)
             for fault in progress(all_faults(subject.loaded, pairs), "faults of table, tensors and network")
@@ -85,7 +85,7 @@ def run_self_test(
         alarms = [
             message
             for i in progress(range(clean_runs), "clean runs")
-            if (message := _clean_run(i, None if folder is None else (checkpoint, layout), chosen, scratch))
+            if (message := _clean_run(i, None if folder is None else (checkpoint, network), chosen, scratch))
         ]
         return SelfTest(
             network=_describe(subject.loaded),
@@ -98,56 +98,55 @@ def run_self_test(
         )
 
 
-def _source_of(folder: str | os.PathLike[str] | None, scratch: Path) -> tuple[Checkpoint, Layout]:
-    """What was converted, and what it is in."""
+def _source_of(folder: str | os.PathLike[str] | None, scratch: Path) -> tuple[Checkpoint, Identified]:
+    """Returns what was converted, and which network it is."""
     if folder is None:
         return _random(SMALL, 0, scratch)
     written = open_folder(Path(folder))
     checkpoint = recover_checkpoint(written)
-    names = checkpoint.tensors.keys()
-    return checkpoint, identify_again(names, known_layouts(), written.receipt, whole=False)
+    reading = identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=False)
+    return checkpoint, network_of(checkpoint, reading, checkpoint.norm_eps)
 
 
-def _random(config: DenseNetConfig, seed: int, scratch: Path) -> tuple[Checkpoint, Layout]:
+def _random(config: DenseNetConfig, seed: int, scratch: Path) -> tuple[Checkpoint, Identified]:
     file = scratch / "checkpoint.pth"
     file.write_bytes(random_checkpoint(config, seed))
     checkpoint = read_checkpoint(file)
-    return checkpoint, identify_layout(checkpoint.tensors, known_layouts())
+    return checkpoint, identify_network(checkpoint, Options())
 
 
-def _subject(checkpoint: Checkpoint, layout: Layout, device: torch.device, scratch: Path) -> Subject:
+def _subject(checkpoint: Checkpoint, network: Identified, device: torch.device, scratch: Path) -> Subject:
     """Converts the checkpoint soundly, and keeps what each fault is judged by."""
-    clean, network = _convert_once(checkpoint, layout, device, 0)
+    clean, reference = _convert_once(checkpoint, network, device, 0)
     folder = write_folder(clean, scratch / "clean").folder
-    recorded = record_reference(network, clean.loaded.config.in_channels, device)
+    recorded = record_reference(reference, clean.loaded.config.in_channels, device)
     return Subject(clean, recorded, device, folder, scratch)
 
 
 def _convert_once(
-    checkpoint: Checkpoint, layout: Layout, device: torch.device, seed: int
+    checkpoint: Checkpoint, network: Identified, device: torch.device, seed: int
 ) -> tuple[Verified, nn.Module]:
     """Renames, loads and proves; returns the reference's network as well."""
-    renamed = rename_tensors(checkpoint, layout)
-    config = choose_config(renamed)
-    reference = load_reference(checkpoint, renamed.layout, config)
-    return verify_model(load_model(renamed, config), reference, device, seed=seed), reference.network
+    loaded = load_model(rename_tensors(checkpoint, network.reading), network.config)
+    reference = load_reference(checkpoint, network.reading, network.config)
+    verified = prove_networks(loaded, reference, device, ProofExtras(), Labels(), seed=seed)
+    return verified, reference.network
 
 
 def _describe(loaded: Loaded) -> str:
-    named = architecture_of(loaded.config) or f"a DenseNet with blocks {loaded.config.block_config}"
-    return f"{named}, layout {loaded.renamed.layout.name}"
+    return f"{architecture_label(loaded.config)}, layout {loaded.renamed.reading.layout.name}"
 
 
 def _clean_run(
-    i: int, own: tuple[Checkpoint, Layout] | None, device: torch.device, scratch: Path
+    i: int, own: tuple[Checkpoint, Identified] | None, device: torch.device, scratch: Path
 ) -> str | None:
     """Converts once without a fault, on other inputs and in another dtype each time; a failure's message."""
     dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
     try:
-        checkpoint, layout = own or _random(_small(i), i, scratch)
+        checkpoint, network = own or _random(_small(i), i, scratch)
         checkpoint = _cast(checkpoint, dtypes[i % len(dtypes)])
         verified, _ = _convert_once(
-            checkpoint, layout, device if i % 2 else torch.device("cpu"), seed=i * 100
+            checkpoint, network, device if i % 2 else torch.device("cpu"), seed=i * 100
         )
         write_folder(verified, scratch / "written", force=True)
     except ConvertError as error:

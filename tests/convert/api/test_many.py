@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from densenet_convert.executors import dask_executor, process_executor
 from densenet_convert.folder.files import GOLDEN, file_sha256
 from densenet_convert.folder.open import open_folder
 from densenet_convert.formats.recognise import SUFFIXES
+from densenet_convert.records import Options
 
 
 def checkpoints(folder: Path, number: int) -> list[Path]:
@@ -150,7 +151,10 @@ def test_a_folder_stands_for_the_checkpoints_in_it(tmp_path: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = [Path(job.source).relative_to(tmp_path).as_posix() for job in plan([tmp_path], tmp_path / "out")]
+    found = [
+        Path(job.source).relative_to(tmp_path).as_posix()
+        for job in plan([tmp_path], tmp_path / "out", Options())
+    ]
     assert found == sorted([*names, "10/UPPER.PTH"])
 
 
@@ -160,7 +164,7 @@ def test_what_was_converted_is_no_source(tmp_path: Path) -> None:
         outcomes = list(convert_many([tmp_path], tmp_path, device="cpu"))
         assert [Path(outcome.source) for outcome in outcomes] == sources
     with pytest.raises(ReadError, match=r"a is what densenet-convert wrote: verify, export and push take it"):
-        plan([tmp_path / "a"], tmp_path / "out")
+        plan([tmp_path / "a"], tmp_path / "out", Options())
 
 
 def test_a_folder_that_cant_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,12 +173,12 @@ def test_a_folder_that_cant_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "walk", walk)
     with pytest.raises(ReadError, match="secret can't be read: Permission denied"):
-        plan([tmp_path], tmp_path / "out")
+        plan([tmp_path], tmp_path / "out", Options())
 
 
 def test_what_is_named_twice_is_one_source(tmp_path: Path) -> None:
     source, *_ = checkpoints(tmp_path / "in", 1)
-    assert len(plan([source, tmp_path / "in", str(source)], tmp_path / "out")) == 1
+    assert len(plan([source, tmp_path / "in", str(source)], tmp_path / "out", Options())) == 1
 
 
 @pytest.mark.parametrize("other", ["in/b/x.ckpt", "hf://user/x@v2"])
@@ -231,7 +235,7 @@ def test_whatever_goes_wrong_becomes_one_message(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(conversion, "convert", fail)
+    monkeypatch.setattr(conversion, "convert_source", fail)
     outcome = convert_job(Job("x.pth", "x"))
     assert (outcome.status, outcome.error, outcome.exit_code) == ("failed", type(error).__name__, exit_code)
     assert str(outcome.message).startswith(message)
@@ -337,7 +341,7 @@ def test_what_a_folder_holds_lies_below_the_output_as_it_does_there(tmp_path: Pa
     (tmp_path / "runs" / ".hidden").mkdir()
     checkpoints(tmp_path / "runs" / ".hidden", 1)
     (tmp_path / "empty").mkdir()
-    jobs = plan([tmp_path / "runs", tmp_path / "empty"], tmp_path / "out")
+    jobs = plan([tmp_path / "runs", tmp_path / "empty"], tmp_path / "out", Options())
     assert [Path(job.folder).relative_to(tmp_path / "out").as_posix() for job in jobs] == ["r1/a", "r2/a"]
 
 
@@ -356,13 +360,13 @@ def test_what_another_worker_wrote_meanwhile_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = checkpoints(tmp_path / "in", 1)
-    convert = conversion.convert
+    convert = conversion.convert_source
 
     def twice(*args: Any, **options: Any) -> Any:
         convert(*args, **options)
         return convert(*args, **options)
 
-    monkeypatch.setattr(conversion, "convert", twice)
+    monkeypatch.setattr(conversion, "convert_source", twice)
     (outcome,) = convert_many(sources, tmp_path / "out", device="cpu")
     assert outcome.status == "skipped"
     require_whole(sources, tmp_path / "out")
@@ -406,11 +410,12 @@ def test_jobs_hold_no_tensor_and_no_place_that_depends_on_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (job,) = plan(["a.pth"], "out", labels="names.txt")
+    (job,) = plan(["a.pth"], "out", Options(labels="names.txt"))
     assert (job.source, job.folder) == (str(tmp_path / "a.pth"), str(tmp_path / "out" / "a"))
-    assert job.labels == str(tmp_path / "names.txt")
-    assert plan(["a.pth"], "out", labels="imagenet1k")[0].labels == "imagenet1k"
-    assert all(isinstance(getattr(job, field.name), str | bool | None) for field in fields(job))
+    assert job.options.labels == str(tmp_path / "names.txt")
+    assert plan(["a.pth"], "out", Options(labels="imagenet1k"))[0].options.labels == "imagenet1k"
+    values = [job.source, job.folder, *asdict(job.options).values()]
+    assert all(isinstance(value, str | bool | None) for value in values)
     sent = pickle.dumps((convert_job, job))
     assert len(sent) < 1000
     assert pickle.loads(sent) == (convert_job, job)

@@ -38,7 +38,7 @@ def edit_receipt(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None
 def test_the_proof_is_repeated_without_the_source(folder: Path) -> None:
     verified = densenet_convert.verify(folder, device="cpu")
     assert verified.loaded.config == SMALL
-    assert verified.loaded.renamed.layout.name == "torchvision-dotted"
+    assert verified.loaded.renamed.reading.layout.name == "torchvision-dotted"
     assert set(verified.proof.largest.values()) == {0.0}
 
 

@@ -22,7 +22,7 @@ import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ArchitectureError, LayoutError
 from densenet_convert.layouts import known_layouts
-from densenet_convert.layouts.declared_layers import check_declared_layers, read_declared
+from densenet_convert.layouts.declared_layers import read_declared
 from densenet_convert.layouts.identify import identify_layout
 from densenet_convert.records import MULTI_LABEL
 from densenet_convert.source.read import read_checkpoint
@@ -72,10 +72,8 @@ def declared_by(network: Any, folder: Path, **how: Any) -> tuple[float | None, s
     for legacy in (True, False):
         checkpoint = read_checkpoint(save(network, folder / "whole.pth", legacy=legacy))
         assert checkpoint.layers
-        checkpoint, problem = check_declared_layers(
-            checkpoint, identify_layout(checkpoint.tensors, known_layouts(), **how)
-        )
-        found.add((checkpoint.norm_eps, problem))
+        reading = identify_layout(checkpoint.tensors, known_layouts(), **how)
+        found.add(read_declared(checkpoint.layers, checkpoint.format, reading))
     return found.pop()
 
 
@@ -331,8 +329,8 @@ def test_a_state_dict_tells_nothing(tmp_path: Path) -> None:
     network = with_epsilon(torchvision_network(), 1e-2)
     checkpoint = read_checkpoint(save(network.state_dict(), tmp_path / "old.pth"))
     assert not checkpoint.layers
-    layout = identify_layout(checkpoint.tensors, known_layouts())
-    assert check_declared_layers(checkpoint, layout) == (checkpoint, None)
+    reading = identify_layout(checkpoint.tensors, known_layouts())
+    assert read_declared(checkpoint.layers, checkpoint.format, reading) == (None, None)
 
 
 # Keras is imported with torch behind it, and so in a process of its own.
@@ -429,10 +427,8 @@ def written_by_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def declared_by_keras(path: Path) -> tuple[float | None, str | None]:
     checkpoint = read_checkpoint(path)
     assert checkpoint.layers
-    checkpoint, problem = check_declared_layers(
-        checkpoint, identify_layout(checkpoint.tensors, known_layouts())
-    )
-    return checkpoint.norm_eps, problem
+    reading = identify_layout(checkpoint.tensors, known_layouts())
+    return read_declared(checkpoint.layers, checkpoint.format, reading)
 
 
 REFUSED = {
@@ -497,11 +493,11 @@ def test_weights_of_keras_alone_tell_nothing(written_by_keras: Path) -> None:
 def test_a_layer_of_keras_before_the_head_is_not_left_out(written_by_keras: Path, suffix: str) -> None:
     checkpoint = read_checkpoint(written_by_keras / f"normed{suffix}")
     names = checkpoint.tensors
-    layout = identify_layout(names, known_layouts(), only="densenet121/", head="predictions")
+    reading = identify_layout(names, known_layouts(), only="densenet121/", head="predictions")
     with pytest.raises(
         ArchitectureError, match="between is BatchNormalization, where a DenseNet has nothing"
     ):
-        check_declared_layers(checkpoint, layout)
+        read_declared(checkpoint.layers, checkpoint.format, reading)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -510,8 +506,8 @@ def test_of_several_outputs_of_keras_each_is_held_against_its_own_way(
 ) -> None:
     def told(name: str, head: str) -> tuple[float | None, str | None]:
         checkpoint = read_checkpoint(written_by_keras / f"{name}{suffix}")
-        layout = identify_layout(checkpoint.tensors, known_layouts(), only="densenet121/", head=head)
-        return read_declared(checkpoint.layers, checkpoint.format, checkpoint.tensors, layout)
+        reading = identify_layout(checkpoint.tensors, known_layouts(), only="densenet121/", head=head)
+        return read_declared(checkpoint.layers, checkpoint.format, reading)
 
     assert told("outputs", "sex") == told("hidden", "sex") == (None, None)
     with pytest.raises(ArchitectureError, match="age is Dense with the activation relu"):

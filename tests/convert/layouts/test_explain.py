@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import in_2017_names, save, state_dict_of
+from checkpoints import explanation_of, in_2017_names, save, state_dict_of
 
 from densenet_convert import layouts
 from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import LayoutError
 from densenet_convert.layout import Drop, Layout, Rule
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
-from densenet_convert.layouts.explain import explain
 
 RENAMED = {"densenet121": 580, "densenet161": 780, "densenet169": 820, "densenet201": 980}
 
@@ -30,7 +29,7 @@ def names_of(config: DenseNetConfig) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_todays_names_are_canonical(architecture: str) -> None:
     names = names_of(ARCHITECTURES[architecture])
-    explained = explain(TORCHVISION, names)
+    explained = explanation_of(TORCHVISION, names)
     assert explained.targets == {name: name for name in names}
     assert not explained.problems
 
@@ -41,7 +40,7 @@ def test_names_of_2017_reach_every_canonical_name(architecture: str, counted: bo
     names = names_of(ARCHITECTURES[architecture])
     expected = {n for n in names if counted or not n.endswith("num_batches_tracked")}
     sources = in_2017_names(names, counted=counted)  # type: ignore[arg-type]
-    explained = explain(TORCHVISION_DOTTED, sources)
+    explained = explanation_of(TORCHVISION_DOTTED, sources)
     assert set(explained.targets.values()) == expected
     assert not explained.problems
     if not counted:
@@ -64,7 +63,7 @@ def test_no_layout_takes_a_name_of_another_kind(layout: Layout) -> None:
         "features.norm_final.weights",
         "",
     ]
-    explained = explain(layout, strangers, whole=False)
+    explained = explanation_of(layout, strangers, whole=False)
     assert not explained.targets
     assert explained.problems == tuple(f"{name} is explained by no rule" for name in strangers)
 
@@ -74,23 +73,25 @@ def layout_of(*rules: Rule, drops: tuple[Drop, ...] = ()) -> Layout:
 
 
 def test_two_names_with_one_target_are_a_problem() -> None:
-    explained = explain(layout_of(Rule(r"a|b", "c")), ["a", "b"])
+    explained = explanation_of(layout_of(Rule(r"a|b", "c")), ["a", "b"])
     assert explained.problems == ("a and b both become c",)
 
 
 def test_a_name_that_two_rules_match_is_a_problem() -> None:
-    explained = explain(layout_of(Rule(r"a"), Rule(r"[ab]")), ["a"])
+    explained = explanation_of(layout_of(Rule(r"a"), Rule(r"[ab]")), ["a"])
     assert explained.problems == ("a is explained by 2 rules",)
 
 
 def test_a_drop_is_reported_with_its_reason() -> None:
-    explained = explain(layout_of(Rule(r"a"), drops=(Drop(r"b", because="no part of it"),)), ["a", "b"])
+    explained = explanation_of(
+        layout_of(Rule(r"a"), drops=(Drop(r"b", because="no part of it"),)), ["a", "b"]
+    )
     assert explained.dropped == {"b": "no part of it"}
     assert not explained.problems
 
 
 def test_a_drop_that_matches_nothing_is_a_problem() -> None:
-    explained = explain(layout_of(Rule(r"a"), drops=(Drop(r"b", because="no part of it"),)), ["a"])
+    explained = explanation_of(layout_of(Rule(r"a"), drops=(Drop(r"b", because="no part of it"),)), ["a"])
     assert explained.problems == ("nothing matches b, which this layout leaves out",)
 
 

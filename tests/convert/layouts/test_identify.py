@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from checkpoints import SMALL, in_2017_names
+from checkpoints import SMALL, explanation_of, in_2017_names
 
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.errors import LayoutError
+from densenet_convert.layout import Reading
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
-from densenet_convert.layouts.explain import explain, missing
+from densenet_convert.layouts.explain import missing
 from densenet_convert.layouts.identify import identify_layout, named_layout
 from densenet_convert.layouts.tables.keras_applications import KERAS_APPLICATIONS
 from densenet_convert.proof.references.keras import keras_names
@@ -22,11 +23,11 @@ DOTTED = list(in_2017_names(dict.fromkeys(TODAY)))  # type: ignore[arg-type]
 
 
 def test_todays_names_are_torchvision() -> None:
-    assert identify_layout(TODAY, BUILT_IN) == TORCHVISION
+    assert identify_layout(TODAY, BUILT_IN) == Reading(TORCHVISION)
 
 
 def test_names_of_2017_are_torchvision_dotted() -> None:
-    assert identify_layout(DOTTED, BUILT_IN) == TORCHVISION_DOTTED
+    assert identify_layout(DOTTED, BUILT_IN) == Reading(TORCHVISION_DOTTED)
 
 
 def test_a_mixture_is_refused_and_the_odd_name_is_named() -> None:
@@ -38,7 +39,7 @@ def test_a_mixture_is_refused_and_the_odd_name_is_named() -> None:
 @pytest.mark.parametrize("prefix", ["module.", "module.densenet121.", "_orig_mod.module.model.backbone."])
 def test_a_prefix_is_found(prefix: str) -> None:
     found = identify_layout([prefix + name for name in DOTTED], BUILT_IN)
-    assert found == TORCHVISION_DOTTED.wrapped(prefix)
+    assert found == Reading(TORCHVISION_DOTTED, prefix)
 
 
 @pytest.mark.parametrize(
@@ -46,16 +47,16 @@ def test_a_prefix_is_found(prefix: str) -> None:
 )
 def test_a_head_of_another_name_is_found(head: str) -> None:
     names = [name.replace("classifier", head) for name in DOTTED]
-    assert identify_layout(names, BUILT_IN) == TORCHVISION_DOTTED.wrapped("", head=head)
+    assert identify_layout(names, BUILT_IN) == Reading(TORCHVISION_DOTTED, "", head=head)
     under = identify_layout([f"module.{name}" for name in names], BUILT_IN)
-    assert under == TORCHVISION_DOTTED.wrapped("module.", head=f"module.{head}")
+    assert under == Reading(TORCHVISION_DOTTED, "module.", head=f"module.{head}")
 
 
 @pytest.mark.parametrize("head", ["classifier", "base.classifier", "fc", None])
 def test_features_alone_are_found_with_the_head_beside_or_beneath_them(head: str | None) -> None:
     names = [f"base.{name.removeprefix('features.')}" for name in TODAY if name.startswith("features.")]
     names += [f"{head}.weight", f"{head}.bias"] if head else []
-    assert identify_layout(names, BUILT_IN) == TORCHVISION.wrapped("base.", inside="features.", head=head)
+    assert identify_layout(names, BUILT_IN) == Reading(TORCHVISION, "base.", inside="features.", head=head)
 
 
 def test_two_heads_are_not_chosen_from() -> None:
@@ -73,8 +74,8 @@ def test_a_part_of_something_larger_is_named_and_taken_by_only() -> None:
         identify_layout(names, BUILT_IN)
     for only in ("module.E.", "module.E"):
         found = identify_layout(names, BUILT_IN, only=only)
-        assert found == TORCHVISION.wrapped("module.E.", only=True)
-        assert explain(found, names).dropped.keys() == {"module.D.up.weight", "module.fc.weight"}
+        assert found == Reading(TORCHVISION, "module.E.", only=True)
+        assert explanation_of(found, names).dropped.keys() == {"module.D.up.weight", "module.fc.weight"}
 
 
 def test_a_part_that_is_not_there_is_an_error() -> None:
@@ -97,7 +98,7 @@ def test_of_many_networks_one_must_be_named_and_none_is_tried() -> None:
 
 
 def test_what_is_asked_for_is_checked() -> None:
-    assert identify_layout(TODAY, BUILT_IN, layout="torchvision", prefix="") == TORCHVISION
+    assert identify_layout(TODAY, BUILT_IN, layout="torchvision", prefix="") == Reading(TORCHVISION)
     with pytest.raises(LayoutError, match="There is no layout 'pytorch', expected one of torchvision"):
         identify_layout(TODAY, BUILT_IN, layout="pytorch")
     with pytest.raises(LayoutError, match="The nearest is monai"):
@@ -121,7 +122,7 @@ def test_a_network_without_its_end_is_one_layout_s_and_not_two_s() -> None:
     """Only the last norm tells torchvision's names from gpleiss's; what is missing is told on loading."""
     encoder = [name for name in TODAY if "norm5" not in name and "classifier" not in name]
     found = identify_layout([f"encoder.{name}" for name in encoder], BUILT_IN)
-    assert missing(explain(found, [f"encoder.{name}" for name in encoder]).targets.values()) == [
+    assert missing(explanation_of(found, [f"encoder.{name}" for name in encoder]).targets.values()) == [
         f"features.norm5.{field}" for field in ("weight", "bias", "running_mean", "running_var")
     ]
 
@@ -138,7 +139,7 @@ def test_a_head_may_stand_beside_the_network_that_it_belongs_to(prefix: str, hea
     names = [f"{prefix}{name}" for name in TODAY if "classifier" not in name]
     for beside in {"", *(prefix[: i + 1] for i, letter in enumerate(prefix) if letter == ".")}:
         found = identify_layout([*names, f"{beside}{head}.weight", f"{beside}{head}.bias"], BUILT_IN)
-        assert explain(found, [f"{beside}{head}.weight"]).targets == {
+        assert explanation_of(found, [f"{beside}{head}.weight"]).targets == {
             f"{beside}{head}.weight": "classifier.weight"
         }
 
@@ -147,13 +148,13 @@ def test_what_only_leaves_out_is_never_taken_for_the_head() -> None:
     names = [f"base.{name.removeprefix('features.')}" for name in TODAY if "classifier" not in name]
     others = ["linear.weight", "linear.bias", "last.weight"]
     found = identify_layout([*names, *others], BUILT_IN, only="base")
-    assert set(explain(found, [*names, *others]).dropped) == set(others)
+    assert set(explanation_of(found, [*names, *others]).dropped) == set(others)
     with_head = identify_layout([*names, *others], BUILT_IN, only="base", head="linear")
-    assert explain(with_head, others, whole=False).targets == {
+    assert explanation_of(with_head, others, whole=False).targets == {
         "linear.weight": "classifier.weight",
         "linear.bias": "classifier.bias",
     }
-    assert set(explain(with_head, [*names, *others]).dropped) == {"last.weight"}
+    assert set(explanation_of(with_head, [*names, *others]).dropped) == {"last.weight"}
 
 
 def test_a_head_that_is_named_otherwise_is_named_by_the_user() -> None:
@@ -161,7 +162,7 @@ def test_a_head_that_is_named_otherwise_is_named_by_the_user() -> None:
     with pytest.raises(LayoutError, match=r"mlp.0.\w+ is explained by no rule.*--only '', .*--head NAME"):
         identify_layout(names, BUILT_IN)
     found = identify_layout(names, BUILT_IN, head="mlp.0")
-    assert set(explain(found, names).targets.values()) == set(TODAY)
+    assert set(explanation_of(found, names).targets.values()) == set(TODAY)
     with pytest.raises(LayoutError, match="no layer mlp.1 for the head"):
         identify_layout(names, BUILT_IN, head="mlp.1")
 
@@ -169,7 +170,7 @@ def test_a_head_that_is_named_otherwise_is_named_by_the_user() -> None:
 def test_with_an_empty_only_what_is_no_part_of_the_network_is_left_out() -> None:
     names = [*TODAY, "criterion.weight", "decoder.features.mean"]
     found = identify_layout(names, BUILT_IN, only="")
-    assert set(explain(found, names).dropped) == {"criterion.weight", "decoder.features.mean"}
+    assert set(explanation_of(found, names).dropped) == {"criterion.weight", "decoder.features.mean"}
 
 
 @pytest.mark.parametrize("prefix", ["", "a.b."])
@@ -213,7 +214,7 @@ def test_of_a_sequence_no_layer_is_the_head(head: str) -> None:
     for only in (None, ""):
         with pytest.raises(LayoutError, match=r"converted alone with --only features\."):
             identify_layout(names, BUILT_IN, head=head, only=only)
-    assert len(explain(identify_layout(names, BUILT_IN, only="features"), names).dropped) == 4
+    assert len(explanation_of(identify_layout(names, BUILT_IN, only="features"), names).dropped) == 4
 
 
 @pytest.mark.parametrize("prefix", ["", "net."])
@@ -230,7 +231,7 @@ def test_nor_where_its_layers_have_names(prefix: str, head: str | None) -> None:
 def test_of_heads_in_a_dict_one_is_taken(heads: str) -> None:
     names = [one for one in TODAY if "classifier" not in one]
     names += [f"{heads}.{task}.{field}" for task in ("age", "sex") for field in ("weight", "bias")]
-    explained = explain(identify_layout(names, BUILT_IN, only="", head=f"{heads}.age"), names)
+    explained = explanation_of(identify_layout(names, BUILT_IN, only="", head=f"{heads}.age"), names)
     assert set(explained.dropped) == {f"{heads}.sex.weight", f"{heads}.sex.bias"}
 
 
@@ -238,9 +239,9 @@ def test_counters_of_operations_may_be_left_out() -> None:
     counters = [f"{layer}total_{what}" for what in ("ops", "params") for layer in ("", "features.conv0.")]
     with pytest.raises(LayoutError, match="total_ops.*convert that with --only ''"):
         identify_layout([*TODAY, *counters], BUILT_IN)
-    assert set(explain(identify_layout([*TODAY, *counters], BUILT_IN, only=""), counters).dropped) == set(
-        counters
-    )
+    assert set(
+        explanation_of(identify_layout([*TODAY, *counters], BUILT_IN, only=""), counters).dropped
+    ) == set(counters)
 
 
 def test_of_two_heads_one_must_be_named_and_the_other_is_left_out() -> None:
@@ -251,16 +252,19 @@ def test_of_two_heads_one_must_be_named_and_the_other_is_left_out() -> None:
     with pytest.raises(LayoutError, match=r"classifier\.weight is beside the head fc.*convert .* --only ''"):
         identify_layout(names, BUILT_IN, head="fc")
     for head, other in (("fc", "classifier"), ("classifier", "fc")):
-        explained = explain(identify_layout(names, BUILT_IN, only="", head=head), names)
+        explained = explanation_of(identify_layout(names, BUILT_IN, only="", head=head), names)
         assert explained.targets[f"{head}.weight"] == "classifier.weight"
         assert set(explained.dropped) == {f"{other}.weight", f"{other}.bias"}
 
 
 def test_the_prefix_of_the_features_alone_leaves_out_the_head() -> None:
     found = identify_layout(TODAY, BUILT_IN, only="features.")
-    explained = explain(found, TODAY)
+    explained = explanation_of(found, TODAY)
     assert set(explained.dropped) == {"classifier.weight", "classifier.bias"}
-    assert explain(identify_layout(TODAY, BUILT_IN, only="features", head="classifier"), TODAY).dropped == {}
+    assert (
+        explanation_of(identify_layout(TODAY, BUILT_IN, only="features", head="classifier"), TODAY).dropped
+        == {}
+    )
 
 
 def test_only_refuses_a_part_that_lacks_a_tensor() -> None:
@@ -273,7 +277,7 @@ def test_only_refuses_a_part_that_lacks_a_tensor() -> None:
 def test_a_prefix_is_taken_with_the_separator_of_the_names(only: str) -> None:
     names = [f"densenet121/{name}" for name in keras_names(KERAS)]
     found = identify_layout([*names, "dense/kernel"], BUILT_IN, only=only)
-    assert (found.name, found.prefix) == ("keras-applications", "densenet121/")
+    assert (found.layout.name, found.prefix) == ("keras-applications", "densenet121/")
 
 
 @pytest.mark.parametrize("prefix", ["", "densenet121/"])
@@ -281,7 +285,7 @@ def test_a_prefix_is_taken_with_the_separator_of_the_names(only: str) -> None:
 def test_the_head_of_a_keras_network_may_be_one_of_its_user_s(prefix: str, head: str) -> None:
     names = [f"{prefix}{name}" for name in keras_names(replace(KERAS, num_classes=0))]
     found = identify_layout([*names, f"{head}/kernel", f"{head}/bias"], BUILT_IN)
-    assert explain(found, [f"{head}/kernel"]).targets == {f"{head}/kernel": "classifier.weight"}
+    assert explanation_of(found, [f"{head}/kernel"]).targets == {f"{head}/kernel": "classifier.weight"}
 
 
 @pytest.mark.parametrize("name", ["keras", "keras-applications"])
@@ -294,5 +298,5 @@ def test_the_name_of_one_layout_is_not_the_beginning_of_another_s() -> None:
 
 
 def test_what_tells_a_layout_is_not_needed_where_it_is_named() -> None:
-    assert identify_layout(TODAY, BUILT_IN).name == "torchvision"
-    assert identify_layout(TODAY, BUILT_IN, layout="torchxrayvision").problem_type == MULTI_LABEL
+    assert identify_layout(TODAY, BUILT_IN).layout.name == "torchvision"
+    assert identify_layout(TODAY, BUILT_IN, layout="torchxrayvision").layout.problem_type == MULTI_LABEL

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoints import SMALL, checkpoint_of, state_dict_of
+from checkpoints import SMALL, checkpoint_of, renamed_as, state_dict_of
 
 from densenet_convert.cli.text import _dead
 from densenet_convert.densenet import DenseNet
 from densenet_convert.folder.receipt import describe_proof
 from densenet_convert.layouts import TORCHVISION
-from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.coverage import CoverageMeter
 from densenet_convert.proof.layers import watching
 from densenet_convert.proof.load import load_model
@@ -23,8 +22,10 @@ NORM = "features.denseblock2.denselayer2.norm2"
 
 def proof_of(state: dict[str, torch.Tensor]) -> Proof:
     checkpoint = checkpoint_of(state)
-    loaded = load_model(rename_tensors(checkpoint, TORCHVISION), SMALL)
-    return verify_model(loaded, load_reference(checkpoint, TORCHVISION, SMALL), torch.device("cpu")).proof
+    loaded = load_model(renamed_as(TORCHVISION, checkpoint), SMALL)
+    return verify_model(
+        loaded, load_reference(checkpoint, loaded.renamed.reading, SMALL), torch.device("cpu")
+    )
 
 
 def planted() -> dict[str, torch.Tensor]:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_dict_of
 
-from densenet_convert.densenet import ARCHITECTURES
+from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ValueRangeError
 from densenet_convert.layouts import BUILT_IN
-from densenet_convert.layouts.architecture import choose_config
 from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import load_model
-from densenet_convert.records import Renamed
+from densenet_convert.records import Options, Renamed
 
 LAYER = "features.denseblock2.denselayer1"
 
@@ -25,29 +25,33 @@ def renamed_from(tensors: StateDict) -> Renamed:
     return rename_tensors(checkpoint, identify_layout(tensors, BUILT_IN))
 
 
+def config_of(tensors: StateDict, arch: str | None = None) -> DenseNetConfig:
+    return identify_network(checkpoint_of(tensors), Options(arch=arch)).config
+
+
 def of_shapes(architecture: str, **changes: int) -> StateDict:
     config = replace(ARCHITECTURES[architecture], **changes)
     return {name: torch.empty(shape, device="meta") for name, shape in config.tensor_shapes().items()}
 
 
 def test_the_config_is_read_off_the_shapes() -> None:
-    assert choose_config(renamed_from(state_dict_of())) == SMALL
+    assert config_of(state_dict_of()) == SMALL
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_any_number_of_classes_is_the_architecture_still(architecture: str) -> None:
-    config = choose_config(renamed_from(of_shapes(architecture, num_classes=14)), architecture)
+    config = config_of(of_shapes(architecture, num_classes=14), architecture)
     assert config == replace(ARCHITECTURES[architecture], num_classes=14)
 
 
 def test_another_architecture_is_named_with_the_option_that_fits() -> None:
     with pytest.raises(ArchitectureError, match=r"This is a densenet121, not a densenet169.*--arch 121"):
-        choose_config(renamed_from(of_shapes("densenet121")), "densenet169")
+        config_of(of_shapes("densenet121"), "densenet169")
 
 
 def test_a_network_without_a_name_is_described() -> None:
     with pytest.raises(ArchitectureError, match=r"blocks \(2, 3, 1, 2\), growth rate 4.*not a densenet121"):
-        choose_config(renamed_from(state_dict_of()), "densenet121")
+        config_of(state_dict_of(), "densenet121")
 
 
 @pytest.mark.parametrize("architecture", [None, "densenet121"])
@@ -67,20 +71,20 @@ def test_a_missing_tensor_is_named(name: str, architecture: str | None) -> None:
     tensors = of_shapes("densenet121")
     del tensors[name]
     with pytest.raises(ArchitectureError, match=f"{name} is missing"):
-        choose_config(renamed_from(tensors), architecture)
+        config_of(tensors, architecture)
 
 
 def test_a_missing_last_layer_is_named_where_the_architecture_is_known() -> None:
     tensors = {n: t for n, t in of_shapes("densenet121").items() if "denseblock4.denselayer16" not in n}
     with pytest.raises(ArchitectureError, match="denseblock4.denselayer16.norm1.weight is missing"):
-        choose_config(renamed_from(tensors), "densenet121")
+        config_of(tensors, "densenet121")
 
 
 def test_a_layer_too_many_is_named() -> None:
     tensors = of_shapes("densenet121")
     tensors["features.transition4.conv.weight"] = torch.empty(1, device="meta")
     with pytest.raises(ArchitectureError, match=r"features.transition4.conv.weight is not part of it"):
-        choose_config(renamed_from(tensors), "densenet121")
+        config_of(tensors, "densenet121")
 
 
 def test_a_wrong_shape_is_named_by_the_sources_name_with_both_shapes() -> None:
@@ -88,7 +92,7 @@ def test_a_wrong_shape_is_named_by_the_sources_name_with_both_shapes() -> None:
     name = "features.denseblock2.denselayer1.norm.2.weight"
     tensors[name] = torch.empty(64, device="meta")
     with pytest.raises(ArchitectureError, match=rf"{name} has shape \[64\], expected \[128\]"):
-        choose_config(renamed_from(tensors), "densenet121")
+        config_of(tensors, "densenet121")
 
 
 def test_the_network_holds_the_sources_tensors_uncopied_and_in_eval_mode() -> None:

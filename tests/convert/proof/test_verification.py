@@ -14,14 +14,13 @@ from itertools import combinations
 import pytest
 import torch
 import torch.nn.functional as F
-from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_dict_of
+from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, read_as, renamed_as, state_dict_of
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ParityError, ValueRangeError
 from densenet_convert.layout import Layout, Rule
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
-from densenet_convert.layouts.explain import explain
 from densenet_convert.layouts.identify import identify_layout
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.comparisons import side_by_side
@@ -29,7 +28,7 @@ from densenet_convert.proof.coverage import CoverageMeter
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
-from densenet_convert.records import Checkpoint, Loaded, Trace, Verified
+from densenet_convert.records import Checkpoint, Loaded, Proof, Trace
 
 CPU = torch.device("cpu")
 LAYER = "features.denseblock2.denselayer2"
@@ -38,19 +37,20 @@ LAYER = "features.denseblock2.denselayer2"
 def loaded_from(
     checkpoint: Checkpoint, layout: Layout | None = None, config: DenseNetConfig = SMALL
 ) -> Loaded:
-    layout = layout or identify_layout(checkpoint.tensors, BUILT_IN)
-    return load_model(rename_tensors(checkpoint, layout), config)
+    if layout is not None:
+        return load_model(renamed_as(layout, checkpoint), config)
+    return load_model(rename_tensors(checkpoint, identify_layout(checkpoint.tensors, BUILT_IN)), config)
 
 
-def proven(tensors: StateDict, config: DenseNetConfig = SMALL) -> Verified:
+def proven(tensors: StateDict, config: DenseNetConfig = SMALL) -> Proof:
     checkpoint = checkpoint_of(tensors)
     loaded = loaded_from(checkpoint, config=config)
-    return verify_model(loaded, load_reference(checkpoint, loaded.renamed.layout, config), CPU)
+    return verify_model(loaded, load_reference(checkpoint, loaded.renamed.reading, config), CPU)
 
 
 def refused(loaded: Loaded, checkpoint: Checkpoint, layout: Layout = TORCHVISION) -> ParityError:
     with pytest.raises(ParityError) as error:
-        verify_model(loaded, load_reference(checkpoint, layout, SMALL), CPU)
+        verify_model(loaded, load_reference(checkpoint, read_as(layout, checkpoint.tensors), SMALL), CPU)
     return error.value
 
 
@@ -60,7 +60,7 @@ def test_the_same_function_is_proven_to_the_bit(
     names: Callable[[StateDict], StateDict], dtype: torch.dtype
 ) -> None:
     state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state_dict_of().items()}
-    proof = proven(names(state)).proof
+    proof = proven(names(state))
     assert set(proof.largest.values()) == {0.0}
     layers = sum(SMALL.block_config)
     assert proof.compared == {
@@ -84,23 +84,25 @@ def test_the_same_function_is_proven_to_the_bit(
     ],
 )
 def test_other_heads_inputs_and_depths_are_proven(config: DenseNetConfig) -> None:
-    assert proven(in_2017_names(state_dict_of(config)), config).proof.compared["activations"]
+    assert proven(in_2017_names(state_dict_of(config)), config).compared["activations"]
 
 
 def test_the_proof_leaves_the_source_as_it_was() -> None:
     state = state_dict_of()
     before = {name: tensor.clone() for name, tensor in state.items()}
-    verified = proven(state)
+    checkpoint = checkpoint_of(state)
+    loaded = loaded_from(checkpoint)
+    verify_model(loaded, load_reference(checkpoint, loaded.renamed.reading, SMALL), CPU)
     assert all(torch.equal(state[name], before[name]) for name in state)
-    assert not verified.loaded.model.training
-    held = verified.loaded.model.state_dict()
+    assert not loaded.model.training
+    held = loaded.model.state_dict()
     assert all(torch.equal(held[name], before[name]) for name in state)
 
 
 def swapped(a: str, b: str) -> Layout:
     """The dotted table with the targets ``a`` and ``b`` exchanged."""
     state = in_2017_names(state_dict_of(), counted=True)
-    targets = explain(TORCHVISION_DOTTED, state).targets
+    targets = read_as(TORCHVISION_DOTTED, state).explanation.targets
     exchanged = {a: b, b: a}
     rules = tuple(Rule(source.replace(".", r"\."), exchanged.get(t, t)) for source, t in targets.items())
     return replace(TORCHVISION_DOTTED, name="faulty", rules=rules)

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
-from densenet_convert.layouts import BUILT_IN
-from densenet_convert.layouts.architecture import choose_config
-from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import load_model
-from densenet_convert.records import Loaded
+from densenet_convert.records import Loaded, Options
 from densenet_convert.source.read import read_checkpoint
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
@@ -34,8 +32,8 @@ ROUNDED = 1e-10
 @pytest.fixture(scope="module", params=CHECKPOINTS)
 def loaded(request: pytest.FixtureRequest) -> Loaded:
     checkpoint = read_checkpoint(FIXTURES / request.param)
-    renamed = rename_tensors(checkpoint, identify_layout(checkpoint.tensors, BUILT_IN))
-    return load_model(renamed, choose_config(renamed))
+    network = identify_network(checkpoint, Options())
+    return load_model(rename_tensors(checkpoint, network.reading), network.config)
 
 
 @pytest.fixture(params=[1, 2], ids=("1 thread", "2 threads"))
@@ -111,7 +109,7 @@ def test_format_layout_config_and_counters_are_as_recorded(
 ) -> None:
     file_format, layout, passes = CHECKPOINTS[request.node.callspec.params["loaded"]]
     assert loaded.renamed.checkpoint.format == file_format
-    assert loaded.renamed.layout.name == layout
+    assert loaded.renamed.reading.layout.name == layout
     assert {key: getattr(loaded.config, key) for key in GOLDEN["network"]} == {
         **GOLDEN["network"],
         "block_config": tuple(GOLDEN["network"]["block_config"]),

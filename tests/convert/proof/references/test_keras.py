@@ -33,13 +33,12 @@ import keras, numpy as np, torch
 from keras.src.applications.densenet import DenseNet
 from densenet_convert.formats.keras import read_hdf5
 from densenet_convert.formats.untrusted import Budget
-from densenet_convert.layouts.tables.keras_applications import KERAS_APPLICATIONS
-from densenet_convert.layouts.architecture import choose_config
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.proof.load import load_model
 from densenet_convert.errors import ParityError
 from densenet_convert.proof.references.keras import keras_function, keras_outputs, keras_tree, load_keras
 from densenet_convert.proof.references.library_outputs import compare_with_library
-from densenet_convert.records import Checkpoint
+from densenet_convert.records import Checkpoint, Options
 from densenet_convert.layouts.rename import rename_tensors
 
 def compared(blocks, top):
@@ -57,9 +56,10 @@ def compared(blocks, top):
     raw = read_hdf5(data, Budget(len(data))).pairs
     tensors = {n: torch.frombuffer(bytearray(t.row_major()), dtype=getattr(torch, t.dtype)).reshape(t.shape)
                for n, t in raw}
-    renamed = rename_tensors(Checkpoint(tensors, {}, "", len(data), "keras-h5"), KERAS_APPLICATIONS)
-    config = choose_config(renamed)
-    model = load_model(renamed, config).model
+    checkpoint = Checkpoint(tensors, {}, "", len(data), "keras-h5")
+    network = identify_network(checkpoint, Options(layout="keras-applications"))
+    config = network.config
+    model = load_model(rename_tensors(checkpoint, network.reading), config).model
     reference = keras_tree(config)
     load_keras(reference, tensors)
     reference.eval()

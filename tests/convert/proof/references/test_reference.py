@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, in_names_of, state_dict_of
+from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, in_names_of, read_as, state_dict_of
 from torch import Tensor, nn
 
 from densenet_convert.densenet import ARCHITECTURES
@@ -46,9 +46,9 @@ def without_public_loader(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_torchvisions_loader_and_the_tree_of_2017_agree_to_the_bit(
     imagenet: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = load_reference(imagenet, TORCHVISION_DOTTED, D121)
+    ours = load_reference(imagenet, read_as(TORCHVISION_DOTTED, imagenet.tensors), D121)
     without_public_loader(monkeypatch)
-    tree = load_reference(imagenet, TORCHVISION_DOTTED, D121)
+    tree = load_reference(imagenet, read_as(TORCHVISION_DOTTED, imagenet.tensors), D121)
     assert ours.description.startswith("torchvision's own loader")
     assert tree.description.startswith("torchvision's modules in a tree")
     x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -112,7 +112,10 @@ def test_torchvisions_loader_is_asked_where_it_takes_the_file(
     config = type(D121)(num_classes=classes)
     state = {n: torch.zeros(s) for n, s in config.tensor_shapes().items()}
     checkpoint = checkpoint_of(in_2017_names(state, counted=counted))
-    assert expected in load_reference(checkpoint, TORCHVISION_DOTTED, config).description
+    assert (
+        expected
+        in load_reference(checkpoint, read_as(TORCHVISION_DOTTED, checkpoint.tensors), config).description
+    )
 
 
 @pytest.mark.parametrize("error", [AttributeError("networks"), OSError("libcublas.so.11"), TypeError("x")])
@@ -124,7 +127,12 @@ def test_a_library_that_is_broken_is_named_and_the_tree_taken(
 
     monkeypatch.setattr("densenet_convert.proof.references.libraries.monai_network", broken)
     checkpoint = checkpoint_of(in_names_of("monai", state_dict_of()))
-    assert "in a tree" in load_reference(checkpoint, named_layout("monai", BUILT_IN), SMALL).description
+    assert (
+        "in a tree"
+        in load_reference(
+            checkpoint, read_as(named_layout("monai", BUILT_IN), checkpoint.tensors), SMALL
+        ).description
+    )
     assert f"monai_network can't be used, and torchvision's modules are: {error!r}" in caplog.text
 
 
@@ -133,8 +141,9 @@ def test_too_little_memory_is_no_failed_parity(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", fail)
+    checkpoint = checkpoint_of(in_2017_names(state_dict_of()))
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        load_reference(checkpoint_of(in_2017_names(state_dict_of())), TORCHVISION_DOTTED, SMALL)
+        load_reference(checkpoint, read_as(TORCHVISION_DOTTED, checkpoint.tensors), SMALL)
 
 
 @pytest.mark.parametrize("architecture", DIGITS)
@@ -158,7 +167,7 @@ def hub_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("hub_as_it_was")
 def test_the_users_hub_folder_and_environment_are_left_alone(imagenet: Checkpoint) -> None:
-    load_reference(imagenet, TORCHVISION_DOTTED, D121)
+    load_reference(imagenet, read_as(TORCHVISION_DOTTED, imagenet.tensors), D121)
 
 
 @pytest.mark.usefixtures("hub_as_it_was")
@@ -166,14 +175,14 @@ def test_they_are_left_alone_when_the_loader_fails() -> None:
     state = {n: torch.zeros(s) for n, s in D121.tensor_shapes().items()}
     del state["classifier.bias"]
     with pytest.raises(ParityError, match="Missing key"):
-        load_reference(checkpoint_of(state), TORCHVISION, D121)
+        load_reference(checkpoint_of(state), read_as(TORCHVISION, state), D121)
 
 
 def test_a_source_that_the_tree_does_not_take_is_no_parity() -> None:
     state = in_2017_names(state_dict_of())
     del state["features.norm5.weight"]
     with pytest.raises(ParityError, match=r"does not take the source's tensors.*features\.norm5\.weight"):
-        load_reference(checkpoint_of(state), TORCHVISION_DOTTED, SMALL)
+        load_reference(checkpoint_of(state), read_as(TORCHVISION_DOTTED, state), SMALL)
 
 
 def test_tensors_whose_bytes_are_a_zip_that_runs_a_command_run_nothing(tmp_path: Path) -> None:
@@ -188,7 +197,7 @@ def test_tensors_whose_bytes_are_a_zip_that_runs_a_command_run_nothing(tmp_path:
     bias = torch.frombuffer(bytearray(payload.rjust(4000, b"\0")), dtype=torch.float32)
     state["classifier.bias"] = bias
     checkpoint = checkpoint_of(in_2017_names(state))
-    reference = load_reference(checkpoint, TORCHVISION_DOTTED, D121)
+    reference = load_reference(checkpoint, read_as(TORCHVISION_DOTTED, checkpoint.tensors), D121)
     held = reference.network.state_dict()["classifier.bias"]
     assert held.numpy().tobytes() == bias.numpy().tobytes()
     assert not evidence.exists()

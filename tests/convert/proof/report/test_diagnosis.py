@@ -28,10 +28,10 @@ FAULT = ParityError("It differs.", where="features.denseblock2.denselayer1.norm2
 @pytest.fixture(scope="module")
 def networks() -> tuple[nn.Module, nn.Module, Proof]:
     checkpoint = checkpoint_of(in_2017_names(state_dict_of()))
-    layout = identify_layout(checkpoint.tensors, BUILT_IN)
-    loaded = load_model(rename_tensors(checkpoint, layout), SMALL)
-    reference = load_reference(checkpoint, layout, SMALL)
-    return loaded.model, reference.network, verify_model(loaded, reference, CPU).proof
+    reading = identify_layout(checkpoint.tensors, BUILT_IN)
+    loaded = load_model(rename_tensors(checkpoint, reading), SMALL)
+    reference = load_reference(checkpoint, reading, SMALL)
+    return loaded.model, reference.network, verify_model(loaded, reference, CPU)
 
 
 def test_networks_that_are_the_same_have_the_same_errors(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import SMALL, checkpoint_of, save, state_dict_of
+from checkpoints import SMALL, checkpoint_of, renamed_as, save, state_dict_of
 from click.testing import CliRunner
 from schemas import validate
 
@@ -20,7 +20,6 @@ from densenet_convert.errors import ConvertError, ParityError
 from densenet_convert.folder.open import open_folder
 from densenet_convert.folder.recover import recover_checkpoint
 from densenet_convert.layouts import TORCHVISION
-from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof import comparisons, inputs
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.selftest import faults, run
@@ -140,7 +139,7 @@ def test_every_pair_of_a_small_network_is_in_the_catalogue(folder: Path) -> None
 
 def clean_of(folder: Path) -> Loaded:
     checkpoint = recover_checkpoint(open_folder(folder))
-    renamed = rename_tensors(checkpoint, TORCHVISION)
+    renamed = renamed_as(TORCHVISION, checkpoint)
     return load_model(renamed, SMALL)
 
 
@@ -214,14 +213,14 @@ def test_a_check_that_is_blind_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_false_alarm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    verify = run.verify_model
+    prove = run.prove_networks
 
     def alarmed(*arguments: object, seed: int = 0) -> object:
         if seed:
             raise ParityError("An alarm.", where="features.conv0", largest=1.0)
-        return verify(*arguments, seed=seed)
+        return prove(*arguments, seed=seed)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "verify_model", alarmed)
+    monkeypatch.setattr(run, "prove_networks", alarmed)
     monkeypatch.setattr(run, "all_faults", lambda *_: [])
     proven = run_self_test(device="cpu", clean_runs=3)
     assert [alarm.split(":")[0] for alarm in proven.false_alarms] == ["clean run 1", "clean run 2"]
@@ -285,4 +284,4 @@ def test_no_fault_leaves_epsilon_as_it_is(eps: float) -> None:
 
 
 def random_renamed() -> Renamed:
-    return rename_tensors(checkpoint_of(state_dict_of()), TORCHVISION)
+    return renamed_as(TORCHVISION, checkpoint_of(state_dict_of()))
