@@ -77,10 +77,11 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
     except TypeError as error:
         raise ValueError(f"{FILE_NAME} holds a value of another type: {error}.") from error
     fields = as_json(config)
+    stated = [name for name in ("num_classes", *OWN_FIELDS) if name in content]
     problems = [
         f"{name} {content[name]!r}, and its tensors {fields[name]!r}"
-        for name in ("num_classes", *OWN_FIELDS)
-        if name in content and content[name] != fields[name]
+        for name in stated
+        if content[name] != fields[name]
     ]
     if problems:
         raise ValueError(f"{FILE_NAME} says {'; '.join(problems)}.")

@@ -47,6 +47,17 @@ ALLOWED = {
     "huggingface_hub": {"hub", "folder"},
     "pytest": {"pytest_plugin"},
 }
+# Lines of a function's body, docstring aside; of a class; and of a file.
+LONGEST_BODY, LONGEST_CLASS, LONGEST_FILE = 30, 150, 300
+# A class that goes through a format bit by bit, and a file that is one table of such bits.
+LONG_CLASSES = {
+    "Unpickler": "one method for each opcode, and what they share",
+    "File": "one method for each structure of HDF5, which refer to one another",
+}
+LONG_FILES = {
+    "convert/formats/unpickle.py": "the pickle machine and its table of opcodes",
+    "convert/formats/objects.py": "the table of what pickles of torch and numpy call",
+}
 # "module:function", as layouts name what belongs to them.
 REFERENCE = re.compile(r"(densenet_convert(?:\.\w+)*):(\w+)")
 
@@ -150,12 +161,55 @@ def test_tests_lie_where_the_modules_lie() -> None:
 
 
 def test_no_identifier_is_called_by_a_word_that_says_nothing() -> None:
-    for folder in ("convert", "densenet"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
-                bad = [name for name in names if isinstance(name, str) and re.search("told|heed", name)]
-                assert not bad, f"{path}:{node.lineno} {bad}"  # type: ignore[attr-defined]
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+            bad = [name for name in names if isinstance(name, str) and re.search("told|heed", name)]
+            assert not bad, f"{path}:{node.lineno} {bad}"  # type: ignore[attr-defined]
+
+
+def sources() -> list[Path]:
+    return [path for folder in ("convert", "densenet") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_code_is_short_and_plain(path: Path) -> None:
+    text = path.read_text()
+    name = path.relative_to(ROOT).as_posix()
+    lines = text.count("\n")
+    problems = [f"{name} has {lines} lines"] if lines > LONGEST_FILE and name not in LONG_FILES else []
+    for node in ast.walk(ast.parse(text)):
+        problems += [f"{name}:{node.lineno} {problem}" for problem in too_much(node)]  # type: ignore[attr-defined]
+    assert not problems
+
+
+def too_much(node: ast.AST) -> Iterator[str]:
+    """Yields what makes a piece of code hard to follow."""
+    if isinstance(node, ast.FunctionDef) and (lines := body_lines(node)) > LONGEST_BODY:
+        yield f"{node.name} has {lines} lines"
+    if isinstance(node, ast.ClassDef) and node.name not in LONG_CLASSES:
+        lines = (node.end_lineno or 0) - node.lineno + 1
+        if lines > LONGEST_CLASS:
+            yield f"{node.name} has {lines} lines"
+    if isinstance(node, ast.IfExp) and any(isinstance(one, ast.IfExp) for one in inner(node)):
+        yield "has a conditional expression within another"
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        conditions = [condition for part in node.generators for condition in part.ifs]
+        if len(conditions) > 1:
+            yield "has a comprehension with two conditions"
+        if any(isinstance(one, ast.BoolOp) for condition in conditions for one in ast.walk(condition)):
+            yield "has a comprehension with and, or in its condition"
+
+
+def body_lines(node: ast.FunctionDef) -> int:
+    """Returns the number of lines of a function's body, its docstring aside."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def inner(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields everything within a node, and not the node."""
+    return (one for one in ast.walk(node) if one is not node)
 
 
 @pytest.mark.parametrize(("name", "path"), MODULES)

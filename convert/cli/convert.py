@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def torchvision(
       densenet-convert torchvision --arch 121 --checkpoint old.pth
       densenet-convert torchvision --arch 169 --weights random
     """
-    chosen = [arch for arch in ARCHS if arch in archs or "all" in archs]
+    chosen = list(ARCHS) if "all" in archs else [arch for arch in ARCHS if arch in archs]
     if checkpoint and (weights or len(chosen) > 1):
         raise click.UsageError("--checkpoint goes with one --arch and without --weights.")
     if seed is not None and weights != ORIGIN_RANDOM:
@@ -198,12 +199,10 @@ def _convert_many(
     outcomes = []
     with reporting_errors(as_json or jsonl, None if jsonl else 2, folder=str(output)):
         from ..api.many import convert_many
-        from ..executors import dask_executor, process_executor
 
-        executor: Any = dask_executor(dask) if dask else process_executor(jobs) if jobs else nullcontext()
-        with executor as chosen:
+        with _executor(jobs, dask) as executor:
             for one in convert_many(
-                sources, output, executor=chosen, progress=progress_bar(quiet), **options
+                sources, output, executor=executor, progress=progress_bar(quiet), **options
             ):
                 outcomes.append(one)
                 if jsonl:
@@ -218,6 +217,17 @@ def _convert_many(
     elif not quiet and not jsonl:
         click.echo(text.outcomes_as_text(outcomes))
     return max((one.exit_code for one in outcomes), default=0)
+
+
+def _executor(jobs: int | None, dask: str | None) -> AbstractContextManager[Executor | None]:
+    """Returns what runs the conversions; None within it is this process."""
+    from ..executors import dask_executor, process_executor
+
+    if dask:
+        return dask_executor(dask)
+    if jobs:
+        return process_executor(jobs)
+    return nullcontext()
 
 
 def _folder(arch: str, output: Path | None, *, several: bool) -> Path:

@@ -138,6 +138,7 @@ def _read(receipt: Mapping[str, Any]) -> str:
 
 
 def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) -> Iterator[str]:
+    """Yields how the network is loaded, by us and by other libraries, and how images are prepared."""
     yield _python(
         "from densenet_convert.densenet import DenseNet  # pip install densenet-convert",
         "",
@@ -148,6 +149,12 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
         other = other_function(config)
         yield f"timm and transformers have no such network{f', and {other}' if other else ''}."
         return
+    yield from _examples_of_others(architecture, config, repo_id)
+    yield _preparation(receipt, config)
+
+
+def _examples_of_others(architecture: str, config: DenseNetConfig, repo_id: str) -> Iterator[str]:
+    """Yields how the network is loaded by each library that has one of this architecture."""
     yield _python(
         "import timm",
         "",
@@ -160,7 +167,6 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
             "",
             f'classify = pipeline("image-classification", model="{repo_id}")',
         )
-    if config.num_classes and config.in_channels == 3:
         yield _python(
             "import torchvision",
             "from huggingface_hub import hf_hub_download",
@@ -169,24 +175,25 @@ def _examples(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
             f"model = torchvision.models.{architecture}(num_classes={config.num_classes})",
             f'model.load_state_dict(load_file(hf_hub_download("{repo_id}", "{WEIGHTS}")))',
         )
+
+
+def _preparation(receipt: Mapping[str, Any], config: DenseNetConfig) -> str:
+    """Returns how images are to be prepared, as far as it is known."""
     if other := receipt["preprocessing"]:
         listed = ", ".join(f"{name} {value}" for name, value in sorted(other.items()))
-        yield f"Images, of 0 to 1, are prepared as config.json tells timm and transformers: {listed}."
-    elif config.in_channels != 3:
-        yield (
+        return f"Images, of 0 to 1, are prepared as config.json tells timm and transformers: {listed}."
+    if config.in_channels != 3:
+        return (
             "How images are to be prepared is not known: config.json tells timm no mean and no standard "
             "deviation."
         )
-    else:
-        yield (
-            "config.json tells timm and transformers to prepare images as torchvision does: the shorter side "
-            "to 256 (bilinear), the middle 224 x 224, mean and standard deviation of ImageNet."
-            + (
-                ""
-                if receipt["source"]["origin"] == ORIGIN_IMAGENET
-                else " That these were trained so is assumed."
-            )
-        )
+    as_torchvision = (
+        "config.json tells timm and transformers to prepare images as torchvision does: the shorter side "
+        "to 256 (bilinear), the middle 224 x 224, mean and standard deviation of ImageNet."
+    )
+    if receipt["source"]["origin"] == ORIGIN_IMAGENET:
+        return as_torchvision
+    return as_torchvision + " That these were trained so is assumed."
 
 
 def _python(*lines: str) -> str:

@@ -88,7 +88,7 @@ def _require_regular_files(folder: Path) -> None:
 
 
 def _require_fields(content: dict[str, Any]) -> None:
-    """Raises KeyError, TypeError or ValueError where a receipt has not the form of one."""
+    """Raises KeyError, TypeError or ValueError if a receipt has not the form of one."""
     for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
         content[field]
     if set(content["files"]) != set(FILES):
@@ -97,31 +97,37 @@ def _require_fields(content: dict[str, Any]) -> None:
         raise ValueError(
             f"files are {sorted(file_digests(content))}, expected {GOLDEN} and {CARD} beside them"
         )
-    source = content["source"]
+    _require_source(content["source"])
+    for entry in content["dropped"]:
+        if not isinstance(entry["source_name"], str):
+            raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")
+    for entry in content["tensors"]:
+        _require_tensor(entry)
+
+
+def _require_source(source: dict[str, Any]) -> None:
+    """Raises as ``_require_fields`` does, if what is said of the source has not its form."""
     for field in ("sha256", "format", "layout", "prefix"):
         if not isinstance(source[field], str):
             raise TypeError(f"{field} of the source is {source[field]!r}")
     if not re.fullmatch("[0-9a-f]{64}", source["sha256"]):
         raise ValueError(f"sha256 of the source is {source['sha256']!r}")
-    if type(source["size"]) is not int or source["origin"] not in (
-        ORIGIN_IMAGENET,
-        ORIGIN_RANDOM,
-        ORIGIN_FILE,
-    ):
+    origins = (ORIGIN_IMAGENET, ORIGIN_RANDOM, ORIGIN_FILE)
+    if type(source["size"]) is not int or source["origin"] not in origins:
         raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
     if not isinstance(source["norm_eps"], float | None):
         raise TypeError(f"norm_eps of the source is {source['norm_eps']!r}")
     if (source["origin"] == ORIGIN_RANDOM) != (type(source["seed"]) is int):
         raise ValueError(f"origin and seed are {source['origin']!r} and {source['seed']!r}")
-    for entry in content["dropped"]:
-        if not isinstance(entry["source_name"], str):
-            raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")
-    for entry in content["tensors"]:
-        if not isinstance(entry["name"], str) or not isinstance(entry["source_name"], str | None):
-            raise TypeError(f"the names of a tensor are {entry['name']!r} and {entry['source_name']!r}")
-        axes = receipt.axes_from(entry["transform"])
-        if axes is not None and sorted(axes) != list(range(len(entry["shape"]))):
-            raise ValueError(f"the axes of {entry['name']!r} are {axes!r}")
+
+
+def _require_tensor(entry: dict[str, Any]) -> None:
+    """Raises as ``_require_fields`` does, if what is said of a tensor has not its form."""
+    if not isinstance(entry["name"], str) or not isinstance(entry["source_name"], str | None):
+        raise TypeError(f"the names of a tensor are {entry['name']!r} and {entry['source_name']!r}")
+    axes = receipt.axes_from(entry["transform"])
+    if axes is not None and sorted(axes) != list(range(len(entry["shape"]))):
+        raise ValueError(f"the axes of {entry['name']!r} are {axes!r}")
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
@@ -129,11 +135,10 @@ def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
     expected = {name: digest for name, digest in file_digests(content).items() if name != CARD}
     problems = [f"{name} is missing" for name in expected if name not in present]
     problems += [f"{name} was added" for name in sorted(present) if name not in expected]
-    problems += [
-        f"{name} was changed (SHA-256 {found}, expected {digest})"
-        for name, digest in expected.items()
-        if name in present and (found := file_sha256(folder / name)) != digest
-    ]
+    for name in [name for name in expected if name in present]:
+        found = file_sha256(folder / name)
+        if found != expected[name]:
+            problems.append(f"{name} was changed (SHA-256 {found}, expected {expected[name]})")
     if problems:
         return problems
     return _other_tensors(dict(read_tensors(folder / WEIGHTS)), content) + _other_config(folder, content)
@@ -143,16 +148,17 @@ def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[
     entries = {entry["name"]: entry for entry in content["tensors"]}
     problems = [f"tensor {name} is not in {WEIGHTS}" for name in entries if name not in tensors]
     problems += [f"tensor {name} is not in the receipt" for name in tensors if name not in entries]
-    for name, tensor in tensors.items():
+    for name in [name for name in tensors if name in entries]:
+        tensor, expected = tensors[name], entries[name]
         found = {
             "shape": list(tensor.shape),
             "dtype": dtype_name(tensor),
             "sha256": tensor_sha256(tensor),
         }
         problems += [
-            f"tensor {name} has {field} {value}, expected {entries[name][field]}"
+            f"tensor {name} has {field} {value}, expected {expected[field]}"
             for field, value in found.items()
-            if name in entries and entries[name][field] != value
+            if expected[field] != value
         ]
     return problems
 

@@ -48,7 +48,7 @@ Layers = dict[str, Layer]
 
 
 def describe(value: Any) -> str:
-    """What a thing is, in a few words."""
+    """Says what a thing is, in a few words."""
     if tensor_in(value) is not None:
         return "a tensor"
     if isinstance(value, Stub):
@@ -57,8 +57,10 @@ def describe(value: Any) -> str:
         first = ", ".join(f"{shown(key)}: {_kind(inner)}" for key, inner in value.pairs[:3])
         more = f" and {len(value.pairs) - 3:,} more" if len(value.pairs) > 3 else ""
         return f"a dict ({first}{more})" if value.pairs else "an empty dict"
+    if value is None:
+        return "nothing"
     kind = type(value).__name__
-    return "nothing" if value is None else f"an {kind}" if kind.startswith("i") else f"a {kind}"
+    return f"an {kind}" if kind.startswith("i") else f"a {kind}"
 
 
 def _kind(value: Any) -> str:
@@ -150,10 +152,11 @@ def _paid(value: Any, prefix: str, budget: Budget) -> Values:
 
 
 def _texts(value: Any, budget: Budget) -> set[str]:
-    """The texts in a set, however the pickle made it."""
+    """Returns the texts in a set, however the pickle made it."""
     parts = (value.items, *value.args[:1]) if isinstance(value, Stub) else ()
-    budget.take(PAIR * sum(len(part) for part in parts if isinstance(part, list)))
-    return {item for part in parts if isinstance(part, list) for item in part if isinstance(item, str)}
+    lists = [part for part in parts if isinstance(part, list)]
+    budget.take(PAIR * sum(map(len, lists)))
+    return {item for items in lists for item in items if isinstance(item, str)}
 
 
 def _pairs(value: Any) -> Values:

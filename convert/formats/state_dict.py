@@ -72,13 +72,14 @@ def find_state_dict(
 
 
 def scalars(root: Any) -> dict[str, Any]:
-    """What the file's own dict says in words and numbers, such as its epoch."""
+    """Returns what the file's own dict says in words and numbers, such as its epoch."""
     pairs = root.pairs if isinstance(root, Dict) else []
-    return {
-        key[:LONGEST_SCALAR]: value
-        for key, value in pairs
-        if isinstance(key, str) and isinstance(value, str | int | float) and len(str(value)) < LONGEST_SCALAR
-    }
+    return {key[:LONGEST_SCALAR]: value for key, value in filter(_is_scalar, pairs)}
+
+
+def _is_scalar(pair: tuple[Any, Any]) -> bool:
+    key, value = pair
+    return isinstance(key, str) and isinstance(value, str | int | float) and len(str(value)) < LONGEST_SCALAR
 
 
 def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values, Stub | None]]:

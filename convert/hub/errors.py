@@ -92,11 +92,17 @@ def _by_status(response: Any) -> str | None:
         return f"someone else changed it meanwhile ({status}): run this again"
     if status == 429:
         wait = response.headers.get("Retry-After", "")
-        seconds = f" {wait} seconds" if wait.isdecimal() else f" until {quoted(wait)}" if wait else ""
-        return f"the Hub asks to wait{seconds} (429): run this again then"
+        return f"the Hub asks to wait{_how_long(wait)} (429): run this again then"
     if status is not None and status >= 500:
         return f"the Hub failed ({status}): run this again later, and only what is missing is sent"
     return None
+
+
+def _how_long(wait: str) -> str:
+    """Says how long a Retry-After header asks to wait, which holds seconds, a date or nothing."""
+    if not wait:
+        return ""
+    return f" {wait} seconds" if wait.isdecimal() else f" until {quoted(wait)}"
 
 
 def _said(error: BaseException) -> str:

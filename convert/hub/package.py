@@ -90,17 +90,18 @@ def _remarks(card: Path, where: str, to: Destination) -> list[str]:
 
 
 def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
-    """Every file of both sides, and what is to be done with it."""
+    """Returns every file of both sides, and what is to be done with it."""
     held = there.files
     files = []
     for name, content in sorted(package.items()):
         data = _bytes(content)
         digest = hashlib.sha256(data).hexdigest()
-        same = held.get(name) in (("sha256", digest), ("git", _git_sha1(data)))
-        action = "keep" if same else "change" if name in held else "add"
+        action = "change" if name in held else "add"
+        if held.get(name) in (("sha256", digest), ("git", _git_sha1(data))):
+            action = "keep"
         files.append(Sent(name, len(data), digest, action))
-    stale = [name for name in sorted(held) if name not in package and name != ATTRIBUTES]
-    return files + [Sent(name, None, None, "delete") for name in stale]
+    stale = held.keys() - package.keys() - {ATTRIBUTES}
+    return files + [Sent(name, None, None, "delete") for name in sorted(stale)]
 
 
 def plan_push(

@@ -54,25 +54,13 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             edited = _fetch_card(api, to, there, scratch)
         package, remarks = make_package(written, to, edited)
         if dry_run and not there.branch:
-            kind = "private" if to.private else "public"
-            made = f"the branch {to.revision}" if there.commit else f"the repository, {kind}"
-            remarks.append(f"{to.repo_id}: {made}, is not there and would be made.")
+            remarks.append(_would_be_made(to, there))
         planned = plan_push(to, package, there, remarks)
         require_unchanged(written, planned)
         if dry_run:
             return planned
         with asking():
-            if not there.branch:
-                log.info("making %s", to.repo_id)
-                create_missing(api, to, there)
-                there = fetch_state(api, to)
-                planned = plan_push(to, package, there, remarks)
-            log.info("sending what %s does not have", to.repo_id)
-            if planned.changed:
-                sent = _commit(api, to, there, package, planned)
-            else:
-                url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
-                sent = replace(planned, commit=there.commit, url=url)
+            sent = _send(api, to, there, package, planned)
         log.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             _fetch_back(api, sent, scratch)
@@ -163,10 +151,33 @@ def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) 
     return before / CARD if card_was_edited(before, pushed=True) else None
 
 
+def _would_be_made(to: Destination, there: RemoteState) -> str:
+    """Says what a push would make: the branch, or the whole repository."""
+    kind = "private" if to.private else "public"
+    made = f"the branch {to.revision}" if there.commit else f"the repository, {kind}"
+    return f"{to.repo_id}: {made}, is not there and would be made."
+
+
+def _send(
+    api: HfApi, to: Destination, there: RemoteState, package: Mapping[str, Content], planned: Published
+) -> Published:
+    """Makes what is missing, and sends the files that the branch does not have yet, if there are any."""
+    if not there.branch:
+        log.info("making %s", to.repo_id)
+        create_missing(api, to, there)
+        there = fetch_state(api, to)
+        planned = plan_push(to, package, there, planned.remarks)
+    log.info("sending what %s does not have", to.repo_id)
+    if planned.changed:
+        return _commit(api, to, there, package, planned)
+    url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
+    return replace(planned, commit=there.commit, url=url)
+
+
 def _commit(
     api: HfApi, to: Destination, there: RemoteState, package: Mapping[str, Content], planned: Published
 ) -> Published:
-    """One commit on top of the one that was looked at, or none."""
+    """Makes one commit on top of the one that was looked at."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     operations: list[Any] = []

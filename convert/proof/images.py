@@ -89,9 +89,8 @@ def find_images(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             raise ImageError(f"{folder} is no folder. Name one that holds images.")
-        found = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
-        )
+        named = [path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS]
+        found = sorted(path for path in named if path.is_file())
     except OSError as error:
         raise ImageError(f"{folder} can't be read: {error.strerror or error}.") from error
     if not found:

@@ -63,6 +63,6 @@ class Tally:
         names = [
             source or "zero"
             for name, source in self.source_names.items()
-            if name == where or name.rpartition(".")[0] == where
+            if where in (name, name.rpartition(".")[0])
         ]
         return f" (from {first_few(names[:1])})" if names else ""

@@ -1,8 +1,4 @@
-"""The plots of the report, each drawn for light and for dark paper, as data URIs.
-
-An error may be 0, infinite or no number, none of which a logarithmic axis has.  So logarithms
-are drawn on a plain axis, with a row for 0 below and a row for what is not finite above.
-"""
+"""The plots of the report, each drawn for light and for dark paper, as data URIs."""
 
 from __future__ import annotations
 
@@ -12,18 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import groupby
-from math import ceil, floor, inf, isfinite, log10
+from math import floor, inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from ...folder.wording import percent
 from .diagnosis import Diagnosis
+from .error_axis import ErrorAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Sharp at any size up to here, and a bitmap beyond: each plot is in the page twice.
 LONGEST_SVG = 200_000
-MOST_TICKS = 8
 
 
 @dataclass(frozen=True)
@@ -67,22 +63,14 @@ def draw_errors(diagnosis: Diagnosis) -> Plot | None:
     values = [v for side in (diagnosis.ours, diagnosis.theirs) for errors in side.values() for v in errors]
     if not values:
         return None
-    rows = _Rows.of(values)
+    error_axis = ErrorAxis.of(values)
     first = layer_of(diagnosis.first, diagnosis.layers)
 
     def draw(axes: Axes, paper: _Paper) -> None:
-        ends = []
-        for i, (precision, ours) in enumerate(diagnosis.ours.items()):
-            colour = paper.lines[i % len(paper.lines)]
-            heights = [rows.height(value) for value in ours]
-            theirs = [rows.height(value) for value in diagnosis.theirs.get(precision, ())]
-            one = "o" if len(heights) == 1 else ""
-            axes.plot(theirs, color=colour, alpha=0.4, linewidth=4.5, marker=one, markersize=11)
-            axes.plot(heights, color=colour, linewidth=1, marker=one, markersize=4)
-            ends.append((heights[-1] if heights else rows.bottom, precision, colour))
-        height = rows.top - rows.bottom + 1
-        axes.set_ylim(rows.bottom - height / 20, rows.top + height / (20 if first is None else 6))
-        axes.set_yticks(*rows.ticks())
+        ends = _draw_lines(axes, paper, diagnosis, error_axis)
+        height = error_axis.top - error_axis.bottom + 1
+        axes.set_ylim(error_axis.bottom - height / 20, error_axis.top + height / (20 if first is None else 6))
+        axes.set_yticks(*error_axis.ticks())
         _mark_blocks(axes, paper, diagnosis.layers)
         _label_ends(axes, ends, len(diagnosis.layers))
         axes.set_xlabel("index of the layer, in running order")
@@ -161,49 +149,6 @@ def number_text(value: float) -> str:
     return re.sub(r"e([+-])0?(\d)", r"e\1\2", f"{value:.3g}").replace("e+", "e")
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Heights on the axis of errors: powers of ten from ``low`` to ``high``, and the rows around them."""
-
-    low: int
-    high: int
-    zero: bool
-    endless: bool
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> _Rows:
-        powers = [log10(value) for value in values if isfinite(value) and value > 0] or [0.0]
-        zero, endless = any(value == 0 for value in values), not all(map(isfinite, values))
-        return cls(floor(min(powers)), ceil(max(powers)), zero, endless)
-
-    @property
-    def bottom(self) -> float:
-        return self.low - self.zero * self._apart
-
-    @property
-    def top(self) -> float:
-        return self.high + self.endless * self._apart
-
-    @property
-    def _apart(self) -> float:
-        return max(1.0, (self.high - self.low) / 10)
-
-    def height(self, value: float) -> float:
-        if not isfinite(value):
-            return self.top
-        return log10(value) if value > 0 else self.bottom
-
-    def ticks(self) -> tuple[list[float], list[str]]:
-        powers = range(self.low, self.high + 1, ceil((self.high - self.low + 1) / MOST_TICKS))
-        ticks = [(float(power), f"$10^{{{power}}}$") for power in powers]
-        if self.zero:
-            ticks.append((self.bottom, "0"))
-        if self.endless:
-            ticks.append((self.top, "not finite"))
-        heights, labels = zip(*ticks, strict=True)
-        return list(heights), list(labels)
-
-
 def _errors_found(diagnosis: Diagnosis, first: int | None) -> Iterator[str]:
     for precision, ours in diagnosis.ours.items():
         theirs = diagnosis.theirs.get(precision, ())
@@ -219,6 +164,22 @@ def _errors_found(diagnosis: Diagnosis, first: int | None) -> Iterator[str]:
 def _largest(errors: Sequence[float]) -> float:
     # max() passes over a NaN that is not the first.
     return next((value for value in errors if not isfinite(value)), max(errors, default=0.0))
+
+
+def _draw_lines(
+    axes: Axes, paper: _Paper, diagnosis: Diagnosis, error_axis: ErrorAxis
+) -> list[tuple[float, str, str]]:
+    """Draws both networks' errors in each precision, and returns the height, name and colour of ours' end."""
+    ends = []
+    for i, (precision, ours) in enumerate(diagnosis.ours.items()):
+        colour = paper.lines[i % len(paper.lines)]
+        heights = [error_axis.height(value) for value in ours]
+        theirs = [error_axis.height(value) for value in diagnosis.theirs.get(precision, ())]
+        one = "o" if len(heights) == 1 else ""
+        axes.plot(theirs, color=colour, alpha=0.4, linewidth=4.5, marker=one, markersize=11)
+        axes.plot(heights, color=colour, linewidth=1, marker=one, markersize=4)
+        ends.append((heights[-1] if heights else error_axis.bottom, precision, colour))
+    return ends
 
 
 def _mark_blocks(axes: Axes, paper: _Paper, names: Sequence[str]) -> None:

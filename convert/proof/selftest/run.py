@@ -31,9 +31,9 @@ from ..devices import choose_device, plain_torch
 from ..load import load_model
 from ..prove import ProofExtras, prove_networks
 from ..references.reference import load_reference
+from .catalogue import all_faults
 from .checks import record_reference
 from .counting import SelfTest, count_kinds, escaped_faults
-from .faults import all_faults
 from .judging import Subject, judge, judge_written
 from .written_faults import written_faults
 

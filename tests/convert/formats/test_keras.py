@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import explanation_of
 
 from densenet_convert.formats.archive import Archive
 from densenet_convert.formats.keras import is_hdf5, is_keras, read_hdf5, read_keras
 from densenet_convert.formats.raw import RawTensor
 from densenet_convert.formats.recognise import read_content
 from densenet_convert.formats.untrusted import MALFORMED, Budget, FormatError
-from densenet_convert.layouts.explain import explain
+from densenet_convert.layout import Reading
 from densenet_convert.layouts.tables.keras_applications import KERAS_APPLICATIONS
 
 h5py = pytest.importorskip("h5py")
@@ -157,7 +158,7 @@ def test_a_layer_that_no_densenet_has_keeps_the_name_of_its_place(written: Path)
         opened["layers/embedding/vars/0"] = np.zeros((2, 2), "f4")
     found = read(file.getvalue())
     assert {"layers/embedding/0", "layers/conv2d/kernel"} <= set(found)
-    assert explain(KERAS_APPLICATIONS, found).problems
+    assert explanation_of(KERAS_APPLICATIONS, found).problems
 
 
 @pytest.mark.parametrize("name", ["nested.h5", "nested.keras", "nested.weights.h5"])
@@ -167,8 +168,8 @@ def test_a_model_within_a_model_stands_before_the_names(written: Path, name: str
         inside = {name: tensor for name, tensor in found.items() if name.startswith("densenet121/")}
         assert {n.removeprefix("densenet121/") for n in inside} == {n for n in expected if "predict" not in n}
         assert set(found) - set(inside) == {"mine/kernel", "mine/bias"}
-    layout = KERAS_APPLICATIONS.wrapped("densenet121/", only=True)
-    assert not explain(layout, found).problems
+    layout = Reading(KERAS_APPLICATIONS, "densenet121/", only=True)
+    assert not explanation_of(layout, found).problems
 
 
 def test_bfloat16_is_read(written: Path) -> None:
@@ -178,7 +179,7 @@ def test_bfloat16_is_read(written: Path) -> None:
 
 
 def test_the_layout_explains_every_name(written: Path) -> None:
-    explained = explain(KERAS_APPLICATIONS, read((written / "whole.h5").read_bytes()))
+    explained = explanation_of(KERAS_APPLICATIONS, read((written / "whole.h5").read_bytes()))
     assert not explained.problems
     assert not explained.dropped
     assert explained.targets["conv3_block2_0_bn/gamma"] == "features.denseblock2.denselayer2.norm1.weight"
@@ -215,7 +216,7 @@ def test_what_tensorflow_put_around_a_name_is_stripped(weights: str) -> None:
     (item,) = read(legacy(weights=weights)).items()
     assert item[0] == "conv1/conv/kernel"
     assert bytes(item[1].row_major()) == np.arange(4, dtype="=f4").tobytes()
-    assert explain(KERAS_APPLICATIONS, ["conv1/conv/kernel"]).targets == {
+    assert explanation_of(KERAS_APPLICATIONS, ["conv1/conv/kernel"]).targets == {
         "conv1/conv/kernel": "features.conv0.weight"
     }
 

@@ -23,8 +23,9 @@ from densenet_convert.layouts import TORCHVISION
 from densenet_convert.proof import comparisons, inputs
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.selftest import faults, run
+from densenet_convert.proof.selftest.catalogue import all_faults
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
-from densenet_convert.proof.selftest.faults import NETWORK, TABLE, TENSORS, all_faults
+from densenet_convert.proof.selftest.faults import NETWORK, TABLE, TENSORS
 from densenet_convert.proof.selftest.run import run_self_test
 from densenet_convert.records import Loaded, Renamed
 from densenet_convert.tensors import same_bits
