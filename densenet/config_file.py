@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from .config import DenseNetConfig, Shape, architecture_of, infer_config
+from .config import UNSEEN_IN_SHAPES, DenseNetConfig, Shape, architecture_of, infer_config
 
 FILE_NAME = "config.json"
 # The weights that it describes, beside it.
@@ -27,7 +27,6 @@ OWN_FIELDS = (
 
 # timm and transformers refuse it; where there is none, transformers makes a ResNet-50 of random weights.
 OTHER = "densenet-convert"
-UNSEEN_IN_SHAPES = ("drop_rate", "transition_pool", "norm_eps", "stem_padding")
 
 
 def config_json(
@@ -73,7 +72,8 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
         raise ValueError(f"{FILE_NAME} holds {type(content).__name__}, expected an object.")
     found = infer_config(shapes)
     try:
-        config = replace(found, **{name: content[name] for name in UNSEEN_IN_SHAPES if name in content})
+        unseen = ("drop_rate", *UNSEEN_IN_SHAPES)
+        config = replace(found, **{name: content[name] for name in unseen if name in content})
     except TypeError as error:
         raise ValueError(f"{FILE_NAME} holds a value of another type: {error}.") from error
     fields = as_json(config)

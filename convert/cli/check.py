@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .options import ANY_PATH, proof_options, shared_options
-from .reporting import Receipt, progress_bar, reporting_errors, run_jobs, set_up_logging
+from .reporting import Results, progress_bar, reporting_errors, set_up_logging
 
 
 @click.command()
@@ -36,8 +36,8 @@ def verify(
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
       densenet-convert verify hf://USER/NAME@main
     """
-
-    def repeat() -> Receipt:
+    results = Results("verified", as_json=as_json, quiet=quiet, verbose=verbose)
+    with results.keeping_errors(folder):
         from ..api.verify import receipt_with, verify
         from ..hub.fetch import local_folder
 
@@ -45,9 +45,8 @@ def verify(
         verified = verify(
             here, source=source, device=device, images=images, report=report, progress=progress_bar(quiet)
         )
-        return receipt_with(verified.proof, here)
-
-    context.exit(run_jobs([(folder, repeat)], "verified", as_json=as_json, quiet=quiet, verbose=verbose))
+        results.add(folder, receipt_with(verified.proof, here))
+    context.exit(results.finish())
 
 
 @click.command()

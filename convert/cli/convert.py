@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM
 from .options import ANY_PATH, ARCHS, conversion_options, layout_names, proof_options, shared_options
-from .reporting import Receipt, draw_bars, progress_bar, reporting_errors, run_jobs, set_up_logging
+from .reporting import Results, draw_bars, progress_bar, reporting_errors, set_up_logging
 
 
 @click.command()
@@ -80,23 +79,23 @@ def torchvision(
         raise click.UsageError("--report goes with one --arch.")
     folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
 
-    def convert(arch: str) -> Receipt:
-        from ..api.convert import convert_torchvision
+    results = Results("converted", as_json=as_json, quiet=quiet, verbose=verbose)
+    for arch, folder in folders.items():
+        with results.keeping_errors(folder):
+            from ..api.convert import convert_torchvision
 
-        written = convert_torchvision(
-            arch,
-            weights=weights or ORIGIN_IMAGENET,
-            seed=seed or 0,
-            checkpoint=checkpoint,
-            output=folders[arch],
-            report=report,
-            progress=progress_bar(quiet),
-            **options,
-        )
-        return written.receipt
-
-    jobs = [(folder, partial(convert, arch)) for arch, folder in folders.items()]
-    context.exit(run_jobs(jobs, "converted", as_json=as_json, quiet=quiet, verbose=verbose))
+            written = convert_torchvision(
+                arch,
+                weights=weights or ORIGIN_IMAGENET,
+                seed=seed or 0,
+                checkpoint=checkpoint,
+                output=folder,
+                report=report,
+                progress=progress_bar(quiet),
+                **options,
+            )
+            results.add(folder, written.receipt)
+    context.exit(results.finish())
 
 
 @click.command()
@@ -172,12 +171,12 @@ def file(
     with reporting_errors(as_json, folder=str(output or source)):
         folder = output or Path(output_name(source))
 
-    def convert() -> Receipt:
+    results = Results("converted", as_json=as_json, quiet=quiet, verbose=verbose)
+    with results.keeping_errors(folder):
         from ..api.convert import convert
 
-        return convert(source, folder, progress=progress_bar(quiet), **options).receipt
-
-    context.exit(run_jobs([(folder, convert)], "converted", as_json=as_json, quiet=quiet, verbose=verbose))
+        results.add(folder, convert(source, folder, progress=progress_bar(quiet), **options).receipt)
+    context.exit(results.finish())
 
 
 def _convert_many(

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,38 +47,47 @@ def set_up_logging(verbose: bool) -> None:
     logging.getLogger("densenet_convert").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-def run_jobs(
-    jobs: Sequence[tuple[Path | str, Callable[[], Receipt]]],
-    status: str,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    """Runs each job, prints what came of it, and returns the highest exit code."""
-    from . import documents, text
+class Results:
+    """What came of each folder: printed when it is there, or with the others as one JSON document."""
 
-    set_up_logging(verbose)
-    draw_bars(quiet)
-    # A process that ends soon: collecting its cycles costs more than it frees.
-    gc.disable()
-    results: list[dict[str, Any]] = []
-    code = 0
-    for folder, job in jobs:
+    def __init__(self, status: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+        set_up_logging(verbose)
+        draw_bars(quiet)
+        # A process that ends soon: collecting its cycles costs more than it frees.
+        gc.disable()
+        self._status = status
+        self._as_json = as_json
+        self._shows_text = not as_json and not quiet
+        self._documents: list[dict[str, Any]] = []
+        self._exit_code = 0
+
+    @contextmanager
+    def keeping_errors(self, folder: Path | str) -> Iterator[None]:
+        """An error that is raised in the block is this folder's result."""
         try:
-            receipt = job()
+            yield
         except Exception as error:
             document = explain_error(error, folder=str(folder))
-            code = max(code, document["error"]["exit_code"])
-            results.append(document)
-        else:
-            results.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
-            if not as_json and not quiet:
-                click.echo(f"{folder}: {status}\n{text.receipt_as_text(receipt)}")
-    if as_json:
-        many = {"schema_version": documents.SCHEMA_VERSION, "conversions": results}
-        click.echo(json.dumps(results[0] if len(jobs) == 1 else many, indent=2))
-    return code
+            self._exit_code = max(self._exit_code, document["error"]["exit_code"])
+            self._documents.append(document)
+
+    def add(self, folder: Path | str, receipt: Receipt) -> None:
+        from . import documents, text
+
+        document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
+        self._documents.append(document)
+        if self._shows_text:
+            click.echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+
+    def finish(self) -> int:
+        """Returns the highest exit code, and prints the JSON document if that is asked for."""
+        from .documents import SCHEMA_VERSION
+
+        if self._as_json:
+            many = {"schema_version": SCHEMA_VERSION, "conversions": self._documents}
+            single = len(self._documents) == 1
+            click.echo(json.dumps(self._documents[0] if single else many, indent=2))
+        return self._exit_code
 
 
 @contextmanager

@@ -162,15 +162,15 @@ def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str
     """What stands before the names, and what is missing in them."""
     short = layout.first_conv.removeprefix(INSIDE)
     for name in names:
-        stem = next(filter(partial(_ends_with, name), (layout.first_conv, *layout.other_stems)), None)
-        if stem is not None:
-            yield name.removesuffix(stem), ""
+        first = next(filter(partial(_ends_with, name), (layout.first_conv, *layout.other_stems)), None)
+        if first is not None:
+            yield name.removesuffix(first), ""
         elif short != layout.first_conv and _ends_with(name, short):
             yield name.removesuffix(short), INSIDE
 
 
-def _ends_with(name: str, stem: str) -> bool:
-    return name == stem or name.endswith((f".{stem}", f"/{stem}"))
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith((f".{end}", f"/{end}"))
 
 
 def _heads(reading: Reading, names: Collection[str]) -> set[str]:
