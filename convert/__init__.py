@@ -1,8 +1,7 @@
 """densenet-convert: turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
 
     source/    read_checkpoint         bytes to named tensors, by formats/
-    layouts/   identify_layout         which layout the names are in
-               check_declared_layers   what a file says of its layers agrees with that
+    layouts/   identify_network        which layout and network they are, by names, shapes, declared layers
                rename_tensors          to canonical names
     proof/     prove_parity            both networks are one function, against references/
     folder/    write_folder            written, read back and compared

@@ -74,7 +74,7 @@ def read_declared(layers: Layers, format_name: str, reading: Reading) -> tuple[f
     tree = DeclaredTree(layers, format_name, reading)
     if not tree.is_whole:
         return None, None
-    tree.require_own_functions()
+    tree.refuse_changed_functions()
     checker = LayerChecker(tree)
     for layer in tree.network_layers():
         checker.take(layer)

@@ -51,7 +51,7 @@ class DeclaredTree:
         """Whether each layer of the network is declared; a model of the user's own class may hide some."""
         return self.places.keys() <= self.layers.keys()
 
-    def require_own_functions(self) -> None:
+    def refuse_changed_functions(self) -> None:
         """Refuses hooks and a module's own forward, which may change what it computes."""
         for path, layer in self.layers.items():
             part = path.startswith(self.reading.prefix) or any(
@@ -70,24 +70,24 @@ class DeclaredTree:
             ArchitectureError: what is left out stands beside the head, or between the features and it.
         """
         read = layers_of_keras if self.keras else layers_of_torch
-        kept = {self._branch(path) for path in self.places}
-        beside = self._beside_the_way()
-        left_out = {self._branch(path) for path in self.dropped if path in self.layers} - kept
+        kept = {self._top_ancestor(path) for path in self.places}
+        beside = self._not_feeding_head()
+        left_out = {self._top_ancestor(path) for path in self.dropped if path in self.layers} - kept
         place = ""
         for layer in read(self.layers, self.places):
             path = layer.path
             if path in self.places:
                 place = self.places[path]
                 yield layer
-            elif self.reading.only and beside.intersection((path, *self._holders(path))):
+            elif self.reading.only and beside.intersection((path, *self._ancestors(path))):
                 continue
-            elif path in self.dropped and self._is_beside_head(path):
+            elif path in self.dropped and self._in_sequence_with_head(path):
                 refuse(layer)
             elif self.keras and path in self.dropped and place == LAST_NORM and self.head is not None:
                 refuse(layer)  # it may stand between the features and the head
             elif self.reading.only and not self._is_inside(path):
                 continue
-            elif path not in self.dropped and self._branch(path) not in left_out:
+            elif path not in self.dropped and self._top_ancestor(path) not in left_out:
                 yield layer
 
     def runs_in_order(self, path: str) -> bool:
@@ -98,14 +98,14 @@ class DeclaredTree:
         """Whether the features and the head are parts of one sequence, or of MONAI's network."""
         if self.keras:
             return True
-        holders = set(self._holders(self.head or last_norm))
-        common = next((path for path in self._holders(last_norm) if path in holders), None)
+        holders = set(self._ancestors(self.head or last_norm))
+        common = next((path for path in self._ancestors(last_norm) if path in holders), None)
         if self.head is None or common is None:
             return False
         layer = self.layers[common]
         return last_of(layer.kind) == "Sequential" or layer.kind.startswith("monai.")
 
-    def _beside_the_way(self) -> set[str]:
+    def _not_feeding_head(self) -> set[str]:
         """In the Keras model that holds the head: what does not lead there, such as another output."""
         if self.head is None or not self.layers[self.head].inputs:
             return set()
@@ -121,21 +121,21 @@ class DeclaredTree:
 
     def _is_inside(self, path: str) -> bool:
         """Whether it is under the prefix, or stands in a sequence with the head."""
-        return path.startswith(self.reading.prefix) or self._is_beside_head(path)
+        return path.startswith(self.reading.prefix) or self._in_sequence_with_head(path)
 
-    def _is_beside_head(self, path: str) -> bool:
+    def _in_sequence_with_head(self, path: str) -> bool:
         head = self.layers.get(self.reading.head or "")
         within = self.layers[path].within
         return head is not None and head.within == within and holds_in_order(self.layers.get(within or ""))
 
-    def _branch(self, path: str) -> str:
+    def _top_ancestor(self, path: str) -> str:
         """What holds it, next to the outermost under the prefix; itself where nothing does."""
         root = self.reading.prefix.rstrip("./")
         while (layer := self.layers.get(path)) is not None and layer.within not in (None, root):
             path = layer.within or ""
         return path
 
-    def _holders(self, path: str) -> Iterator[str]:
+    def _ancestors(self, path: str) -> Iterator[str]:
         """Yields what holds it, what holds that, and so on."""
         while (layer := self.layers.get(path)) is not None and layer.within is not None:
             path = layer.within

@@ -52,17 +52,17 @@ def explain(reading: Reading, names: Iterable[str], *, whole: bool = True) -> Re
         names: the source's.
         whole: these are all names of a source; otherwise what is left out may be missing.
     """
-    table = _Table(reading)
+    table = _Matching(reading)
     for name in names:
         table.take(name)
-    problems = [*table.problems, *table.incomplete()]
+    problems = [*table.problems, *table.only_problems()]
     if whole:
         problems += table.unmatched_drops()
     found = Explanation(table.targets, table.dropped, tuple(problems), table.axes)
     return replace(reading, explanation=found)
 
 
-class _Table:
+class _Matching:
     """Matches names one by one, each with exactly one rule or drop of the layout.
 
     Attributes:
@@ -102,7 +102,7 @@ class _Table:
         else:
             self._keep(name, *found[0])
 
-    def incomplete(self) -> Iterator[str]:
+    def only_problems(self) -> Iterator[str]:
         """Yields what --only must not leave out, and what is missing beside what it keeps."""
         if not self.reading.only:
             return
