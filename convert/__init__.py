@@ -7,7 +7,7 @@
     folder/    write_folder            written, read back and compared
     hub/       publish_folder          pushed, fetched back and compared
 
-``api`` has a file for each public function, which calls these steps in order; ``records`` holds
+``api`` has the public functions, which call these steps in order; ``records`` holds
 what passes between them.  Importing this package loads no torch: the public names are imported
 when first used.
 """

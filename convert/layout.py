@@ -117,7 +117,7 @@ class Reading:
     Attributes:
         layout: the table.
         prefix: what stands before each of the table's names.
-        inside: what is missing there of them, such as ``"features."``.
+        inside: the start of the table's names that the source's lack, such as ``"features."``.
         head: whole source name of the last layer, where it is not ``prefix`` and the layout's ``head``.
         only: whether what is not the network's is left out, because the user says so.
         explanation: what the table makes of the names; two readings may be equal without it.
@@ -141,11 +141,11 @@ class Reading:
             parent, _, last = name.rpartition(self.layout.separator)
             if parent == self.head:
                 return f"{self.layout.head}{self.layout.separator}{last}"
-        if self.is_replaced(name) or not name.startswith(self.prefix):
+        if self.is_of_unused_head(name) or not name.startswith(self.prefix):
             return None
         return self.inside + name.removeprefix(self.prefix)
 
-    def is_replaced(self, name: str) -> bool:
+    def is_of_unused_head(self, name: str) -> bool:
         """Whether a source name belongs to the usual head, and another layer took its place."""
         usual = f"{self.prefix}{self.layout.head}"
         return self.head not in (None, usual) and name.rpartition(self.layout.separator)[0] == usual

@@ -1,18 +1,17 @@
-"""The records that pass from step to step; each step takes one and returns the next.
+"""The records that pass from step to step.
 
 Importing this module loads no torch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
-
     from torch import Tensor
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from .layout import Reading
 
 MULTI_LABEL = "multi_label_classification"
-# Wraps what is gone through, and is told what it is.
+AnyPath = str | os.PathLike[str]
+# Takes items and what they are, such as "images", and returns an iterable over the same items; tqdm fits.
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 ORIGIN_IMAGENET = "IMAGENET1K_V1"
 ORIGIN_RANDOM = "random"
@@ -75,7 +75,7 @@ class Options:
     device: str = "auto"
     force: bool = False
     golden: bool = False
-    labels: str | os.PathLike[str] | None = None
+    labels: AnyPath | None = None
     multi_label: bool = False
     license: str | None = None
 

@@ -27,13 +27,13 @@ StateDict = dict[str, Tensor]
 
 def read_as(layout: Layout, names: Iterable[str], **wrapping: Any) -> Reading:
     """A reading with its explanation, as ``identify_layout`` finds it."""
-    return explain(Reading(layout, **wrapping), names, whole=False)
+    return explain(Reading(layout, **wrapping), names, expect_drops=False)
 
 
 def explanation_of(layout: Layout | Reading, names: Iterable[str], *, whole: bool = True) -> Explanation:
     """What a layout, wrapped or not, makes of names."""
     reading = layout if isinstance(layout, Reading) else Reading(layout)
-    return explain(reading, names, whole=whole).explanation
+    return explain(reading, names, expect_drops=whole).explanation
 
 
 def renamed_as(layout: Layout, checkpoint: Checkpoint) -> Renamed:

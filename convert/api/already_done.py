@@ -20,7 +20,7 @@ from ..hub.fetch import local_file
 from ..layouts.network import architecture_name, identify_network
 from ..records import Identified, Options, Written
 from ..source.file import parse_checkpoint, read_whole
-from .options import Job
+from .plan import Job
 
 if TYPE_CHECKING:
     from ..formats.recognise import Content

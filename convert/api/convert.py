@@ -15,16 +15,11 @@ from ..layouts.network import architecture_name, identify_network
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Checkpoint, Options, Progress, Written
+from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, AnyPath, Checkpoint, Options, Progress, Written
 from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
-from .options import optional_path
 
 if TYPE_CHECKING:
-    import os
-
     import torch
-
-    AnyPath = str | os.PathLike[str]
 
 log = logging.getLogger("densenet_convert")
 
@@ -51,16 +46,17 @@ def convert(
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
 
-    The layout is identified by its names and the architecture by its shapes.
+    The tensors' names tell the layout, and their shapes the architecture.
 
     Args:
         source: a checkpoint, which holds a state dict or a module in a layout of ``known_layouts``; a file
             here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
-        output: is created; an existing folder is left alone without ``force``.
+        output: the folder to create; one that exists is refused without ``force``.
         arch: 121, 161, 169 or 201, which it must then be.
         layout: name of the layout that it must be in.
-        prefix: what must stand before the names.
-        only: the same, of a DenseNet within something larger; the rest is left out, and the receipt lists it.
+        prefix: what every name must begin with.
+        only: what the names of a DenseNet within something larger begin with; the rest is left out, and the
+            receipt lists it. Not together with ``prefix``.
         head: whole name of the last layer, where it is not named as heads are.
         key: keys that lead to the state dict, joined by dots, in a file that holds several.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
@@ -72,7 +68,7 @@ def convert(
             torchvision's for its own weights, and none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
         license: the Hub's identifier of the license, for the model card.
-        progress: wraps the images as they are gone through, and is told what they are.
+        progress: takes the images and what they are, a word, and returns an iterable over them; tqdm fits.
 
     Raises:
         ConvertError: one of its subclasses says what is wrong; nothing was written but the report.
@@ -110,7 +106,7 @@ def convert_source(
 ) -> Written:
     """Does what ``convert`` does, with its options as one value."""
     folder = Path(output)
-    extras = ProofExtras(options.golden, optional_path(report), optional_path(images), progress)
+    extras = ProofExtras(options.golden, report, images, progress)
     device = _refuse_early(folder, options, extras)
     with plain_torch():
         checkpoint = _read_source(source, folder, options.key)
@@ -141,7 +137,7 @@ def convert_torchvision(
         weights: ``"IMAGENET1K_V1"``, from torch's hub cache or by a download into it, or
             ``"random"``.
         seed: what random weights are drawn from, 0 to 2**63 - 1.
-        checkpoint: a file at hand, as ``convert`` takes it; then ``weights`` is not looked at.
+        checkpoint: a source as ``convert`` takes it, in place of ``weights``.
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
@@ -170,25 +166,26 @@ def convert_torchvision(
         multi_label=multi_label,
         license=license,
     )
-    extras = ProofExtras(golden, optional_path(report), optional_path(images), progress)
+    extras = ProofExtras(golden, report, images, progress)
     chosen = _refuse_early(folder, options, extras)
     with plain_torch():
         if checkpoint is not None:
-            found = _read_source(checkpoint, folder)
+            read = _read_source(checkpoint, folder)
         elif weights == ORIGIN_RANDOM:
-            found = read_random(name, seed)
+            read = read_random(name, seed)
         else:
-            found = read_imagenet(name, weights, progress is not None)
-        return _convert_checkpoint(found, folder, options, chosen, extras)
+            read = read_imagenet(name, weights, progress is not None)
+        return _convert_checkpoint(read, folder, options, chosen, extras)
 
 
 def _convert_checkpoint(
     checkpoint: Checkpoint, folder: Path, options: Options, device: torch.device, extras: ProofExtras
 ) -> Written:
-    """The flow of a conversion: every step in order."""
+    """Does every step of a conversion behind the reading, in order."""
     log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
     network = identify_network(checkpoint, options, checkpoint.norm_eps)
     log.info("layout %s, %s", network.reading.layout.name, network.config)
+    # The reference is built from the checkpoint, and a whole module declares its own epsilon.
     checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
     renamed = rename_tensors(checkpoint, network.reading)
     labels = choose_labels(
@@ -216,7 +213,7 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.
 
 
 def _read_source(source: AnyPath, folder: Path, key: str | None = None) -> Checkpoint:
-    """Reads a file that is at hand and not in ``folder``; its digest says whether it is torchvision's own."""
+    """Reads a file, here or on the Hub, and marks torchvision's own; refuses one that lies in ``folder``."""
     path = local_file(source)
     checkpoint = read_checkpoint(path, key=key)
     if folder.resolve() in path.resolve().parents:

@@ -111,7 +111,7 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
     config, source = config_from(written.receipt["config"]), written.receipt["source"]["layout"]
     _require_same_function(config, layout, source)
     names = own_names(layout, config)
-    explanation = explain(Reading(layout), names, whole=False).explanation
+    explanation = explain(Reading(layout), names, expect_drops=False).explanation
     held = dict(read_tensors(written.folder / WEIGHTS))
     traced = {entry["name"]: entry["source_name"] for entry in written.receipt["tensors"]}
     same = source == layout.name

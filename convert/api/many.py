@@ -14,19 +14,15 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import uuid4
 
 from ..errors import ConvertError, DeviceError, FolderError, is_out_of_memory, quoted
 from ..folder.receipt import FILE_NAME, SEAL, config_from
 from ..folder.wording import network_name
-from ..records import Options, Progress, Written
+from ..records import AnyPath, Options, Progress, Written
 from .already_done import require_done
-from .options import Job
-from .plan import plan
-
-if TYPE_CHECKING:
-    AnyPath = str | os.PathLike[str]
+from .plan import Job, plan
 
 THREADS = (
     "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "

@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import FolderError, ReadError, first_few, quoted
 from ..folder.files import is_ours
 from ..formats.recognise import SUFFIXES
 from ..hub.fetch import SCHEME, local_file, parse_address
-from ..records import IMAGENET, Options
-from .options import Job
+from ..records import IMAGENET, AnyPath, Options
 
-if TYPE_CHECKING:
-    AnyPath = str | os.PathLike[str]
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion, as a worker gets it.
+
+    Attributes:
+        source: a file's absolute path, or ``hf://USER/NAME[@REVISION][/FILE]``.
+        folder: absolute path of what is to be written.
+        options: what the user says of it.
+    """
+
+    source: str
+    folder: str
+    options: Options = field(default_factory=Options)
 
 
 def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple[Job, ...]:

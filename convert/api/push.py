@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..folder.open import open_folder
 from ..folder.receipt import config_from
 from ..folder.wording import network_name
 from ..hub.records import Destination, Published
-
-if TYPE_CHECKING:
-    import os
-
-    AnyPath = str | os.PathLike[str]
+from ..records import AnyPath
 
 
 def push(

@@ -19,19 +19,25 @@ from ..layouts.network import network_of
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import ORIGIN_IMAGENET, Checkpoint, Labels, Progress, Proof, Renamed, Verified, Written
+from ..records import (
+    ORIGIN_IMAGENET,
+    AnyPath,
+    Checkpoint,
+    Labels,
+    Progress,
+    Proof,
+    Renamed,
+    Verified,
+    Written,
+)
 from ..source.read import is_imagenet, read_checkpoint
-from .options import optional_path
 
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
 
     from densenet_convert.densenet import DenseNetConfig
 
     from ..layout import Reading
-
-    AnyPath = str | os.PathLike[str]
 
 log = logging.getLogger("densenet_convert")
 
@@ -70,7 +76,7 @@ def verify(
         727
     """
     folder = local_folder(folder)
-    extras = ProofExtras(False, optional_path(report), optional_path(images), progress)
+    extras = ProofExtras(False, report, images, progress)
     extras.check(folder)
     chosen = choose_device(device)
     with plain_torch():
@@ -122,7 +128,7 @@ def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *
     today = describe_conversion(renamed, config)
     if not whole:  # which names were dropped is not known again, but whether these would be
         names = [entry["source_name"] for entry in written.receipt["dropped"]]
-        dropped = explain(renamed.reading, names, whole=False).explanation.dropped
+        dropped = explain(renamed.reading, names, expect_drops=False).explanation.dropped
         today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
     for field in ("source", "config", "preprocessing", "tensors", "dropped"):
         found, expected = written.receipt[field], today[field]

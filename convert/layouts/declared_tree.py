@@ -48,26 +48,27 @@ class DeclaredTree:
 
     @property
     def is_whole(self) -> bool:
-        """Whether each layer of the network is declared; a model of the user's own class may hide some."""
+        """Whether each layer of the network is declared; a user's class may hide some: none is checked."""
         return self.places.keys() <= self.layers.keys()
 
     def refuse_changed_functions(self) -> None:
-        """Refuses hooks and a module's own forward, which may change what it computes."""
+        """Raises ArchitectureError for a module with a hook, or a forward of the object and not its class."""
         for path, layer in self.layers.items():
-            part = path.startswith(self.reading.prefix) or any(
-                place.startswith(path) for place in self.places
-            )
-            if layer.replaced and (part or not self.reading.only):
+            holds_network = any(of_network.startswith(path) for of_network in self.places)
+            concerns = path.startswith(self.reading.prefix) or holds_network or not self.reading.only
+            if layer.replaced and concerns:
                 raise ArchitectureError(
                     f"{quoted(path or 'The whole module')} ({quoted(layer.kind)}) has {layer.replaced}, "
                     f"which may change what it computes. {ADVICE}"
                 )
 
     def network_layers(self) -> Iterator[DeclaredLayer]:
-        """Yields the layers of the network and those around it, without what --only leaves out.
+        """Yields the layers that hold the network's tensors and those that may run with them, in order.
+
+        What holds dropped tensors is skipped, and with --only what lies elsewhere or feeds no head.
 
         Raises:
-            ArchitectureError: what is left out stands beside the head, or between the features and it.
+            ArchitectureError: what is left out is in one sequence with the head, or behind the features.
         """
         read = layers_of_keras if self.keras else layers_of_torch
         kept = {self._top_ancestor(path) for path in self.places}
@@ -94,19 +95,19 @@ class DeclaredTree:
         """Whether the layer is one of a sequence, so that what follows it in the file runs after it."""
         return self.keras or holds_in_order(self.layers.get(self.layers[path].within or ""))
 
-    def ends_in_order(self, last_norm: str) -> bool:
+    def ends_in_order(self, norm_path: str) -> bool:
         """Whether the features and the head are parts of one sequence, or of MONAI's network."""
         if self.keras:
             return True
-        holders = set(self._ancestors(self.head or last_norm))
-        common = next((path for path in self._ancestors(last_norm) if path in holders), None)
+        holders = set(self._ancestors(self.head or norm_path))
+        common = next((path for path in self._ancestors(norm_path) if path in holders), None)
         if self.head is None or common is None:
             return False
         layer = self.layers[common]
         return last_of(layer.kind) == "Sequential" or layer.kind.startswith("monai.")
 
     def _not_feeding_head(self) -> set[str]:
-        """In the Keras model that holds the head: what does not lead there, such as another output."""
+        """Returns the layers of the head's Keras model whose output the head does not use."""
         if self.head is None or not self.layers[self.head].inputs:
             return set()
         model = self.layers[self.head].within
@@ -124,19 +125,21 @@ class DeclaredTree:
         return path.startswith(self.reading.prefix) or self._in_sequence_with_head(path)
 
     def _in_sequence_with_head(self, path: str) -> bool:
-        head = self.layers.get(self.reading.head or "")
+        """Whether one sequence holds both as its direct parts."""
+        if self.head is None:
+            return False
         within = self.layers[path].within
-        return head is not None and head.within == within and holds_in_order(self.layers.get(within or ""))
+        return self.layers[self.head].within == within and holds_in_order(self.layers.get(within or ""))
 
     def _top_ancestor(self, path: str) -> str:
-        """What holds it, next to the outermost under the prefix; itself where nothing does."""
+        """Returns what holds it directly under the prefix, or outermost; itself if nothing does."""
         root = self.reading.prefix.rstrip("./")
         while (layer := self.layers.get(path)) is not None and layer.within not in (None, root):
             path = layer.within or ""
         return path
 
     def _ancestors(self, path: str) -> Iterator[str]:
-        """Yields what holds it, what holds that, and so on."""
+        """Yields the modules that it lies in, innermost first."""
         while (layer := self.layers.get(path)) is not None and layer.within is not None:
             path = layer.within
             yield path

@@ -11,6 +11,7 @@ from densenet_convert.densenet import DenseNetConfig
 
 from ..layout import HEAD, Explanation, Reading, Rule
 
+# Receipts hold it, and are read again by it.
 LEFT_OUT = "left out by --only"
 # What people call the last layer.
 HEADS = (
@@ -33,10 +34,13 @@ DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\
 
 
 def missing(targets: Collection[str]) -> list[str]:
-    """Canonical names that a whole network would have beside these; counters and classifier aside."""
+    """Returns the canonical names that a whole network has beside these; counters and classifier aside.
+
+    Its blocks and their layers are counted by these names, so a last one that is absent is not missed.
+    """
     layers = {(int(m[1]), int(m[2])) for name in targets if (m := DENSE_LAYER.match(name))}
     counts = Counter(block for block, _ in layers)
-    # As many of each as there are, so that the numbers in a stranger's names cost nothing.
+    # Their count and not the largest number in a name, which may be a stranger's 999999999.
     blocks = [counts.get(block, 1) for block in range(1, len(counts) + 1)] or [1]
     expected = DenseNetConfig(block_config=tuple(blocks), num_classes=0).tensor_shapes()
     needed = [name for name in expected if not name.endswith(".num_batches_tracked")]
@@ -44,19 +48,19 @@ def missing(targets: Collection[str]) -> list[str]:
     return [name for name in needed if name not in found]
 
 
-def explain(reading: Reading, names: Iterable[str], *, whole: bool = True) -> Reading:
+def explain(reading: Reading, names: Iterable[str], *, expect_drops: bool = True) -> Reading:
     """Returns the reading with its explanation, which accounts for every name or says which it can't.
 
     Args:
         reading: a layout, with what the source wraps around its names.
         names: the source's.
-        whole: these are all names of a source; otherwise what is left out may be missing.
+        expect_drops: whether a drop of the layout that matches no name is a problem.
     """
     table = _Matching(reading)
     for name in names:
         table.take(name)
     problems = [*table.problems, *table.only_problems()]
-    if whole:
+    if expect_drops:
         problems += table.unmatched_drops()
     found = Explanation(table.targets, table.dropped, tuple(problems), table.axes)
     return replace(reading, explanation=found)
@@ -68,6 +72,8 @@ class _Matching:
     Attributes:
         targets, dropped, axes: see ``Explanation``.
         problems: one sentence for each name that was not accounted for.
+        sources: the source's name of each canonical name.
+        unmatched: the layout's drops that no name has matched.
     """
 
     def __init__(self, reading: Reading) -> None:
@@ -103,7 +109,7 @@ class _Matching:
             self._keep(name, *found[0])
 
     def only_problems(self) -> Iterator[str]:
-        """Yields what --only must not leave out, and what is missing beside what it keeps."""
+        """Yields, with --only, a sentence for each tensor that is missing, or must not be left out."""
         if not self.reading.only:
             return
         if not self.targets:
@@ -112,8 +118,8 @@ class _Matching:
         for name in missing(self.targets.values()):
             yield f"{name} is missing"
         left_out = [name for name, because in self.dropped.items() if because.endswith(LEFT_OUT)]
-        replaced = set(filter(self.reading.is_replaced, left_out))
-        yield from _inseparable(self.reading, self.targets, [n for n in left_out if n not in replaced])
+        others = [name for name in left_out if not self.reading.is_of_unused_head(name)]
+        yield from _inseparable(self.reading, self.targets, others)
 
     def unmatched_drops(self) -> Iterator[str]:
         """Yields a sentence for each drop that matched nothing: the source is of another layout."""
@@ -122,8 +128,9 @@ class _Matching:
                 yield f"nothing matches {drop.pattern}, which this layout leaves out"
 
     def _outside(self, name: str) -> None:
-        replaced = self.reading.is_replaced(name)
-        where = f"beside the head {self.reading.head}" if replaced else f"not under {self.reading.prefix!r}"
+        # Receipts hold these words, and are compared with them.
+        unused = self.reading.is_of_unused_head(name)
+        where = f"beside the head {self.reading.head}" if unused else f"not under {self.reading.prefix!r}"
         if self.reading.only:
             self.dropped[name] = f"{where}, {LEFT_OUT}"
         else:
@@ -141,11 +148,12 @@ class _Matching:
 def _inseparable(reading: Reading, targets: Mapping[str, str], left_out: Iterable[str]) -> Iterator[str]:
     """Yields a sentence for each name that can't be left out: the network would be another function.
 
-    It is of one of the network's own modules, or in one sequence with the head.
+    Such a name is of one of the network's modules, is called as a part of the features, or stands by its
+    number in one sequence with the head.  What thop counted may be left out.
     """
     mark, prefix = reading.layout.separator, reading.prefix
     head = next((name.rpartition(mark)[0] for name, ours in targets.items() if ours == f"{HEAD}.weight"), "")
-    modules = _own_modules(reading, targets, head)
+    modules = _network_modules(reading, targets, head)
     sequence, _, last = head.rpartition(mark)
     before = re.escape(f"{sequence}{mark}") if sequence else ""
     numbered = re.compile(rf"{before}\d+{re.escape(mark)}.*" if last.isdigit() else r"(?!)")
@@ -158,8 +166,8 @@ def _inseparable(reading: Reading, targets: Mapping[str, str], left_out: Iterabl
             yield f"{name} is of the network, and nothing that a DenseNet has"
 
 
-def _own_modules(reading: Reading, targets: Mapping[str, str], head: str) -> set[str]:
-    """Returns the paths of the modules that belong to the network, so that all in them does."""
+def _network_modules(reading: Reading, targets: Mapping[str, str], head: str) -> set[str]:
+    """Returns the paths of the modules that belong to the network with all that is in them."""
     mark, prefix = reading.layout.separator, reading.prefix
     modules = {prefix + reading.layout.head.partition(mark)[0]} - {""}
     for name, ours in targets.items():

@@ -54,7 +54,7 @@ def identify_layout(
     asked = _separated(only if prefix is None else prefix, names)
     readings = (one for table in likely for one in _readings(table, names, asked, head, only is not None))
     fitting, nearest = _fitting(readings, names, head, whole)
-    # Of a part of a network every layout may explain the names; what is missing is told later.
+    # Several layouts may explain the names of an incomplete network; the shapes tell later what is missing.
     complete = [one for one in fitting if not missing(one.explanation.targets.values())]
     if len(complete) > 1:
         raise LayoutError(
@@ -149,7 +149,7 @@ def _readings(
 
 def _explained(reading: Reading, names: Collection[str], head: str | None, whole: bool) -> Reading:
     """Returns the reading, explained; with --only, several layers that could be the head are a problem."""
-    found = explain(reading, names, whole=whole)
+    found = explain(reading, names, expect_drops=whole)
     heads = _heads(reading, names) if reading.only and head is None else set()
     if len(heads) < 2:
         return found

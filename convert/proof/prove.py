@@ -12,7 +12,7 @@ from densenet_convert.densenet.config_file import config_json
 
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import Agreement, Labels, Loaded, Measured, Progress, Proof, Renamed, Verified
+from ..records import Agreement, AnyPath, Labels, Loaded, Measured, Progress, Proof, Renamed, Verified
 from .load import load_model
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class ProofExtras:
     """
 
     golden: bool = False
-    report: Path | None = None
-    images: Path | None = None
+    report: AnyPath | None = None
+    images: AnyPath | None = None
     progress: Progress | None = None
 
     def check(self, folder: Path) -> None:
@@ -62,15 +62,16 @@ class ProofExtras:
         if self.images is not None:
             from .images import find_images
 
-            find_images(self.images)
+            find_images(Path(self.images))
         if self.report is None:
             return
         from .report.page import check_report
 
-        check_report(self.report)
-        if _resolved(folder) in _resolved(self.report).parents:
+        report = Path(self.report)
+        check_report(report)
+        if _resolved(folder) in _resolved(report).parents:
             raise ReportError(
-                f"{self.report} is in the folder {folder}, whose files are counted. Name another place."
+                f"{report} is in the folder {folder}, whose files are counted. Name another place."
             )
 
 
@@ -107,7 +108,7 @@ def prove_parity(
         raise
     if extras.report is None:
         return verified
-    measured = _report(loaded, reference, device, verified.proof, extras.report)
+    measured = _report(loaded, reference, device, verified.proof, Path(extras.report))
     return replace(verified, proof=replace(verified.proof, measured=measured))
 
 
@@ -140,7 +141,7 @@ def prove_networks(
         library = compare_with_library(loaded.model, loaded.config.in_channels, reference.outputs)
         proof = replace(proof, library=library)
     if extras.images is not None:
-        found = _compare_images(loaded, reference, device, extras.images, extras.progress)
+        found = _compare_images(loaded, reference, device, Path(extras.images), extras.progress)
         proof = replace(proof, images=found)
     if extras.golden or golden is not None:
         from .golden import compare_golden, take_golden
@@ -164,13 +165,13 @@ def _compare_images(
 
 
 def _report_failure(
-    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, path: Path | None
+    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, path: AnyPath | None
 ) -> None:
     """Writes the page of a proof that failed, if one was asked for; the failed proof matters more."""
     if path is None:
         return
     try:
-        _report(loaded, reference, device, error, path)
+        _report(loaded, reference, device, error, Path(path))
     except ReportError as another:
         log.warning("%s", another)
 

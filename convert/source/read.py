@@ -46,8 +46,8 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
     Raises:
         ReadError: the file can't be read, has another digest, is not sound or holds no
             state dict.
-        FolderError: it is the weights of a converted folder whose receipt was changed, or tells of a
-            function that a file of weights can't.
+        FolderError: it is the weights of a converted folder, whose receipt was changed, or names settings,
+            such as a padding, that weights alone do not tell.
     """
     data = read_whole(path)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -108,7 +108,7 @@ def _exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
 
 def _with_targets(reading: Reading, given: Mapping[str, str]) -> Layout:
     """Returns the layout with literal rules for some source names, which its own rules no longer match."""
-    axes = explain(reading, given, whole=False).explanation.axes
+    axes = explain(reading, given, expect_drops=False).explanation.axes
     literal = [
         Rule(re.escape(str(reading.own_name(name))), target, axes.get(name)) for name, target in given.items()
     ]

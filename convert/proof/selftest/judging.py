@@ -123,7 +123,7 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
         renamed = replace(renamed, tensors={**renamed.tensors, **fault.inject(renamed.tensors)})
     elif fault.place == TABLE:
         faulty = replace(renamed.reading, layout=fault.inject(renamed.reading))
-        reading = explain(faulty, checkpoint.tensors, whole=False)
+        reading = explain(faulty, checkpoint.tensors, expect_drops=False)
         try:
             renamed = rename_tensors(checkpoint, reading)
             network_of(checkpoint, reading, checkpoint.norm_eps)

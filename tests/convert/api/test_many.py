@@ -24,8 +24,7 @@ from densenet_convert import ConvertError
 from densenet_convert.api import already_done
 from densenet_convert.api import convert as conversion
 from densenet_convert.api.many import Outcome, convert_job, convert_many
-from densenet_convert.api.options import Job
-from densenet_convert.api.plan import output_name, plan
+from densenet_convert.api.plan import Job, output_name, plan
 from densenet_convert.errors import DeviceError, FolderError, ParityError, ReadError
 from densenet_convert.executors import dask_executor, process_executor
 from densenet_convert.folder.files import GOLDEN, file_sha256

@@ -287,6 +287,16 @@ def test_a_named_layer_before_the_head_is_not_left_out(tmp_path: Path) -> None:
             dc.convert(save(content, tmp_path / f"{key}.pth"), tmp_path / "new", only="", device="cpu")
 
 
+@pytest.mark.parametrize("head", ["classifier", "fc"])
+def test_a_layer_behind_the_head_is_not_left_out(head: str, tmp_path: Path) -> None:
+    network = in_sequence("features", "relu", "pool", "flat")
+    classifier = torchvision_network().classifier
+    network.add_module(head, classifier)
+    network.add_module("extra", nn.Linear(classifier.out_features, 2))
+    with pytest.raises(ArchitectureError, match="extra is .*Linear, where a DenseNet has nothing"):
+        declared_by(network, tmp_path, only="")
+
+
 def test_stubs_that_nothing_is_attached_to_do_nothing(tmp_path: Path) -> None:
     network = torchvision_network()
     network.quant, network.dequant = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
