@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, NoReturn
 from densenet_convert.densenet import DenseNetConfig
 
 from ..errors import ArchitectureError, quoted
+from ..formats.modules import Layer
 from ..layout import HEAD, Reading
 from ..records import MULTI_LABEL
-from .declared_tree import ADVICE, LAST_NORM, DeclaredTree, Layers, refuse, refuse_setting
+from .declared_tree import ADVICE, LAST_NORM, DeclaredTree, refuse, refuse_setting
 from .layer_kinds import (
     AVERAGE,
     AVERAGES,
@@ -56,7 +57,9 @@ class Expected(NamedTuple):
     required: bool
 
 
-def read_declared(layers: Layers, format_name: str, reading: Reading) -> tuple[float | None, str | None]:
+def read_declared(
+    layers: Mapping[str, Layer], format_name: str, reading: Reading
+) -> tuple[float | None, str | None]:
     """Returns the epsilon that a file declares, if it is not the layout's, and how its logits are read.
 
     Args:
@@ -82,7 +85,7 @@ def read_declared(layers: Layers, format_name: str, reading: Reading) -> tuple[f
     return checker.norm_eps(), checker.problem_type
 
 
-def _require_own_images(layers: Layers, layout: str) -> None:
+def _require_own_images(layers: Mapping[str, Layer], layout: str) -> None:
     """Without their thresholds torchxrayvision's names are torchvision's, and its images are others."""
     for path, layer in layers.items():
         if layer.kind.partition(".")[0] == XRAY != layout:

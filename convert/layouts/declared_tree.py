@@ -16,8 +16,6 @@ from .layer_kinds import (
     layers_of_torch,
 )
 
-Layers = Mapping[str, Layer]
-
 ADVICE = (
     "The converted network would be another function. Convert the weights alone, a state dict or a file of "
     "save_weights, if this layer is not part of what you run."
@@ -37,7 +35,7 @@ class DeclaredTree:
         head: path of the network's last layer; None without one.
     """
 
-    def __init__(self, layers: Layers, format_name: str, reading: Reading) -> None:
+    def __init__(self, layers: Mapping[str, Layer], format_name: str, reading: Reading) -> None:
         self.layers, self.reading = layers, reading
         self.keras = format_name.startswith("keras")
         mark = reading.layout.separator
