@@ -108,10 +108,10 @@ def run_step(asked: Asked, step: dict[str, Any], save: Callable[[], None]) -> No
 
 def line(result: Result) -> str:
     """The result in words; the JSON has more digits, and what samples were from and to."""
-    told = {key: value for key, value in result.items() if not isinstance(value, list)}
-    case = told.pop("case")
+    shown = {key: value for key, value in result.items() if not isinstance(value, list)}
+    case = shown.pop("case")
     return f"{case}: " + ", ".join(
-        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in told.items()
+        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()
     )
 
 
@@ -161,11 +161,11 @@ def tell(name: str, asked: Asked) -> int:
 
     # cuBLAS reads it as it starts, which may be before a conversion does.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
-    told = os.fdopen(os.dup(1), "w")
+    shown = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
     def emit(result: Result) -> None:
-        print(json.dumps(result), file=told, flush=True)
+        print(json.dumps(result), file=shown, flush=True)
 
     run_here(name, asked, 0, emit)
     emit(END)

@@ -115,11 +115,11 @@ class Outcomes:
             return
         self.passed += report.passed
         name = report.nodeid.partition("::")[2]
-        told = {"case": name, "outcome": report.outcome, "seconds": round(report.duration, 2)}
+        shown = {"case": name, "outcome": report.outcome, "seconds": round(report.duration, 2)}
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            told["problem"] = described(crash.message if crash else report.longreprtext[-400:])
-        self.emit(told)
+            shown["problem"] = described(crash.message if crash else report.longreprtext[-400:])
+        self.emit(shown)
 
 
 def tests(asked: Asked, emit: Emit) -> None:
@@ -425,16 +425,16 @@ def self_test(asked: Asked, emit: Emit) -> None:
 
 def proven(asked: Asked, every: int) -> Result:
     found = run_self_test(device=asked.device.type, progress=lambda items, _: list(items)[::every])
-    told = {
+    shown = {
         "injected": sum(row.injected for row in found.rows),
         "located": sum(row.located for row in found.rows),
         "clean runs": -(-found.clean_runs // every),
         "false alarms": len(found.false_alarms),
     }
     require(found.device == device_name(asked.device), f"it ran on {found.device}")
-    require(found.holds, f"{told}; escaped: {found.escaped[:3]}; false alarms: {found.false_alarms[:3]}")
-    require(0 < told["injected"] == told["located"], f"{told}")
-    return told
+    require(found.holds, f"{shown}; escaped: {found.escaped[:3]}; false alarms: {found.false_alarms[:3]}")
+    require(0 < shown["injected"] == shown["located"], f"{shown}")
+    return shown
 
 
 # Networks.

@@ -231,8 +231,8 @@ def standing(commit: str | None) -> str:
         code = subprocess.run(command, cwd=ROOT, capture_output=True).returncode
     except OSError:
         code = -1
-    told = {0: "what it measured is as it was", 1: "another than this: what it measured has changed since"}
-    return f"{of}: {told.get(code, 'this history does not have it')}."
+    shown = {0: "what it measured is as it was", 1: "another than this: what it measured has changed since"}
+    return f"{of}: {shown.get(code, 'this history does not have it')}."
 
 
 def gpu_step(step: Result) -> str:

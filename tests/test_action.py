@@ -90,8 +90,8 @@ def test_a_folder_of_any_name_is_passed_on_as_it_is(folder: str, tmp_path: Path)
     code, summary, _ = run_verify(tmp_path, command, folder=folder, source="$(touch executed)", device="cpu")
     assert code == 0
     assert not (tmp_path / "executed").exists()
-    told = ["verify", "--device", "cpu", "--source", "$(touch executed)", "--", folder]
-    assert summary.splitlines()[2:] == [f"    {argument}" for argument in told]
+    passed_on = ["verify", "--device", "cpu", "--source", "$(touch executed)", "--", folder]
+    assert summary.splitlines()[2:] == [f"    {argument}" for argument in passed_on]
 
 
 def test_without_a_source_none_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def test_every_step_runs_passes_and_is_written(tmp_path: Path, capfd: pytest.Cap
     assert limits[0] == sum(limits[1:]) <= 480
 
 
-def test_a_step_that_fails_is_told_and_the_rest_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_step_that_fails_is_reported_and_the_rest_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file = tmp_path / "gpu.json"
     written = []
 
@@ -75,15 +77,15 @@ def test_a_step_that_fails_is_told_and_the_rest_runs(monkeypatch: pytest.MonkeyP
 
 
 def test_a_case_that_fails_leaves_the_others_of_its_step() -> None:
-    told: list[dict[str, Any]] = []
-    gpu_steps.each({"one": lambda: {"x": 1 / 0}, "two": lambda: {"x": 2}}, told.append)
-    assert told == [
+    said: list[dict[str, Any]] = []
+    gpu_steps.each({"one": lambda: {"x": 1 / 0}, "two": lambda: {"x": 2}}, said.append)
+    assert said == [
         {"case": "one", "problem": "ZeroDivisionError: division by zero"},
         {"case": "two", "x": 2},
     ]
 
 
-def test_a_step_that_hangs_is_ended_and_keeps_what_it_told(
+def test_a_step_that_hangs_is_ended_and_keeps_what_it_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a child that would hold its pipe open."""
@@ -105,12 +107,12 @@ def test_a_step_that_hangs_is_ended_and_keeps_what_it_told(
 
 
 def test_a_process_that_dies_is_a_failure_and_one_that_ends_is_not() -> None:
-    told: list[dict[str, Any]] = []
-    assert gpu.hear(["sh", "-c", "exit 3"], 10, told.append)
-    assert told == [{"case": "the process", "problem": "it ended with 3 before its end"}]
-    told.clear()
-    assert gpu.hear(["sh", "-c", "echo '{\"end\": true}'; sleep 100"], 10, told.append)
-    assert told == []
+    said: list[dict[str, Any]] = []
+    assert gpu.hear(["sh", "-c", "exit 3"], 10, said.append)
+    assert said == [{"case": "the process", "problem": "it ended with 3 before its end"}]
+    said.clear()
+    assert gpu.hear(["sh", "-c", "echo '{\"end\": true}'; sleep 100"], 10, said.append)
+    assert said == []
 
 
 def test_without_a_gpu_nothing_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,10 +40,10 @@ def test_a_page_is_made_of_a_run_and_says_whether_it_is_of_this_state(
     assert "| a | 1.235 | 1 to 20,000 |  |  |" in made
     assert "| b |  |  |  | x \\| y z |" in made
     assert "| t |" not in made
-    for code, told in ((0, "is as it was"), (1, "another than this")):
+    for code, said in ((0, "is as it was"), (1, "another than this")):
         monkeypatch.setattr(
             page.subprocess, "run", lambda *_, code=code, **__: subprocess.CompletedProcess([], code)
         )
-        assert told in page.standing(commit)
+        assert said in page.standing(commit)
     assert "not committed" in page.standing(f"{commit}-dirty")
     assert page.standing(None) == "Of an unknown commit."

@@ -199,8 +199,8 @@ def test_the_installed_plugin_works_with_xdist_and_warnings_as_errors(
     assert result.returncode == 1
     assert "1 failed, 2 passed, 1 error" in result.stdout
     assert "model.safetensors was changed" in result.stdout
-    told = sorted(properties(pytester, number)["folder"] for number in range(4))
-    assert told == sorted([str(converted), str(changed)] * 2)
+    said = sorted(properties(pytester, number)["folder"] for number in range(4))
+    assert said == sorted([str(converted), str(changed)] * 2)
 
 
 def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> None:

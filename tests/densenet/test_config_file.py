@@ -40,12 +40,12 @@ def test_the_preprocessing_is_torchvisions() -> None:
     from torchvision.models import DenseNet169_Weights
 
     preset = DenseNet169_Weights.IMAGENET1K_V1.transforms()
-    told = config_json(ARCHITECTURES["densenet169"])["pretrained_cfg"]
-    assert told["mean"] == preset.mean
-    assert told["std"] == preset.std
-    assert told["interpolation"] == preset.interpolation.value
-    assert told["input_size"][1] == preset.crop_size[0]
-    assert told["input_size"][1] / told["crop_pct"] == preset.resize_size[0]
+    said = config_json(ARCHITECTURES["densenet169"])["pretrained_cfg"]
+    assert said["mean"] == preset.mean
+    assert said["std"] == preset.std
+    assert said["interpolation"] == preset.interpolation.value
+    assert said["input_size"][1] == preset.crop_size[0]
+    assert said["input_size"][1] / said["crop_pct"] == preset.resize_size[0]
 
 
 @pytest.mark.parametrize("change", [{}, {"num_classes": 14}, {"in_channels": 1}])

@@ -23,7 +23,7 @@ from densenet_convert.errors import ReadError
 from densenet_convert.tensors import tensor_sha256
 
 
-def test_everything_that_the_file_says_is_told(tmp_path: Path) -> None:
+def test_everything_that_the_file_says_is_shown(tmp_path: Path) -> None:
     state = in_2017_names(state_dict_of())
     path = save({"state_dict": state, "epoch": 7, "arch": "small"}, tmp_path / "c.pth", legacy=False)
     found = inspect(path)
@@ -79,7 +79,7 @@ def test_a_named_architecture_is_recognised(tmp_path: Path) -> None:
     assert inspect(save(state, tmp_path / "c.pth")).architecture == "densenet121"
 
 
-def test_what_a_whole_module_tells_of_its_layers_is_told_too(tmp_path: Path) -> None:
+def test_what_a_whole_module_declares_of_its_layers_is_shown_too(tmp_path: Path) -> None:
     network = DenseNet(SMALL)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

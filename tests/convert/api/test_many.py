@@ -124,16 +124,16 @@ def test_options_hold_for_every_source(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_bar_can_be_drawn_over_the_sources(tmp_path: Path) -> None:
-    told: list[Any] = []
+    said: list[Any] = []
 
     def progress(items: Sequence[Any], what: str) -> Iterable[Any]:
-        told.extend((len(items), what))
+        said.extend((len(items), what))
         for number, item in enumerate(items, start=1):
             yield item
-            told.append(number)
+            said.append(number)
 
     list(convert_many(checkpoints(tmp_path / "in", 2), tmp_path / "out", device="cpu", progress=progress))
-    assert told == [2, "checkpoints", 1, 2]
+    assert said == [2, "checkpoints", 1, 2]
 
 
 # Which sources there are.

@@ -278,7 +278,7 @@ def test_what_the_machine_lacks_is_said_without_a_traceback(
         (["file", "empty", "--jsonl"], 1, "holds no checkpoint"),
     ],
 )
-def test_what_cant_be_begun_is_told_as_any_error(arguments: list[str], code: int, message: str) -> None:
+def test_what_cant_be_begun_is_reported_as_any_error(arguments: list[str], code: int, message: str) -> None:
     Path("empty").mkdir()
     result = run(*arguments)
     assert (result.exit_code, message in result.stderr) == (code, True), result.stderr

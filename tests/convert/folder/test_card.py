@@ -43,19 +43,19 @@ def test_a_folder_has_a_card_whose_digest_is_beside_what_depends_on_the_machine(
     assert (converted_with_golden / CARD).read_text() == model_card(content)
 
 
-def test_the_proof_is_told_with_its_numbers_device_and_versions(receipt: dict[str, Any]) -> None:
+def test_the_card_gives_the_proof_s_numbers_device_and_versions(receipt: dict[str, Any]) -> None:
     text = model_card(receipt)
     proof = receipt["verification"]
     for kind, count in proof["compared"].items():
         assert f"| {kind} | {count:,} | 0 |" in text
-    for told in (f"on {proof['device']}", *proof["versions"].values(), proof["reference"]):
-        assert told in text
-    for told in (
+    for said in (f"on {proof['device']}", *proof["versions"].values(), proof["reference"]):
+        assert said in text
+    for said in (
         receipt["source"]["sha256"],
         f"{receipt['source']['size']:,} bytes",
         "torch-legacy, torchvision-dotted",
     ):
-        assert told in text
+        assert said in text
     assert "golden: every layer within its bound" in text
 
 
@@ -126,14 +126,14 @@ def test_a_head_without_classes_is_for_features(receipt: dict[str, Any]) -> None
     assert "gives features, and no classes" in card.text
 
 
-def test_a_multi_label_head_is_told_how_it_is_read(receipt: dict[str, Any]) -> None:
+def test_the_card_says_how_a_multi_label_head_is_read(receipt: dict[str, Any]) -> None:
     labels = {"origin": "file", "sha256": "0", "problem_type": "multi_label_classification"}
     text = model_card({**receipt, "labels": labels})
     assert "several of which may hold at once: a sigmoid is for the logits" in text
     assert "`label_names` in config.json are their names" in text
 
 
-def test_another_preprocessing_is_told(receipt: dict[str, Any]) -> None:
+def test_the_card_names_another_preprocessing(receipt: dict[str, Any]) -> None:
     fields = as_json(ARCHITECTURES["densenet121"])
     text = model_card({**receipt, "config": fields, "preprocessing": {"mean": [0.5], "crop_pct": 1.0}})
     assert "crop_pct 1.0, mean [0.5]" in text
@@ -152,7 +152,7 @@ def test_the_license_of_the_command_is_in_the_card(source: Path, tmp_path: Path)
     assert license_of(tmp_path / "missing") is None
 
 
-def test_an_edited_card_is_told_by_verify_and_not_overwritten(
+def test_an_edited_card_is_reported_by_verify_and_not_overwritten(
     converted_with_golden: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = Path(shutil.copytree(converted_with_golden, tmp_path / "copy"))

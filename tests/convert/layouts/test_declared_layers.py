@@ -55,7 +55,7 @@ def replaced(path: str, module: nn.Module) -> Change:
     return lambda network: setattr(network.get_submodule(parent), name, module)
 
 
-def told(path: str, name: str, value: Any) -> Change:
+def with_setting(path: str, name: str, value: Any) -> Change:
     return lambda network: setattr(network.get_submodule(path), name, value)
 
 
@@ -109,7 +109,10 @@ def in_sequence(*names: str) -> nn.Module:
 
 
 CHANGED: dict[str, tuple[Change, str]] = {
-    "one epsilon": (told("features.norm0", "eps", 1e-2), r"features.norm0 \(.*BatchNorm2d\) has eps 0.01"),
+    "one epsilon": (
+        with_setting("features.norm0", "eps", 1e-2),
+        r"features.norm0 \(.*BatchNorm2d\) has eps 0.01",
+    ),
     "no epsilon": (lambda n: with_epsilon(n, float("nan")), "has eps nan, expected 1e-05"),
     "max pooling": (
         replaced("features.transition2.pool", nn.MaxPool2d(2, 2)),
@@ -130,13 +133,19 @@ CHANGED: dict[str, tuple[Change, str]] = {
     ),
     "a class of the user's own": (replaced(f"{LAYER}.relu1", Unknown()), "Unknown, expected a ReLU"),
     "stride": (
-        told("features.conv0", "stride", (1, 1)),
+        with_setting("features.conv0", "stride", (1, 1)),
         r"features.conv0 .* has stride \(1, 1\), expected 2",
     ),
-    "padding": (told(f"{LAYER}.conv2", "padding", (0, 0)), r"conv2 .* has padding \(0, 0\), expected 1"),
-    "padding by a mirror": (told("features.conv0", "padding_mode", "reflect"), "has padding_mode reflect"),
-    "dilation": (told(f"{LAYER}.conv2", "dilation", (2, 2)), "has dilation"),
-    "ceil_mode": (told("features.pool0", "ceil_mode", True), "has ceil_mode True, expected False"),
+    "padding": (
+        with_setting(f"{LAYER}.conv2", "padding", (0, 0)),
+        r"conv2 .* has padding \(0, 0\), expected 1",
+    ),
+    "padding by a mirror": (
+        with_setting("features.conv0", "padding_mode", "reflect"),
+        "has padding_mode reflect",
+    ),
+    "dilation": (with_setting(f"{LAYER}.conv2", "dilation", (2, 2)), "has dilation"),
+    "ceil_mode": (with_setting("features.pool0", "ceil_mode", True), "has ceil_mode True, expected False"),
     "a ReLU behind the head": (
         lambda n: setattr(n, "classifier", nn.Sequential(n.classifier, nn.ReLU())),
         "classifier.1 is .*ReLU, where a DenseNet has nothing",
@@ -514,13 +523,13 @@ def test_a_layer_of_keras_before_the_head_is_not_left_out(written_by_keras: Path
 def test_of_several_outputs_of_keras_each_is_held_against_its_own_way(
     written_by_keras: Path, suffix: str
 ) -> None:
-    def told(name: str, head: str) -> tuple[float | None, str | None]:
+    def declared_of(name: str, head: str) -> tuple[float | None, str | None]:
         checkpoint = read_checkpoint(written_by_keras / f"{name}{suffix}")
         reading = identify_layout(checkpoint.tensors, known_layouts(), only="densenet121/", head=head)
         return read_declared(checkpoint.layers, checkpoint.format, reading)
 
-    assert told("outputs", "sex") == told("hidden", "sex") == (None, None)
+    assert declared_of("outputs", "sex") == declared_of("hidden", "sex") == (None, None)
     with pytest.raises(ArchitectureError, match="age is Dense with the activation relu"):
-        told("outputs", "age")
+        declared_of("outputs", "age")
     with pytest.raises(ArchitectureError, match="middle is Dense, where a DenseNet has nothing"):
-        told("hidden", "age")
+        declared_of("hidden", "age")

@@ -69,7 +69,7 @@ def test_flags_are_set_inside_and_restored_afterwards(caller: str, fails: bool) 
         assert inside[path] == value
 
 
-def test_cublas_is_told_to_be_deterministic_only_for_a_gpu_and_only_meanwhile(
+def test_cublas_is_set_to_be_deterministic_only_for_a_gpu_and_only_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)

@@ -189,7 +189,7 @@ def copied(written: Written, folder: Path, **tensors: Any) -> Path:
     return folder
 
 
-def test_a_machine_that_computes_something_else_is_told_so(written: Written, tmp_path: Path) -> None:
+def test_a_machine_that_computes_something_else_is_reported(written: Written, tmp_path: Path) -> None:
     folder = copied(written, tmp_path / "copy", logits=TAKEN["logits"] + 1e-3)
     with pytest.raises(ParityError, match="differs is at the output.* This machine computes something else"):
         verify(folder)

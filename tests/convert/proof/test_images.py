@@ -49,18 +49,18 @@ def test_the_same_function_agrees_on_every_image(folder: Path) -> None:
     assert compare(folder) == Agreement(images=4, agreed=4, largest=0.0)
 
 
-def test_progress_is_told_of_every_image(folder: Path) -> None:
-    told: list[tuple[int, str]] = []
+def test_progress_sees_every_image(folder: Path) -> None:
+    said: list[tuple[int, str]] = []
 
     def progress(items: Sequence[Any], what: str) -> Iterable[Any]:
-        told.append((len(items), what))
+        said.append((len(items), what))
         return items
 
     compare(folder, progress=progress)
-    assert told == [(4, "images")]
+    assert said == [(4, "images")]
 
 
-def test_another_function_is_told_with_its_worst_image(folder: Path) -> None:
+def test_another_function_is_reported_with_its_worst_image(folder: Path) -> None:
     faulty = deepcopy(OURS)
     with torch.no_grad():
         faulty.get_submodule("classifier").weight.neg_()
@@ -71,14 +71,14 @@ def test_another_function_is_told_with_its_worst_image(folder: Path) -> None:
 
 
 def test_another_preprocessing_is_found(folder: Path) -> None:
-    told = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
+    said = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
     with pytest.raises(ParityError, match="the logits differ"):
-        compare(folder, pretrained_cfg=told)
+        compare(folder, pretrained_cfg=said)
 
 
 def test_where_a_library_prepares_otherwise_both_sides_do(folder: Path) -> None:
-    told = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
-    content = {**config_json(SMALL), "pretrained_cfg": told}
+    said = {**config_json(SMALL)["pretrained_cfg"], "mean": [0.5, 0.5, 0.5]}
+    content = {**config_json(SMALL), "pretrained_cfg": said}
     found = compare_images(OURS, deepcopy(OURS), content, folder, CPU, None, as_torchvision=False)
     assert (found.agreed, found.largest) == (4, 0.0)
 

@@ -21,7 +21,7 @@ from densenet_convert.proof.preprocessing import SIZES, _image, compare_preproce
 from densenet_convert.proof.selftest.written_faults import WRONG_PREPROCESSING
 
 
-def told(field: str, value: object) -> dict[str, Any]:
+def said(field: str, value: object) -> dict[str, Any]:
     config = config_json(SMALL)
     config["pretrained_cfg"][field] = value
     return config
@@ -38,7 +38,7 @@ def test_there_is_no_preset_for_other_channels() -> None:
 @pytest.mark.parametrize(("field", "value"), [*WRONG_PREPROCESSING, ("interpolation", "other")])
 def test_a_wrong_field_is_named(field: str, value: object) -> None:
     with pytest.raises(ParityError, match=f"{field} is ") as error:
-        compare_preprocessing(told(field, value))
+        compare_preprocessing(said(field, value))
     assert error.value.where == f"pretrained_cfg.{field}"
     assert error.value.largest > 0
 
@@ -63,5 +63,5 @@ def test_transformers_does_the_same_by_our_config(tmp_path: Path) -> None:
     preset = DenseNet121_Weights.IMAGENET1K_V1.transforms()
     for size in SIZES:
         image = to_pil_image(_image(*size))
-        told = processor(image, return_tensors="pt")["pixel_values"]
-        assert torch.equal(told, preset(image)[None])
+        said = processor(image, return_tensors="pt")["pixel_values"]
+        assert torch.equal(said, preset(image)[None])

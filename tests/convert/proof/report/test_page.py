@@ -157,7 +157,7 @@ def test_names_that_look_like_formulas_and_bytes_that_are_no_text_are_shown_as_t
     assert b"net\\udcff" in html.encode()
 
 
-def test_a_proof_is_told_with_its_numbers_rounded(proven: str) -> None:
+def test_a_proof_is_shown_with_its_numbers_rounded(proven: str) -> None:
     text = Page(proven).text
     assert "✓ Proven" in text
     assert "3,000 comparisons" in text
@@ -166,7 +166,7 @@ def test_a_proof_is_told_with_its_numbers_rounded(proven: str) -> None:
     assert "eval 1x3x224x224" in text
 
 
-def test_a_failed_proof_is_told_with_its_message_and_the_layer(failed: str) -> None:
+def test_a_failed_proof_is_shown_with_its_message_and_the_layer(failed: str) -> None:
     text = Page(failed).text
     assert "✗ Failed" in text
     assert "Proven" not in text
