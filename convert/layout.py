@@ -6,11 +6,16 @@ it may be a part of something larger.  That is a ``Reading``, and it goes with a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 HEAD = "classifier"
+# What torchvision calls all but the head.
+FEATURES = "features."
+# A layer, or one in a Sequential.
+BESIDE_FEATURES = re.compile(r"[^./]+(?:[./]\d+)*(?:[./][^./]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ class Reading:
         layout: the table.
         prefix: what stands before each of the table's names.
         inside: the start of the table's names that the source's lack, such as ``"features."``.
-        head: whole source name of the last layer, where it is not ``prefix`` and the layout's ``head``.
+        head: whole source name of the last layer, where it is not ``prefix`` and the layout's ``head``; empty
+            where the features are taken without one.
         only: whether what is not the network's is left out, because the user says so.
         explanation: what the table makes of the names; two readings may be equal without it.
     """
@@ -135,9 +141,25 @@ class Reading:
         """Whether the source's names are the table's own, and nothing is left out of it by the user."""
         return (self.prefix, self.inside, self.head, self.only) == ("", "", None, False)
 
+    @property
+    def features_alone(self) -> bool:
+        """Whether the user takes the features, and no head."""
+        return self.head == "" or (self.only and self.inside != "" and self.prefix.endswith(self.inside))
+
+    @property
+    def head_is_beside_features(self) -> bool:
+        """Whether the features bear the table's own name, and the head stands beside them."""
+        if self.inside:
+            return False
+        if self.head is None or not self.layout.first_conv.startswith(FEATURES):
+            return True
+        return self.head.startswith(self.prefix) and bool(
+            BESIDE_FEATURES.fullmatch(self.head, len(self.prefix))
+        )
+
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""
-        if self.head is not None:
+        if self.head:
             parent, _, last = name.rpartition(self.layout.separator)
             if parent == self.head:
                 return f"{self.layout.head}{self.layout.separator}{last}"

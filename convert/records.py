@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .claims import Assumption, Claims, Remark
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,6 +28,7 @@ Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 ORIGIN_IMAGENET = "IMAGENET1K_V1"
 ORIGIN_RANDOM = "random"
 ORIGIN_FILE = "file"
+ORIGIN_BESIDE = "beside"
 IMAGENET = "imagenet1k"
 
 
@@ -44,6 +47,7 @@ class Checkpoint:
         seed: what random weights were drawn from; None for others.
         layers: what the source tells of its layers, by their paths; empty where it holds tensors alone.
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
+        calls: what its pickles would call if they were loaded the usual way, beyond what rebuilds tensors.
     """
 
     tensors: Mapping[str, Tensor]
@@ -56,6 +60,7 @@ class Checkpoint:
     seed: int | None = None
     layers: Mapping[str, Layer] = field(default_factory=dict)
     norm_eps: float | None = None
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class Options:
     prefix: str | None = None
     only: str | None = None
     head: str | None = None
+    final_relu: bool | None = None
     key: str | None = None
+    ignore_config: bool = False
     device: str = "auto"
     force: bool = False
     golden: bool = False
@@ -89,12 +96,14 @@ class Identified:
         config: the network's hyperparameters.
         problem_type: how the logits are to be read, where the source or its layout says; see ``Labels``.
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
+        assumptions: what neither the source nor the user tells of the network's function.
     """
 
     reading: Reading
     config: DenseNetConfig
     problem_type: str | None = None
     norm_eps: float | None = None
+    assumptions: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,11 +146,16 @@ class Renamed:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Our network with the renamed tensors in it, in eval mode; it shares their memory."""
+    """Our network with the renamed tensors in it, in eval mode; it shares their memory.
+
+    Attributes:
+        remarks: what was noticed in the tensors' values.
+    """
 
     renamed: Renamed
     config: DenseNetConfig
     model: DenseNet
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,21 +261,6 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What the classes of a network are called.
-
-    Attributes:
-        names: one for each class; None where none are claimed.
-        origin: ``"imagenet1k"`` or ``"file"``; None without names.
-        problem_type: transformers' word for a head that is not read by a softmax; None for others.
-    """
-
-    names: tuple[str, ...] | None = None
-    origin: str | None = None
-    problem_type: str | None = None
-
-
-@dataclass(frozen=True)
 class Verified:
     """A network that was shown to be the reference's function.  Only this can be written.
 
@@ -269,13 +268,13 @@ class Verified:
         loaded: the network.
         proof: how it was shown.
         golden: the reference's outputs, as parity.safetensors holds them; None where they were not asked for.
-        labels: of its classes.
+        claims: what is said of it beside the proof.
     """
 
     loaded: Loaded
     proof: Proof
     golden: Mapping[str, Tensor] | None = None
-    labels: Labels = Labels()
+    claims: Claims = field(default_factory=Claims)
 
 
 @dataclass(frozen=True)

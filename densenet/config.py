@@ -37,6 +37,7 @@ class DenseNetConfig:
         norm_eps: epsilon of every batch normalisation.
         stem_padding: zero pixels before and after each side of the input of the
             first convolution.
+        final_relu: whether a ReLU stands behind the last norm, as in torchvision.
 
     Raises:
         ValueError: a value is out of range.
@@ -60,6 +61,7 @@ class DenseNetConfig:
     transition_pool: str = "avg"
     norm_eps: float = 1e-5
     stem_padding: tuple[int, int] = (3, 3)
+    final_relu: bool = True
 
     def __post_init__(self) -> None:
         # A config that came from JSON carries lists; the record must be hashable.
@@ -83,6 +85,8 @@ class DenseNetConfig:
             problems.append(f"norm_eps is {self.norm_eps}, expected a positive number")
         if len(self.stem_padding) != 2 or min(self.stem_padding) < 0:
             problems.append(f"stem_padding is {self.stem_padding}, expected (before, after)")
+        if not isinstance(self.final_relu, bool):
+            problems.append(f"final_relu is {self.final_relu!r}, expected true or false")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -164,7 +168,7 @@ def architecture_of(config: DenseNetConfig) -> str | None:
 
 
 # What a network does beside what its tensors' shapes tell, in torchvision always in the same way.
-UNSEEN_IN_SHAPES = ("norm_eps", "stem_padding", "transition_pool")
+UNSEEN_IN_SHAPES = ("norm_eps", "stem_padding", "transition_pool", "final_relu")
 
 
 def unlike_torchvision(config: DenseNetConfig) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def config_json(
         "pretrained_cfg": {**_pretrained_cfg(config), **(preprocessing or {})},
         **{name: value for name, value in claims.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
+        # Older files, and older readers, know no such field.
+        **({} if config.final_relu else {"final_relu": False}),
     }
 
 
@@ -89,8 +91,11 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
 
 
 def as_json(config: DenseNetConfig) -> dict[str, Any]:
-    """The hyperparameters, as JSON holds them."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
+    """The hyperparameters, as JSON holds them; a final ReLU, which older files don't name, is left out."""
+    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
+    if config.final_relu:
+        del fields["final_relu"]
+    return fields
 
 
 def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:

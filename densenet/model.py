@@ -169,7 +169,9 @@ class DenseNet(nn.Module):
         save_pretrained(self, self.config, folder)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = F.relu(self.features(x), inplace=True)  # [N, num_features, H // 32, W // 32]
+        features = self.features(x)  # [N, num_features, H // 32, W // 32]
+        if self.config.final_relu:
+            features = F.relu(features, inplace=True)
         pooled = F.adaptive_avg_pool2d(features, (1, 1)).flatten(1)  # [N, num_features]
         return cast(Tensor, self.classifier(pooled))  # [N, num_classes]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet.config import size_of
 
+from ..claims import Beside
 from ..errors import FolderError, quoted
 from ..folder.card import license_of
 from ..folder.files import CARD, GOLDEN, file_digests
@@ -17,8 +18,10 @@ from ..folder.labels import choose_labels
 from ..folder.open import open_folder
 from ..folder.receipt import config_from, describe_labels
 from ..hub.fetch import local_file
-from ..layouts.network import architecture_name, identify_network
+from ..layouts.advice import identify_network
+from ..layouts.network import architecture_name
 from ..records import Identified, Options, Written
+from ..source.beside import read_beside
 from ..source.file import parse_checkpoint, read_whole
 from .plan import Job
 
@@ -61,13 +64,15 @@ def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
     content = parse_checkpoint(data, Path(job.source), job.options.key)
     # Another architecture is a mismatch here, and no error.
     network = identify_network(
-        content, replace(job.options, arch=None), written.receipt["source"]["norm_eps"]
+        content, replace(job.options, arch=None), written.receipt["source"]["norm_eps"], source=job.source
     )
+    ignored = job.options.ignore_config
+    beside = Beside() if ignored else read_beside(local_file(job.source), network.config)
     compared = (
         _compare_source(written.receipt, content, network)
-        | _compare_network(written.receipt, job.options)
-        | _compare_labels(written.receipt, network, job.options)
-        | _compare_files(written, job.options)
+        | _compare_network(written.receipt, network, job.options)
+        | _compare_labels(written.receipt, network, job.options, beside)
+        | _compare_files(written, job.options, beside)
     )
     for what, (found, expected) in compared.items():
         if found != expected:
@@ -87,31 +92,38 @@ def _compare_source(receipt: Mapping[str, Any], content: Content, network: Ident
     }
 
 
-def _compare_network(receipt: Mapping[str, Any], options: Options) -> Compared:
-    if options.arch is None:
-        return {}
-    return {"the architecture": (size_of(config_from(receipt["config"])), architecture_name(options.arch))}
+def _compare_network(receipt: Mapping[str, Any], network: Identified, options: Options) -> Compared:
+    config = config_from(receipt["config"])
+    compared: Compared = {"the ReLU behind the last norm": (config.final_relu, network.config.final_relu)}
+    if options.arch is not None:
+        compared["the architecture"] = (size_of(config), architecture_name(options.arch))
+    return compared
 
 
-def _compare_labels(receipt: Mapping[str, Any], network: Identified, options: Options) -> Compared:
+def _compare_labels(
+    receipt: Mapping[str, Any], network: Identified, options: Options, beside: Beside
+) -> Compared:
     labels = choose_labels(
         receipt["source"]["origin"],
         config_from(receipt["config"]),
         asked=options.labels,
         multi_label=options.multi_label,
         implied=network.problem_type,
+        beside=beside.names,
     )
+    preprocessing = {**network.reading.layout.preprocessing, **beside.preprocessing}
     found, expected = receipt["labels"], describe_labels(labels)
     return {
         "names of the classes with the digest": (found["sha256"], expected["sha256"]),
         "the problem type": (found["problem_type"], expected["problem_type"]),
+        "the pre-processing": (receipt["preprocessing"], preprocessing),
     }
 
 
-def _compare_files(written: Written, options: Options) -> Compared:
+def _compare_files(written: Written, options: Options, beside: Beside) -> Compared:
     compared: Compared = {}
     if options.golden:
         compared["golden outputs"] = (GOLDEN in file_digests(written.receipt), True)
-    if options.license:
-        compared["the license"] = (license_of(written.folder / CARD), options.license)
+    if license_name := options.license or beside.license:
+        compared["the license"] = (license_of(written.folder / CARD), license_name)
     return compared

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..claims import Beside
 from ..errors import FolderError, LayoutError
-from ..folder.labels import choose_labels
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
-from ..layouts.network import architecture_name, identify_network
+from ..layouts.advice import identify_network
+from ..layouts.network import architecture_name
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, AnyPath, Checkpoint, Options, Progress, Written
+from ..records import (
+    ORIGIN_IMAGENET,
+    ORIGIN_RANDOM,
+    AnyPath,
+    Checkpoint,
+    Identified,
+    Options,
+    Progress,
+    Written,
+)
+from ..source.beside import read_beside
 from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
+from .claims import make_claims
 
 if TYPE_CHECKING:
     import torch
+
 
 log = logging.getLogger("densenet_convert")
 
@@ -33,7 +47,9 @@ def convert(
     prefix: str | None = None,
     only: str | None = None,
     head: str | None = None,
+    final_relu: bool | None = None,
     key: str | None = None,
+    ignore_config: bool = False,
     device: str = "auto",
     force: bool = False,
     golden: bool = False,
@@ -57,8 +73,10 @@ def convert(
         prefix: what every name must begin with.
         only: what the names of a DenseNet within something larger begin with; the rest is left out, and the
             receipt lists it. Not together with ``prefix``.
-        head: whole name of the last layer, where it is not named as heads are.
+        head: whole name of the last layer, where it is not named as heads are; ``""`` for the features alone.
+        final_relu: whether a ReLU stands behind the last norm; None for the layout's, where that is sure.
         key: keys that lead to the state dict, joined by dots, in a file that holds several.
+        ignore_config: leave alone the config.json and the model card that lie beside ``source``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden: write the reference's outputs as well, to parity.safetensors.
@@ -84,7 +102,9 @@ def convert(
         prefix=prefix,
         only=only,
         head=head,
+        final_relu=final_relu,
         key=key,
+        ignore_config=ignore_config,
         device=device,
         force=force,
         golden=golden,
@@ -109,8 +129,7 @@ def convert_source(
     extras = ProofExtras(options.golden, report, images, progress)
     device = _refuse_early(folder, options, extras)
     with plain_torch():
-        checkpoint = _read_source(source, folder, options.key)
-        return _convert_checkpoint(checkpoint, folder, options, device, extras)
+        return _convert_file(source, folder, options, device, extras)
 
 
 def convert_torchvision(
@@ -128,6 +147,7 @@ def convert_torchvision(
     labels: AnyPath | None = None,
     multi_label: bool = False,
     license: str | None = None,
+    ignore_config: bool = False,
     progress: Progress | None = None,
 ) -> Written:
     """Converts one of torchvision's four networks, proves the result and writes it.
@@ -141,7 +161,7 @@ def convert_torchvision(
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
-        golden, report, images, labels, multi_label, license: see ``convert``.
+        golden, report, images, labels, multi_label, license, ignore_config: see ``convert``.
         progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
@@ -159,6 +179,7 @@ def convert_torchvision(
     folder = Path(name if output is None else output)
     options = Options(
         arch=name,
+        ignore_config=ignore_config,
         device=device,
         force=force,
         golden=golden,
@@ -170,33 +191,44 @@ def convert_torchvision(
     chosen = _refuse_early(folder, options, extras)
     with plain_torch():
         if checkpoint is not None:
-            read = _read_source(checkpoint, folder)
-        elif weights == ORIGIN_RANDOM:
+            return _convert_file(checkpoint, folder, options, chosen, extras)
+        if weights == ORIGIN_RANDOM:
             read = read_random(name, seed)
         else:
             read = read_imagenet(name, weights, progress is not None)
-        return _convert_checkpoint(read, folder, options, chosen, extras)
+        network = identify_network(read, options)
+        return _convert_network(read, network, Beside(), folder, options, chosen, extras)
 
 
-def _convert_checkpoint(
-    checkpoint: Checkpoint, folder: Path, options: Options, device: torch.device, extras: ProofExtras
+def _convert_file(
+    source: AnyPath, folder: Path, options: Options, device: torch.device, extras: ProofExtras
 ) -> Written:
-    """Does every step of a conversion behind the reading, in order."""
+    """Reads a source and what lies beside it, finds out which network it is, and converts that."""
+    path = local_file(source)
+    checkpoint = _read_source(path, folder, options.key)
+    network = identify_network(checkpoint, options, checkpoint.norm_eps, source=os.fspath(source))
+    beside = Beside() if options.ignore_config else read_beside(path, network.config)
+    return _convert_network(checkpoint, network, beside, folder, options, device, extras)
+
+
+def _convert_network(
+    checkpoint: Checkpoint,
+    network: Identified,
+    beside: Beside,
+    folder: Path,
+    options: Options,
+    device: torch.device,
+    extras: ProofExtras,
+) -> Written:
+    """Does every step of a conversion behind the identification, in order."""
     log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
-    network = identify_network(checkpoint, options, checkpoint.norm_eps)
     log.info("layout %s, %s", network.reading.layout.name, network.config)
     # The reference is built from the checkpoint, and a whole module declares its own epsilon.
     checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
     renamed = rename_tensors(checkpoint, network.reading)
-    labels = choose_labels(
-        checkpoint.origin,
-        network.config,
-        asked=options.labels,
-        multi_label=options.multi_label,
-        implied=network.problem_type,
-    )
-    verified = prove_parity(renamed, network.config, device, extras, labels)
-    written = write_folder(verified, folder, force=options.force, license=options.license)
+    claims = make_claims(checkpoint, network, options, beside)
+    verified = prove_parity(renamed, network.config, device, extras, claims)
+    written = write_folder(verified, folder, force=options.force, license=options.license or beside.license)
     log.info("wrote %s", written.folder)
     return written
 
@@ -212,9 +244,8 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.
     return choose_device(options.device)
 
 
-def _read_source(source: AnyPath, folder: Path, key: str | None = None) -> Checkpoint:
-    """Reads a file, here or on the Hub, and marks torchvision's own; refuses one that lies in ``folder``."""
-    path = local_file(source)
+def _read_source(path: Path, folder: Path, key: str | None = None) -> Checkpoint:
+    """Reads a file and marks torchvision's own; refuses one that lies in ``folder``."""
     checkpoint = read_checkpoint(path, key=key)
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")

@@ -16,8 +16,10 @@ from ..errors import ArchitectureError, LayoutError, ReadError
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
+from ..layouts.advice import identify_network
 from ..layouts.identify import identify_layout
 from ..layouts.network import network_of
+from ..records import Options
 from ..source.file import map_whole, parse_checkpoint
 from ..source.read import epsilon_beside
 
@@ -56,7 +58,8 @@ class Inspection:
         prefix: what stands before these names; None likewise.
         architecture: such as ``"densenet169"``; None where it is another network.
         config: the network's hyperparameters, as far as the file tells them; None where it is no DenseNet.
-        problem: why ``layout`` or ``config`` is None, in a sentence.
+        problem: why ``layout`` or ``config`` is None, or what only the owner of the file knows, with the
+            commands that convert it.
         dtypes: number of tensors of each dtype.
         tensors: each of them, in the file's order.
         metadata: what the file says beside them, in words and numbers.
@@ -104,7 +107,7 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
         content = parse_checkpoint(data, path, key)
-        reading, config, problem = _identify(content, epsilon_beside(path))
+        reading, config, problem = _identify(content, path, key)
     return Inspection(
         path=path,
         size=len(data),
@@ -124,17 +127,23 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
 
 
 def _identify(
-    content: Content, norm_eps: float | None
+    content: Content, path: Path, key: str | None
 ) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
-    """Returns the reading, the config, and why one of them is None."""
+    """Returns the reading and the config, or why one of them is None, or what only the owner knows."""
+    norm_eps = epsilon_beside(path)
+    try:
+        network = identify_network(content, Options(key=key), norm_eps, source=str(path))
+        return network.reading, network.config, None
+    except (ArchitectureError, LayoutError) as error:
+        problem = str(error)
     try:
         reading = identify_layout(content.tensors, known_layouts())
-    except LayoutError as error:
-        return None, None, str(error)
+    except LayoutError:
+        return None, None, problem
     try:
-        return reading, network_of(content, reading, norm_eps).config, None
-    except (ArchitectureError, LayoutError) as error:
-        return reading, None, str(error)
+        return reading, network_of(content, reading, norm_eps).config, problem
+    except (ArchitectureError, LayoutError):
+        return reading, None, problem
 
 
 def _digests(tensors: Mapping[str, RawTensor], size: int, path: Path) -> dict[Any, str]:

@@ -67,7 +67,9 @@ def convert_many(
     prefix: str | None = None,
     only: str | None = None,
     head: str | None = None,
+    final_relu: bool | None = None,
     key: str | None = None,
+    ignore_config: bool = False,
     device: str = "auto",
     force: bool = False,
     golden: bool = False,
@@ -87,8 +89,8 @@ def convert_many(
         executor: where it is done: any executor of ``concurrent.futures`` whose workers are processes that
             see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
             the caller's; None for one after the other in this process.
-        arch, layout, prefix, only, head, key, device, force, golden, labels, multi_label, license: see
-            ``convert``; they hold for every source.
+        arch, layout, prefix, only, head, final_relu, key, ignore_config, device, force, golden, labels,
+            multi_label, license: see ``convert``; they hold for every source.
         progress: wraps the jobs as they are done, and is told what they are.
 
     Returns:
@@ -110,7 +112,9 @@ def convert_many(
         prefix=prefix,
         only=only,
         head=head,
+        final_relu=final_relu,
         key=key,
+        ignore_config=ignore_config,
         device=device,
         force=force,
         golden=golden,

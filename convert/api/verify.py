@@ -6,13 +6,22 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..claims import Claims
 from ..errors import FolderError, LayoutError, quoted
 from ..folder.files import CARD, card_was_edited
 from ..folder.open import open_folder, read_golden
-from ..folder.receipt import FILE_NAME, describe_conversion, describe_proof, unseal
+from ..folder.receipt import (
+    FILE_NAME,
+    config_from,
+    describe_assumptions,
+    describe_conversion,
+    describe_proof,
+    unseal,
+)
 from ..folder.recover import recover_checkpoint
 from ..hub.fetch import local_file, local_folder
 from ..layouts import known_layouts
+from ..layouts.assumptions import RELU_OPTIONS
 from ..layouts.explain import explain
 from ..layouts.identify import identify_again
 from ..layouts.network import network_of
@@ -20,10 +29,11 @@ from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
+    ORIGIN_FILE,
     ORIGIN_IMAGENET,
     AnyPath,
     Checkpoint,
-    Labels,
+    Identified,
     Progress,
     Proof,
     Renamed,
@@ -34,8 +44,6 @@ from ..source.read import is_imagenet, read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from densenet_convert.densenet import DenseNetConfig
 
     from ..layout import Reading
 
@@ -87,11 +95,12 @@ def verify(
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
         reading = _recorded_reading(checkpoint, written, whole)
-        network = network_of(checkpoint, reading, checkpoint.norm_eps)
+        network = network_of(checkpoint, reading, checkpoint.norm_eps, _claimed_relu(written))
         checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
         renamed = rename_tensors(checkpoint, reading)
-        _check_receipt(renamed, network.config, written, whole=whole)
-        return prove_parity(renamed, network.config, chosen, extras, Labels(), read_golden(written))
+        _check_receipt(renamed, network, written, whole=whole)
+        claims = Claims(preprocessing=written.receipt["preprocessing"])
+        return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
 
 
 def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:
@@ -113,6 +122,12 @@ def _read_again(source: AnyPath, written: Written) -> Checkpoint:
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
 
 
+def _claimed_relu(written: Written) -> bool | None:
+    """Returns whether a ReLU stands behind the last norm, where that was said and not assumed."""
+    assumed = {one["settled_by"] for one in written.receipt["assumptions"] or []}
+    return None if RELU_OPTIONS in assumed else config_from(written.receipt["config"]).final_relu
+
+
 def _recorded_reading(checkpoint: Checkpoint, written: Written, whole: bool) -> Reading:
     try:
         return identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=whole)
@@ -123,14 +138,23 @@ def _recorded_reading(checkpoint: Checkpoint, written: Written, whole: bool) -> 
         ) from error
 
 
-def _check_receipt(renamed: Renamed, config: DenseNetConfig, written: Written, *, whole: bool) -> None:
+def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, whole: bool) -> None:
     """Compares what the folder holds with what a conversion of the source gives today."""
-    today = describe_conversion(renamed, config)
+    today = describe_conversion(renamed, network.config)
+    compared = ["source", "config", "tensors", "dropped"]
+    if not written.receipt["beside"]:
+        today["preprocessing"] = dict(renamed.reading.layout.preprocessing)
+        compared.append("preprocessing")
+    # Without the source its layers are not there to tell what is settled.
+    if whole and written.receipt["assumptions"] is not None:
+        assumed = written.receipt["source"]["origin"] == ORIGIN_FILE
+        today["assumptions"] = describe_assumptions(network.assumptions if assumed else ())
+        compared.append("assumptions")
     if not whole:  # which names were dropped is not known again, but whether these would be
         names = [entry["source_name"] for entry in written.receipt["dropped"]]
         dropped = explain(renamed.reading, names, expect_drops=False).explanation.dropped
         today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
-    for field in ("source", "config", "preprocessing", "tensors", "dropped"):
+    for field in compared:
         found, expected = written.receipt[field], today[field]
         if found != expected:
             found, expected = _first_difference(found, expected)

@@ -116,7 +116,14 @@ def torchvision(
 @click.option("--prefix", help="What must stand before the names.  [default: what is found]")
 @click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
 @click.option(
-    "--head", metavar="NAME", help="Whole name of the last layer.  [default: what heads are called]"
+    "--head",
+    metavar="NAME",
+    help="Whole name of the last layer, '' for the features alone.  [default: what heads are called]",
+)
+@click.option(
+    "--final-relu/--no-final-relu",
+    default=None,
+    help="Whether a ReLU stands behind the last norm.  [default: as torchvision, where that is sure]",
 )
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes for several sources.  [default: this one]")

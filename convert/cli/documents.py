@@ -22,7 +22,17 @@ SCHEMA_VERSION = 1
 
 def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str, Any]:
     """The receipt without its list of tensors, which is in the folder."""
-    document = {key: receipt[key] for key in ("source", "config", "files", "verification")}
+    fields = (
+        "source",
+        "config",
+        "preprocessing",
+        "assumptions",
+        "remarks",
+        "beside",
+        "files",
+        "verification",
+    )
+    document = {key: receipt[key] for key in fields}
     return {
         "schema_version": SCHEMA_VERSION,
         "status": status,

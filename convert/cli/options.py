@@ -55,13 +55,20 @@ def conversion_options(command: Command) -> Command:
         click.option(
             "--labels",
             metavar="imagenet1k|FILE",
-            help="Names of the classes, one a line.  [default: torchvision's for its own weights, else none]",
+            help="Names of the classes, one a line.  [default: torchvision's for its own weights, else of a "
+            "config.json beside the source]",
         ),
         click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax."),
         click.option(
             "--license",
             metavar="ID",
-            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights]",
+            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights, "
+            "else that of a model card beside the source]",
+        ),
+        click.option(
+            "--ignore-config",
+            is_flag=True,
+            help="Take nothing from a config.json or a model card beside the source.",
         ),
     ]
     for option in reversed(options):

@@ -13,6 +13,7 @@ from ..folder.files import FILE_NAMES, file_digests
 from ..folder.receipt import FILE_NAME, config_from
 from ..folder.wording import (
     asked_for,
+    assumed_text,
     coverage_text,
     inputs_text,
     origin_text,
@@ -36,6 +37,8 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
         "tensors": tensors_text(receipt),
         "left out": first_few([entry["source_name"] for entry in receipt["dropped"]]),
         "beware": other_function(config_from(receipt["config"])),
+        "assumed": assumed_text(receipt),
+        "beside": first_few(list(receipt["beside"])),
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
         "inputs": inputs_text(proof),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),

@@ -48,6 +48,7 @@ def model_card(receipt: Mapping[str, Any], *, repo_id: str = NOBODY, license: st
         *_provenance(receipt),
         "## What was verified",
         *_proof(receipt["verification"]),
+        *_assumed(receipt),
         "## Verify it",
         f"```\npip install {CONVERTER}\n{CONVERTER} verify hf://{repo_id}\n```",
         f"It repeats this on your machine. `{CONVERTER} verify hf://{repo_id} --source FILE` "
@@ -75,7 +76,7 @@ def license_of(path: Path) -> str | None:
         raise FolderError(f"{path} can't be read as a model card: {quoted(reason)}. Mend it.") from error
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
-    return str(found) if found else None
+    return found if found and isinstance(found, str) else None
 
 
 def _metadata(receipt: Mapping[str, Any], config: DenseNetConfig, license: str | None) -> dict[str, Any]:
@@ -244,6 +245,20 @@ def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
     if measured := proof.get("measured"):
         yield "Largest error of the logits against the reference's run in float64, where rounding differs:"
         yield _table(("setting", "ours", "the reference's", "bound"), map(_setting, measured))
+
+
+def _assumed(receipt: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what the source does not tell, and what was noticed in it."""
+    assumptions, remarks = receipt["assumptions"] or [], receipt["remarks"]
+    if assumptions:
+        yield (
+            "The source does not tell everything about its network's function. This was assumed, as "
+            "torchvision has it:"
+        )
+        rows = [(one["what"], one["because"], one["settled_by"]) for one in assumptions]
+        yield _table(("assumed", "because", "settled by"), rows)
+    if remarks:
+        yield "\n".join(f"- {one['text'].replace('`', chr(39))}" for one in remarks)
 
 
 def _setting(one: Mapping[str, Any]) -> Sequence[str]:

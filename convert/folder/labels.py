@@ -7,8 +7,9 @@ from pathlib import Path
 
 from densenet_convert.densenet import DenseNetConfig
 
+from ..claims import Labels
 from ..errors import LabelError, quoted
-from ..records import IMAGENET, MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, Labels
+from ..records import IMAGENET, MULTI_LABEL, ORIGIN_BESIDE, ORIGIN_FILE, ORIGIN_IMAGENET
 from ..torchvision_weights import imagenet_names
 
 
@@ -19,6 +20,7 @@ def choose_labels(
     asked: str | os.PathLike[str] | None = None,
     multi_label: bool = False,
     implied: str | None = None,
+    beside: tuple[str, ...] | None = None,
 ) -> Labels:
     """The names of the classes, and how they are to be read.
 
@@ -29,6 +31,7 @@ def choose_labels(
             its own, and for none otherwise.
         multi_label: whether several classes may hold at once.
         implied: the problem type that the source, or its layout, says.
+        beside: names that a file beside the source tells.
 
     Raises:
         LabelError: the file can't be read, or there are not as many names as classes.
@@ -36,6 +39,8 @@ def choose_labels(
     problem = MULTI_LABEL if multi_label else implied
     if asked is None and origin == ORIGIN_IMAGENET:
         asked = IMAGENET
+    if asked is None and beside is not None:
+        return Labels(beside, ORIGIN_BESIDE, problem)
     if asked is None:
         return Labels(problem_type=problem)
     if asked == IMAGENET:

@@ -91,6 +91,7 @@ def _require_fields(content: dict[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError if a receipt has not the form of one."""
     for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
         content[field]
+    _require_claims(content)
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
     if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
@@ -103,6 +104,20 @@ def _require_fields(content: dict[str, Any]) -> None:
             raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")
     for entry in content["tensors"]:
         _require_tensor(entry)
+
+
+def _require_claims(content: dict[str, Any]) -> None:
+    """Raises as ``_require_fields`` does, if an assumption, a remark or a digest has not its form."""
+    for one in content["assumptions"] or []:
+        if not all(isinstance(one[field], str) for field in ("what", "because", "settled_by")):
+            raise TypeError(f"an assumption is {one!r}")
+    for one in content["remarks"]:
+        names = one.get("names", [])
+        if not all(isinstance(text, str) for text in (one["kind"], one["text"], *names)):
+            raise TypeError(f"a remark is {one!r}")
+    for name, digest in content["beside"].items():
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"sha256 of {name!r}, beside the source, is {digest!r}")
 
 
 def _require_source(source: dict[str, Any]) -> None:

@@ -18,27 +18,29 @@ from typing import Any
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config_file import as_json
 
+from ..claims import Assumption, Claims, Labels
 from ..errors import FolderError, quoted
-from ..records import Coverage, Labels, Proof, Renamed, Trace
+from ..records import Coverage, Proof, Renamed, Trace
 from ..tensors import dtype_name, tensor_sha256
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # What receipts of version 1 did not say, and what held for all of them.
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
+# What receipts up to version 2 did not say; what was assumed is not known of them.
+SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
 
 
 def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, Any]:
-    """Returns everything but ``files`` and ``verification``: the same on every machine."""
+    """Returns what the source's tensors and its reading tell: the same on every machine."""
     dropped = renamed.reading.explanation.dropped
     return {
         "schema_version": SCHEMA_VERSION,
         "converter": {"name": CONVERTER, "version": version(CONVERTER)},
         "source": _describe_source(renamed),
         "config": as_json(config),
-        "preprocessing": dict(renamed.reading.layout.preprocessing),
         "tensors": _describe_tensors(renamed, config),
         "dropped": [{"source_name": name, "because": why} for name, why in dropped.items()],
     }
@@ -73,6 +75,25 @@ def _describe_tensors(renamed: Renamed, config: DenseNetConfig) -> list[dict[str
         }
         for name in config.tensor_shapes()
     ]
+
+
+def describe_claims(claims: Claims) -> dict[str, Any]:
+    """Returns what is said of the network and not proven."""
+    return {
+        "labels": describe_labels(claims.labels),
+        "preprocessing": dict(claims.preprocessing),
+        "assumptions": describe_assumptions(claims.assumptions),
+        "remarks": [
+            {"kind": one.kind, "text": one.text, **({"names": list(one.names)} if one.names else {})}
+            for one in claims.remarks
+        ],
+        "beside": dict(claims.files),
+    }
+
+
+def describe_assumptions(assumptions: Sequence[Assumption]) -> list[dict[str, str]]:
+    """The field ``assumptions``."""
+    return [asdict(one) for one in assumptions]
 
 
 def describe_labels(labels: Labels) -> dict[str, Any]:
@@ -188,6 +209,7 @@ def unseal(text: str) -> dict[str, Any]:
             f"{FILE_NAME} was changed: it no longer has the digest {quoted(str(claimed))} of itself. {advice}"
         )
     if version_read == 1:
-        source = {"norm_eps": None, **receipt["source"]}
-        return {**SINCE_1, **receipt, "source": source, "schema_version": SCHEMA_VERSION}
+        receipt = {**SINCE_1, **receipt, "source": {"norm_eps": None, **receipt["source"]}}
+    if version_read < SCHEMA_VERSION:
+        receipt = {**SINCE_2, **receipt, "schema_version": SCHEMA_VERSION}
     return dict(receipt)

@@ -9,6 +9,7 @@ from typing import Any
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.config import unlike_torchvision
 
+from ..layout import FEATURES
 from ..records import ORIGIN_FILE, ORIGIN_RANDOM
 
 
@@ -24,6 +25,27 @@ def other_function(config: DenseNetConfig) -> str:
     if not other:
         return ""
     return f"torchvision's network would take these weights and compute something else: {other}"
+
+
+def assumed_text(receipt: Mapping[str, Any]) -> str:
+    """What is assumed of a network that is not built as torchvision's class builds it, in one line.
+
+    Of one that has its features and its head where that class has them, it is empty.
+    """
+    whats = [one["what"] for one in receipt["assumptions"] or []]
+    if not whats or _stands_as_in_torchvision(receipt):
+        return ""
+    more = f" and {len(whats) - 2} more" if len(whats) > 2 else ""
+    return f"{'; '.join(whats[:2])}{more}: see assumptions in conversion.json"
+
+
+def _stands_as_in_torchvision(receipt: Mapping[str, Any]) -> bool:
+    """Whether the source calls the features by their usual name, and has the head beside them."""
+    names = {entry["name"]: entry["source_name"] for entry in receipt["tensors"]}
+    head, prefix = names.get("classifier.weight"), receipt["source"]["prefix"]
+    first = names["features.conv0.weight"].removeprefix(prefix)
+    usual = first.startswith(FEATURES) or "/" in first  # Keras has words of its own
+    return usual and head is not None and head.startswith(prefix)
 
 
 def inputs_text(proof: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,10 @@ def write_folder(
 
 def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
-    labels = verified.labels
-    claims = (labels.names, labels.problem_type, renamed.reading.layout.preprocessing)
-    text = receipt.canonical_json(config_file.config_json(config, *claims))
+    claims = replace(verified.claims, remarks=(*verified.claims.remarks, *verified.loaded.remarks))
+    labels = claims.labels
+    said = (labels.names, labels.problem_type, claims.preprocessing)
+    text = receipt.canonical_json(config_file.config_json(config, *said))
     (folder / config_file.FILE_NAME).write_bytes(text.encode())
     _write_tensors(renamed.tensors, folder / WEIGHTS)
     beside: dict[str, str] = {}
@@ -144,7 +146,7 @@ def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[
         beside[GOLDEN] = file_sha256(folder / GOLDEN)
     content = {
         **receipt.describe_conversion(renamed, config),
-        "labels": receipt.describe_labels(labels),
+        **receipt.describe_claims(claims),
         # Of the weights, every tensor is held against the source when they are read back.
         "files": {
             WEIGHTS: file_sha256(folder / WEIGHTS),

@@ -66,6 +66,17 @@ MOVED = {
     "torch.nn.parameter": "torch.nn",
     "torch.autograd.variable": "torch.autograd",
 }
+# What sound pickles call beside what is built here: values of Python, and what torch and numpy rebuild.
+VALUES = {
+    *(f"builtins.{name}" for name in ("bytes", "complex", "float", "frozenset", "int", "list", "object")),
+    *(f"builtins.{name}" for name in ("range", "set", "slice", "str", "tuple")),
+    *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePath", "PurePosixPath", "WindowsPath")),
+    *(f"collections.{name}" for name in ("Counter", "deque")),
+    *("argparse.Namespace", "decimal.Decimal", "uuid.UUID", "torch.device", "torch.Generator"),
+    *("torch.serialization._get_layout", "torch.storage._load_from_bytes", "torch.jit._pickle.build_intlist"),
+}
+FAMILIES = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "numpy.random._pickle.")
 CHUNK = 1 << 20
 LAZY = "a tensor is negated or conjugated only when it is used"
 
@@ -145,6 +156,12 @@ def storage_dtype(storage_class: Any) -> str | None:
     if not isinstance(storage_class, Global) or storage_class.name not in STORAGES:
         raise FormatError(f"a storage is of class {shown(storage_class)}, which torch does not have")
     return STORAGES[storage_class.name]
+
+
+def is_harmless(callee: Global) -> bool:
+    """Whether what a pickle calls makes a value, and is called in sound checkpoints of every kind."""
+    name = f"{MOVED.get(callee.module, callee.module)}.{callee.name}"
+    return name in BUILDERS or name in VALUES or name.startswith(FAMILIES)
 
 
 def call(callee: Any, args: Any) -> Any:

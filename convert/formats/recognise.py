@@ -9,6 +9,7 @@ from .archive import MAGIC as ZIP_MAGIC
 from .archive import Archive
 from .keras import is_hdf5, is_keras, read_hdf5, read_keras
 from .modules import Layers
+from .objects import is_harmless
 from .plain_pickle import read_first_pickle
 from .raw import RawTensor, Whole
 from .safetensors import looks_like_safetensors, read_safetensors
@@ -54,6 +55,7 @@ class Content:
         tensors: the state dict.
         metadata: what the file says beside it, in words and numbers.
         names: what its pickles want to import; nothing of it was.
+        calls: what of it they would call, beyond what makes a value; nothing of it was.
         layers: what the file tells of the layers that hold the tensors; empty for a state dict.
     """
 
@@ -62,6 +64,7 @@ class Content:
     tensors: dict[str, RawTensor]
     metadata: dict[str, Any]
     names: tuple[str, ...]
+    calls: tuple[str, ...]
     layers: Layers
 
 
@@ -82,7 +85,10 @@ def read_content(data: Whole, key: str | None = None) -> Content:
     except MALFORMED as error:
         raise FormatError("its parts do not have the form that they should have") from error
     metadata = {**scalars(root), **metadata}
-    return Content(format_name, container, tensors, metadata, tuple(map(str, names)), layers or declared)
+    called = [name for name, is_called in names.items() if is_called]
+    calls = tuple(str(name) for name in called if not is_harmless(name))
+    known = tuple(map(str, names))
+    return Content(format_name, container, tensors, metadata, known, calls, layers or declared)
 
 
 def _read(data: Whole, budget: Budget, names: Names, layers: Layers) -> tuple[str, Any, dict[str, Any]]:

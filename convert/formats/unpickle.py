@@ -34,9 +34,13 @@ LONGEST_TEXT = 1 << 16
 OPCODE, RECORD, PAIR = 64, 400, 200
 LONGEST_LINE = 1024
 
+# Which argument these functions call: copyreg's, if it is another class than object, and torch's.
+PASSED_ON = {"_reconstructor": 1, "_rebuild_from_type_v2": 0}
+
 Call = Callable[[Any, Any], Any]
 Load = Callable[[Any], Any]
-Names = dict[Global, None]
+# What a pickle wants to import, and whether it would call it.
+Names = dict[Global, bool]
 
 
 class Unpickler:
@@ -227,7 +231,7 @@ class Unpickler:
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > 2000:
             raise FormatError("a name that its pickle wants to import is no text")
         found = Global(module, name)
-        self.names[found] = None
+        self.names.setdefault(found, False)
         return found
 
     def find_class(self) -> Global:
@@ -241,13 +245,41 @@ class Unpickler:
         self.budget.take(sum(map(_copied, args)) + 16 * len(args))
         self.push_record(self.call(callee, args))
 
+    def note_call(self, callee: Any, args: Any) -> None:
+        """Marks the name that a call would run: its own, and one that it passes on to be called."""
+        if isinstance(callee, Stub):  # an object whose class has __call__, such as functools.partial
+            callee = callee.callee
+        if not isinstance(callee, Global):
+            return
+        self.names[callee] = True
+        place = PASSED_ON.get(callee.name)
+        if (
+            place is not None
+            and isinstance(args, tuple)
+            and len(args) > place
+            and isinstance(args[place], Global)
+        ):
+            self.names[args[place]] = True
+
     def reduce(self) -> None:
+        args, callee = self.stack.pop(), self.stack.pop()
+        self.note_call(callee, args)
+        self.apply(callee, args)
+
+    def instantiate(self) -> None:
+        """NEWOBJ: makes an object of a class, without its ``__init__``."""
         args, callee = self.stack.pop(), self.stack.pop()
         self.apply(callee, args)
 
     def make(self, items: list[Any]) -> None:
         """OBJ: the class is the first of what was marked."""
+        self.note_call(items[0], ())
         self.apply(items[0], tuple(items[1:]))
+
+    def call_class(self, callee: Global, args: tuple[Any, ...]) -> None:
+        """INST: the class stands in the opcode."""
+        self.note_call(callee, ())
+        self.apply(callee, args)
 
     def make_with_keywords(self) -> None:
         keywords, args, callee = self.stack.pop(), self.stack.pop(), self.stack.pop()
@@ -369,9 +401,9 @@ OPERATIONS: dict[int, Operation] = {
         pickle.GLOBAL: lambda m: m.push_record(m.find_class()),
         pickle.STACK_GLOBAL: Unpickler.stack_global,
         pickle.REDUCE: Unpickler.reduce,
-        pickle.NEWOBJ: Unpickler.reduce,
+        pickle.NEWOBJ: Unpickler.instantiate,
         pickle.NEWOBJ_EX: Unpickler.make_with_keywords,
-        pickle.INST: lambda m: m.apply(m.find_class(), tuple(m.pop_mark())),
+        pickle.INST: lambda m: m.call_class(m.find_class(), tuple(m.pop_mark())),
         pickle.OBJ: lambda m: m.make(m.pop_mark()),
         pickle.BUILD: Unpickler.build,
         pickle.PERSID: lambda m: m.load_persistent(m.short_line().decode()),

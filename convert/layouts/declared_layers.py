@@ -18,7 +18,7 @@ from ..errors import ArchitectureError, quoted
 from ..formats.modules import Layer
 from ..layout import HEAD, Reading
 from ..records import MULTI_LABEL
-from .declared_tree import ADVICE, LAST_NORM, DeclaredTree, refuse, refuse_setting
+from .declared_tree import LAST_NORM, OTHER_FUNCTION, DeclaredTree, refuse, refuse_setting
 from .layer_kinds import (
     AVERAGE,
     AVERAGES,
@@ -57,32 +57,45 @@ class Expected(NamedTuple):
     required: bool
 
 
+class Declared(NamedTuple):
+    """What a file declares beside its tensors.
+
+    Attributes:
+        norm_eps: epsilon of its batch norms, if it is not the layout's.
+        problem_type: how its logits are to be read.
+        tree: its layers, which were checked; None where it declares none, or hides some of the network's.
+    """
+
+    norm_eps: float | None = None
+    problem_type: str | None = None
+    tree: DeclaredTree | None = None
+
+
 def read_declared(
-    layers: Mapping[str, Layer], format_name: str, reading: Reading
-) -> tuple[float | None, str | None]:
-    """Returns the epsilon that a file declares, if it is not the layout's, and how its logits are read.
+    layers: Mapping[str, Layer], format_name: str, reading: Reading, *, final_relu: bool = True
+) -> Declared:
+    """Checks the layers that a file declares, and returns what they tell.
 
     Args:
-        layers: what the file declares.
-        format_name: the file's.
-        reading: of the names of its tensors.
+        layers, format_name, reading: see ``DeclaredTree``.
+        final_relu: whether a ReLU stands behind the last norm.
 
     Raises:
         ArchitectureError: a layer does something that the network of this layout does not, or the other
             way around.
     """
     if not layers:
-        return None, None
+        return Declared()
     _require_own_images(layers, reading.layout.name)
     tree = DeclaredTree(layers, format_name, reading)
     if not tree.is_whole:
-        return None, None
+        return Declared()
     tree.refuse_changed_functions()
-    checker = LayerChecker(tree)
+    checker = LayerChecker(tree, final_relu)
     for layer in tree.network_layers():
         checker.take(layer)
     checker.close()
-    return checker.norm_eps(), checker.problem_type
+    return Declared(checker.norm_eps(), checker.problem_type, tree)
 
 
 def _require_own_images(layers: Mapping[str, Layer], layout: str) -> None:
@@ -91,7 +104,7 @@ def _require_own_images(layers: Mapping[str, Layer], layout: str) -> None:
         if layer.kind.partition(".")[0] == XRAY != layout:
             raise ArchitectureError(
                 f"{quoted(path or 'The whole module')} is {quoted(layer.kind)}, whose images are prepared in "
-                f"another way than torchvision's. Convert it with --layout {XRAY}."
+                "another way than torchvision's."
             )
 
 
@@ -107,9 +120,9 @@ class LayerChecker:
         is_read: whether a layer behind the head read them.
     """
 
-    def __init__(self, tree: DeclaredTree) -> None:
+    def __init__(self, tree: DeclaredTree, final_relu: bool = True) -> None:
         self.tree = tree
-        self.config = replace(DenseNetConfig(), **tree.reading.layout.overrides)
+        self.config = replace(DenseNetConfig(), final_relu=final_relu, **tree.reading.layout.overrides)
         self.place, self.before = "", ""
         self.expected: list[Expected] = []
         self.padding: DeclaredLayer | None = None
@@ -233,7 +246,7 @@ class LayerChecker:
             refuse(self.idle, missed.what)
         raise ArchitectureError(
             f"The file tells of no layer behind {quoted(self.before)} for {missed.what}, which a DenseNet "
-            f"has there. {ADVICE}"
+            f"has there. {OTHER_FUNCTION}"
         )
 
 
@@ -270,8 +283,8 @@ def _following(
     active = last_of(layer.kind).endswith(("Act", "Act2d"))
     if place == LAST_NORM:
         sure = tree.ends_in_order(layer.path)
-        pooled = sure and tree.head is not None
-        return [Expected(RELU, {}, sure or active), Expected(GLOBAL, SETTINGS[GLOBAL], pooled)]
+        pooled = Expected(GLOBAL, SETTINGS[GLOBAL], sure and tree.head is not None)
+        return [Expected(RELU, {}, sure or active), pooled] if config.final_relu else [pooled]
     if last == "norm0":
         return [Expected(RELU, {}, sure or active), Expected(MAX, SETTINGS[MAX], sure)]
     if last.startswith("norm"):

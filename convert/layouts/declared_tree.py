@@ -16,10 +16,7 @@ from .layer_kinds import (
     layers_of_torch,
 )
 
-ADVICE = (
-    "The converted network would be another function. Convert the weights alone, a state dict or a file of "
-    "save_weights, if this layer is not part of what you run."
-)
+OTHER_FUNCTION = "The converted network would be another function."
 LAST_NORM = "features.norm5"
 
 
@@ -57,7 +54,7 @@ class DeclaredTree:
             if layer.replaced and concerns:
                 raise ArchitectureError(
                     f"{quoted(path or 'The whole module')} ({quoted(layer.kind)}) has {layer.replaced}, "
-                    f"which may change what it computes. {ADVICE}"
+                    f"which may change what it computes. {OTHER_FUNCTION}"
                 )
 
     def network_layers(self) -> Iterator[DeclaredLayer]:
@@ -78,7 +75,7 @@ class DeclaredTree:
             if path in self.places:
                 place = self.places[path]
                 yield layer
-            elif self.reading.only and beside.intersection((path, *self._ancestors(path))):
+            elif self.reading.only and beside.intersection((path, *self.ancestors(path))):
                 continue
             elif path in self.dropped and self._in_sequence_with_head(path):
                 refuse(layer)
@@ -97,8 +94,8 @@ class DeclaredTree:
         """Whether the features and the head are parts of one sequence, or of MONAI's network."""
         if self.keras:
             return True
-        holders = set(self._ancestors(self.head or norm_path))
-        common = next((path for path in self._ancestors(norm_path) if path in holders), None)
+        holders = set(self.ancestors(self.head or norm_path))
+        common = next((path for path in self.ancestors(norm_path) if path in holders), None)
         if self.head is None or common is None:
             return False
         layer = self.layers[common]
@@ -136,7 +133,7 @@ class DeclaredTree:
             path = layer.within or ""
         return path
 
-    def _ancestors(self, path: str) -> Iterator[str]:
+    def ancestors(self, path: str) -> Iterator[str]:
         """Yields the modules that it lies in, innermost first."""
         while (layer := self.layers.get(path)) is not None and layer.within is not None:
             path = layer.within
@@ -147,11 +144,12 @@ def refuse(layer: DeclaredLayer, expected: str | None = None) -> NoReturn:
     """Raises ArchitectureError for a layer where ``expected``, or nothing, should be."""
     wanted = f"expected {expected}" if expected else "where a DenseNet has nothing"
     path = quoted(layer.path or "The whole module")
-    raise ArchitectureError(f"{path} is {quoted(layer.kind)}, {wanted}. {ADVICE}")
+    raise ArchitectureError(f"{path} is {quoted(layer.kind)}, {wanted}. {OTHER_FUNCTION}")
 
 
 def refuse_setting(path: str, kind: str, name: str, found: Any, expected: Any) -> NoReturn:
     """Raises ArchitectureError for a layer's setting that is another one than ``expected``."""
     raise ArchitectureError(
-        f"{quoted(path)} ({quoted(kind)}) has {name} {quoted(str(found))}, expected {expected}. {ADVICE}"
+        f"{quoted(path)} ({quoted(kind)}) has {name} {quoted(str(found))}, expected {expected}. "
+        f"{OTHER_FUNCTION}"
     )

@@ -131,6 +131,8 @@ class _Matching:
         # Receipts hold these words, and are compared with them.
         unused = self.reading.is_of_unused_head(name)
         where = f"beside the head {self.reading.head}" if unused else f"not under {self.reading.prefix!r}"
+        if unused and not self.reading.head:
+            where = "a head, and the features alone are taken"
         if self.reading.only:
             self.dropped[name] = f"{where}, {LEFT_OUT}"
         else:
@@ -169,7 +171,7 @@ def _inseparable(reading: Reading, targets: Mapping[str, str], left_out: Iterabl
 def _network_modules(reading: Reading, targets: Mapping[str, str], head: str) -> set[str]:
     """Returns the paths of the modules that belong to the network with all that is in them."""
     mark, prefix = reading.layout.separator, reading.prefix
-    modules = {prefix + reading.layout.head.partition(mark)[0]} - {""}
+    modules = set() if reading.features_alone else {prefix + reading.layout.head.partition(mark)[0]}
     for name, ours in targets.items():
         modules.add(name.rpartition(mark)[0])
         if ours.startswith("features."):

@@ -9,13 +9,11 @@ from functools import partial
 from typing import Any
 
 from ..errors import LayoutError, first_few, quoted
-from ..layout import Layout, Reading
+from ..layout import FEATURES, Layout, Reading
 from .explain import HEADS, LEFT_OUT, explain, missing
 
 # Under whatever stands before it; in a Sequential it has a number, and Keras numbers its dense layers.
 HEAD_NAME = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
-# A part without this may stand under any prefix: people take the features alone.
-INSIDE = "features."
 # Each is read in every layout, so that a file of nothing but first convolutions would take forever.
 MOST_NETWORKS = 8
 
@@ -38,22 +36,22 @@ def identify_layout(
         layout: name of the one that it must be.
         prefix: what must stand before the names.
         only: the same, and what is not the network's is left out.
-        head: whole name of the last layer, where it is not to be looked for.
+        head: whole name of the last layer, where it is not to be looked for; empty for none.
         whole: see ``explain``.
 
     Raises:
         LayoutError: none does, or more than one; the message shows the nearest and
-            what it could not explain, or the choices.
+            what it could not explain.
     """
     known = list(layouts) if layout is None else [named_layout(layout, layouts)]
     whole = whole and layout is None  # what tells a layout from another is not needed where it is named
-    if head is not None and head not in set(map(_layer_of, names)):
+    if head and head not in set(map(_layer_of, names)):
         raise LayoutError(f"There is no layer {quoted(head)} for the head, expected the whole name of one.")
     # The others' first convolution is not there: they are only worth a message.
     likely = [one for one in known if any(_prefixes(one, names))] or known
     asked = _separated(only if prefix is None else prefix, names)
     readings = (one for table in likely for one in _readings(table, names, asked, head, only is not None))
-    fitting, nearest = _fitting(readings, names, head, whole)
+    fitting, nearest = _fitting(readings, names, whole)
     # Several layouts may explain the names of an incomplete network; the shapes tell later what is missing.
     complete = [one for one in fitting if not missing(one.explanation.targets.values())]
     if len(complete) > 1:
@@ -66,19 +64,43 @@ def identify_layout(
     assert nearest is not None  # of each reading there is one or the other
     raise LayoutError(
         f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
-        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}. "
-        f"{_advice(names, known, nearest, head)}"
+        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}."
     )
 
 
+def whole_networks(names: Collection[str], layouts: Sequence[Layout]) -> list[Reading]:
+    """Returns a reading for each place where the names hold all features of a DenseNet, in their order.
+
+    Each takes the features alone, and leaves out the rest.
+
+    Raises:
+        LayoutError: there are too many to try.
+    """
+    likely = [one for one in layouts if any(_prefixes(one, names))]
+    readings = [reading for layout in likely for reading in _readings(layout, names, None, "", True)]
+    fitting, _ = _fitting(readings, names, True)
+    found = {reading.prefix: reading for reading in reversed(fitting)}
+    order = {prefix: i for i, prefix in enumerate(_first_with(names, found))}
+    return sorted(found.values(), key=lambda reading: order[reading.prefix])
+
+
+def _first_with(names: Iterable[str], prefixes: Collection[str]) -> Iterator[str]:
+    """Yields the prefixes as the names begin with them."""
+    waiting = sorted(prefixes, key=len, reverse=True)
+    for name in names:
+        for prefix in [one for one in waiting if name.startswith(one)]:
+            waiting.remove(prefix)
+            yield prefix
+
+
 def _fitting(
-    readings: Iterable[Reading], names: Collection[str], head: str | None, whole: bool
+    readings: Iterable[Reading], names: Collection[str], whole: bool
 ) -> tuple[list[Reading], Reading | None]:
     """Returns the readings that explain every name, and the one of the others that leaves the fewest."""
     fitting: list[Reading] = []
     nearest: Reading | None = None
     for reading in readings:
-        found = _explained(reading, names, head, whole)
+        found = explain(reading, names, expect_drops=whole)
         problems = len(found.explanation.problems)
         if not problems:
             fitting.append(found)
@@ -119,7 +141,7 @@ def identify_again(
     source = receipt["source"]
     only = any(entry["because"].endswith(LEFT_OUT) for entry in receipt["dropped"])
     weights = (one["source_name"] for one in receipt["tensors"] if one["name"] == "classifier.weight")
-    head = _layer_of(next(weights, None) or "") or None
+    head = _layer_of(next(weights, None) or "")
     where = {"only" if only else "prefix": source["prefix"]}
     return identify_layout(names, layouts, layout=source["layout"], **where, head=head, whole=whole)
 
@@ -131,8 +153,8 @@ def _readings(
     found = dict.fromkeys(_prefixes(layout, names))
     if prefix is not None:
         # The prefix may be that of the features alone.
-        outer = (prefix.removesuffix(INSIDE), "")
-        fallback = (prefix, INSIDE if prefix.endswith(INSIDE) and outer in found else "")
+        outer = (prefix.removesuffix(FEATURES), "")
+        fallback = (prefix, FEATURES if prefix.endswith(FEATURES) and outer in found else "")
         found = {one: None for one in found if one[0] == prefix} or {fallback: None}
     if len(found) > MOST_NETWORKS:
         raise LayoutError(
@@ -147,26 +169,15 @@ def _readings(
         yield replace(bare, head=last)
 
 
-def _explained(reading: Reading, names: Collection[str], head: str | None, whole: bool) -> Reading:
-    """Returns the reading, explained; with --only, several layers that could be the head are a problem."""
-    found = explain(reading, names, expect_drops=whole)
-    heads = _heads(reading, names) if reading.only and head is None else set()
-    if len(heads) < 2:
-        return found
-    several = f"its last layer may be {' or '.join(sorted(heads))}: name it with --head"
-    problems = (several, *found.explanation.problems)
-    return replace(found, explanation=replace(found.explanation, problems=problems))
-
-
 def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str]]:
     """What stands before the names, and what is missing in them."""
-    short = layout.first_conv.removeprefix(INSIDE)
+    short = layout.first_conv.removeprefix(FEATURES)
     for name in names:
         first = next(filter(partial(_ends_with, name), (layout.first_conv, *layout.other_stems)), None)
         if first is not None:
             yield name.removesuffix(first), ""
         elif short != layout.first_conv and _ends_with(name, short):
-            yield name.removesuffix(short), INSIDE
+            yield name.removesuffix(short), FEATURES
 
 
 def _ends_with(name: str, end: str) -> bool:
@@ -210,32 +221,3 @@ def label_of(reading: Reading) -> str:
 
 def _listed(readings: Sequence[Reading]) -> str:
     return ", ".join(map(label_of, readings))
-
-
-def _advice(names: Collection[str], layouts: Sequence[Layout], nearest: Reading, head: str | None) -> str:
-    """Says which part of it is a DenseNet, if one is, or which of its layers may be the last."""
-    readings = [reading for layout in layouts for reading in _readings(layout, names, None, head, True)]
-    if parts := _choices(readings, names, head):
-        return (
-            f"A part of it is a DenseNet: convert that with {parts}, and the rest is left out; "
-            "--head NAME names its last layer."
-        )
-    heads = sorted(_heads(nearest, names)) if head is None and not nearest.only else []
-    if len(heads) > 1:
-        return f"Its last layer may be {' or '.join(map(str, heads))}: name it with --head."
-    whole = [one for one in readings if not one.inside]
-    featured = [
-        Reading(one.layout, f"{one.prefix}{INSIDE}", INSIDE, only=True)
-        for one in whole
-        if one.layout.first_conv.startswith(INSIDE)
-    ]
-    if parts := _choices(featured, names, ""):
-        return f"Its features are those of a DenseNet, and are converted alone with {parts}."
-    return "Is this a DenseNet, and the whole of it?"
-
-
-def _choices(readings: Sequence[Reading], names: Collection[str], head: str | None) -> str:
-    """Returns the options to write for those that explain the names."""
-    fitting, _ = _fitting(readings, names, head, True)
-    prefixes = dict.fromkeys(one.prefix for one in fitting)
-    return " or ".join(f"--only {quoted(part) or repr('')}" for part in prefixes)

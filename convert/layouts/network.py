@@ -16,9 +16,11 @@ from ..layout import Reading
 from ..records import Identified, Options
 from . import known_layouts
 from .architecture import Shape, choose_config
-from .declared_layers import read_declared
-from .identify import identify_layout
+from .assumptions import assumptions_of, end_is_known
+from .declared_layers import Declared, read_declared
+from .identify import identify_layout, whole_networks
 from .rename import absent_counters
+from .surroundings import Surroundings, ask_for_relu, judge_surroundings
 
 
 class Held(Protocol):
@@ -37,8 +39,8 @@ class Held(Protocol):
         """What the source declares of its layers; empty for a state dict."""
 
 
-def identify_network(held: Held, options: Options, norm_eps: float | None = None) -> Identified:
-    """Returns which network a source holds.
+def identify_once(held: Held, options: Options, norm_eps: float | None = None) -> Identified:
+    """Returns which network a source holds, or refuses it, without advice.
 
     Args:
         held: the source's names, shapes and declared layers.
@@ -46,7 +48,7 @@ def identify_network(held: Held, options: Options, norm_eps: float | None = None
         norm_eps: the epsilon that is known from beside the source, where it declares no layers.
 
     Raises:
-        LayoutError: no layout explains its names, or more than one does.
+        LayoutError: no layout explains its names, more than one does, or which function it is stays open.
         ArchitectureError: the tensors, or the declared layers, are those of another network.
     """
     reading = identify_layout(
@@ -58,29 +60,57 @@ def identify_network(held: Held, options: Options, norm_eps: float | None = None
         head=options.head,
     )
     architecture = None if options.arch is None else architecture_name(options.arch)
-    return network_of(held, reading, norm_eps, architecture)
+    declared = _declared(held, reading, options.final_relu)
+    network = _network(held, reading, declared, norm_eps, architecture, options.final_relu)
+    if reading.only:
+        others = [
+            one for one in whole_networks(held.tensors, known_layouts()) if one.prefix != reading.prefix
+        ]
+        around = Surroundings(held.tensors, reading, network.config.num_features, others)
+        judge_surroundings(around, head_is_named=options.head is not None)
+    end_is_sure = options.final_relu is not None or (declared.tree and end_is_known(declared.tree))
+    if network.config.num_classes and not end_is_sure:
+        ask_for_relu(reading)
+    return network
 
 
 def network_of(
-    held: Held, reading: Reading, norm_eps: float | None = None, architecture: str | None = None
+    held: Held, reading: Reading, norm_eps: float | None = None, final_relu: bool | None = None
 ) -> Identified:
     """Returns which network a source holds, once it is known how its names are read.
 
     Args:
-        held: as ``identify_network`` takes it.
+        held: as ``identify_once`` takes it.
         reading: with its explanation of these names.
         norm_eps: as there.
-        architecture: the one that it must be, such as ``"densenet169"``.
+        final_relu: whether a ReLU stands behind the last norm; None where nobody says it.
 
     Raises:
         LayoutError: the reading does not explain every name, or a tensor has other axes than it says.
         ArchitectureError: as there.
     """
-    declared_eps, problem_type = read_declared(held.layers, held.format, reading)
-    norm_eps = declared_eps if held.layers else norm_eps
+    return _network(held, reading, _declared(held, reading, final_relu), norm_eps, None, final_relu)
+
+
+def _declared(held: Held, reading: Reading, final_relu: bool | None) -> Declared:
+    return read_declared(held.layers, held.format, reading, final_relu=final_relu is not False)
+
+
+def _network(
+    held: Held,
+    reading: Reading,
+    declared: Declared,
+    norm_eps: float | None,
+    architecture: str | None,
+    final_relu: bool | None,
+) -> Identified:
+    """Returns the network; ``architecture`` is the one that it must be, such as ``"densenet169"``."""
+    norm_eps = declared.norm_eps if held.layers else norm_eps
     implied = dict(reading.layout.overrides)
     if norm_eps is not None:
         implied["norm_eps"] = norm_eps
+    if final_relu is not None:
+        implied["final_relu"] = final_relu
     sources = {target: name for name, target in reading.explanation.targets.items()}
     config = choose_config(
         _canonical_shapes(held.tensors, reading),
@@ -88,7 +118,9 @@ def network_of(
         architecture=architecture,
         source_names=sources,
     )
-    return Identified(reading, config, problem_type or reading.layout.problem_type, norm_eps)
+    assumptions = assumptions_of(reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps)
+    problem_type = declared.problem_type or reading.layout.problem_type
+    return Identified(reading, config, problem_type, norm_eps, assumptions)
 
 
 def architecture_name(arch: str | int) -> str:

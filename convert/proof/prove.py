@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from densenet_convert.densenet.config_file import config_json
 
+from ..claims import Claims
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import Agreement, AnyPath, Labels, Loaded, Measured, Progress, Proof, Renamed, Verified
+from ..records import Agreement, AnyPath, Loaded, Measured, Progress, Proof, Renamed, Verified
 from .load import load_model
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def prove_parity(
     config: DenseNetConfig,
     device: torch.device,
     extras: ProofExtras,
-    labels: Labels,
+    claims: Claims,
     golden: Mapping[str, Tensor] | None = None,
 ) -> Verified:
     """Loads both networks, proves that they are one function, and writes the report whatever comes of it.
@@ -90,7 +91,7 @@ def prove_parity(
         config: the network's hyperparameters.
         device: where both networks run.
         extras: what is to be made or compared beside the proof.
-        labels: of the network's classes; nothing is proven of them.
+        claims: what is said of the network; nothing is proven of it.
         golden: outputs that the network must compute, where the folder has them.
 
     Raises:
@@ -102,7 +103,7 @@ def prove_parity(
     reference = load_reference(renamed.checkpoint, renamed.reading, config)
     log.info("verifying on %s against %s", device, reference.description)
     try:
-        verified = prove_networks(loaded, reference, device, extras, labels, golden)
+        verified = prove_networks(loaded, reference, device, extras, claims, golden)
     except ParityError as error:
         _report_failure(loaded, reference, device, error, extras.report)
         raise
@@ -117,7 +118,7 @@ def prove_networks(
     reference: Reference,
     device: torch.device,
     extras: ProofExtras,
-    labels: Labels,
+    claims: Claims,
     golden: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> Verified:
@@ -126,7 +127,7 @@ def prove_networks(
     Args:
         loaded: our network.
         reference: the source's own.
-        device, extras, labels, golden: see ``prove_parity``.
+        device, extras, claims, golden: see ``prove_parity``.
         seed: what the inputs are drawn from.
 
     Raises:
@@ -141,7 +142,7 @@ def prove_networks(
         library = compare_with_library(loaded.model, loaded.config.in_channels, reference.outputs)
         proof = replace(proof, library=library)
     if extras.images is not None:
-        found = _compare_images(loaded, reference, device, Path(extras.images), extras.progress)
+        found = _compare_images(loaded, reference, device, claims, extras)
         proof = replace(proof, images=found)
     if extras.golden or golden is not None:
         from .golden import compare_golden, take_golden
@@ -150,18 +151,18 @@ def prove_networks(
             golden = take_golden(reference.network, loaded.config, device)
         share = compare_golden(loaded.model, golden, loaded.config, device)
         proof = replace(proof, golden=share)
-    return Verified(loaded, proof, golden, labels)
+    return Verified(loaded, proof, golden, claims)
 
 
 def _compare_images(
-    loaded: Loaded, reference: Reference, device: torch.device, folder: Path, progress: Progress | None
+    loaded: Loaded, reference: Reference, device: torch.device, claims: Claims, extras: ProofExtras
 ) -> Agreement:
     from .images import compare_images
 
-    implied = loaded.renamed.reading.layout.preprocessing
-    content = config_json(loaded.config, preprocessing=implied)
-    networks = (loaded.model, reference.network)
-    return compare_images(*networks, content, folder, device, progress, as_torchvision=not implied)
+    content = config_json(loaded.config, preprocessing=claims.preprocessing)
+    networks, folder = (loaded.model, reference.network), Path(extras.images or "")
+    usual = not claims.preprocessing
+    return compare_images(*networks, content, folder, device, extras.progress, as_torchvision=usual)
 
 
 def _report_failure(

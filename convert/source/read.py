@@ -74,6 +74,7 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
         content.container,
         layers=content.layers,
         norm_eps=epsilon_beside(path),
+        calls=content.calls,
     )
 
 

@@ -76,7 +76,7 @@ def load_reference(checkpoint: Checkpoint, reading: Reading, config: DenseNetCon
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
     outputs = None
-    if layout.outputs is not None:
+    if layout.outputs is not None and config.final_relu:
         outputs = partial(_named(layout.outputs), _own_tensors(checkpoint, reading), config)
     return Reference(network.eval(), how, outputs)
 
@@ -127,7 +127,7 @@ def _save(checkpoint: Checkpoint, file: Path) -> None:
 
 def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
     """On the meta device, and whose it is."""
-    if layout.library is not None:
+    if layout.library is not None and config.final_relu:  # no library has a network without it
         try:
             library: tuple[nn.Module, str] = _named(layout.library)(config)
             return library

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from ...layout import Reading
 
 
+class _WithoutFinalRelu(torchvision.models.DenseNet):
+    """torchvision's network whose maps are averaged as the last norm gives them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1))
+        return cast(Tensor, self.classifier(torch.flatten(pooled, 1)))
+
+
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
-    """torchvision's DenseNet as it is, with the input channels and the head of ``config``."""
+    """torchvision's DenseNet, with the input channels, the head and the last ReLU of ``config``."""
+    network_class = torchvision.models.DenseNet if config.final_relu else _WithoutFinalRelu
     with torch.device("meta"), SkipInit():
-        network = torchvision.models.DenseNet(
+        network = network_class(
             growth_rate=config.growth_rate,
             block_config=config.block_config,
             num_init_features=config.num_init_features,
@@ -111,7 +120,7 @@ def tree_of_monai(config: DenseNetConfig) -> nn.Module:
         if isinstance(block, nn.ModuleDict):
             for name, layer in list(block.items()):
                 block[name] = _LayerOfMonai(layer)
-    return _NetworkOfMonai(network)
+    return _NetworkOfMonai(network, config.final_relu)
 
 
 def tree_of_efficient_densenet(config: DenseNetConfig) -> nn.Module:
@@ -137,11 +146,14 @@ class _LayerOfMonai(nn.Module):
 
 
 class _NetworkOfMonai(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, final_relu: bool) -> None:
         super().__init__()
+        self.final_relu = final_relu
         self.features = network.features
         self.class_layers = nn.ModuleDict({"out": cast(nn.Module, network.classifier)})
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(cast(nn.Module, self.features)(x), inplace=True)
+        x = cast(nn.Module, self.features)(x)
+        if self.final_relu:
+            x = F.relu(x, inplace=True)
         return cast(Tensor, self.class_layers["out"](torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)))

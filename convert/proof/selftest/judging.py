@@ -126,7 +126,7 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
         reading = explain(faulty, checkpoint.tensors, expect_drops=False)
         try:
             renamed = rename_tensors(checkpoint, reading)
-            network_of(checkpoint, reading, checkpoint.norm_eps)
+            network_of(checkpoint, reading, checkpoint.norm_eps, clean.config.final_relu)
         except ConvertError as error:
             targets = reading.explanation.targets
             return None, error, _loads(clean, {t: checkpoint.tensors[s] for s, t in targets.items()})

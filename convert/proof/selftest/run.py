@@ -13,15 +13,18 @@ from torch import nn
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config import architecture_label
 
+from ...claims import Claims
 from ...errors import ConvertError
 from ...folder.open import open_folder
+from ...folder.receipt import config_from
 from ...folder.recover import recover_checkpoint
 from ...folder.write import write_folder
 from ...layouts import known_layouts
+from ...layouts.advice import identify_network
 from ...layouts.identify import identify_again
-from ...layouts.network import identify_network, network_of
+from ...layouts.network import network_of
 from ...layouts.rename import rename_tensors
-from ...records import Checkpoint, Identified, Labels, Loaded, Options, Progress, Verified
+from ...records import Checkpoint, Identified, Loaded, Options, Progress, Verified
 from ...source.random_weights import random_checkpoint
 from ...source.read import read_checkpoint
 from ...temporary import temporary_folder
@@ -105,7 +108,8 @@ def _source_of(folder: str | os.PathLike[str] | None, scratch: Path) -> tuple[Ch
     written = open_folder(Path(folder))
     checkpoint = recover_checkpoint(written)
     reading = identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=False)
-    return checkpoint, network_of(checkpoint, reading, checkpoint.norm_eps)
+    final_relu = config_from(written.receipt["config"]).final_relu
+    return checkpoint, network_of(checkpoint, reading, checkpoint.norm_eps, final_relu)
 
 
 def _random(config: DenseNetConfig, seed: int, scratch: Path) -> tuple[Checkpoint, Identified]:
@@ -129,7 +133,8 @@ def _convert_once(
     """Renames, loads and proves; returns the reference's network as well."""
     loaded = load_model(rename_tensors(checkpoint, network.reading), network.config)
     reference = load_reference(checkpoint, network.reading, network.config)
-    verified = prove_networks(loaded, reference, device, ProofExtras(), Labels(), seed=seed)
+    claims = Claims(preprocessing=network.reading.layout.preprocessing)
+    verified = prove_networks(loaded, reference, device, ProofExtras(), claims, seed=seed)
     return verified, reference.network
 
 

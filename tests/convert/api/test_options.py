@@ -21,8 +21,8 @@ BESIDE: dict[str, set[str]] = {
     "file": {"sources", "output", "report", "images", "jobs", "dask"},
     "torchvision": {"output", "weights", "seed", "checkpoint", "report", "images"},
 }
-# torchvision's own names need no layout, prefix, part, head or key.
-WITHOUT = {"layout", "prefix", "only", "head", "key"}
+# torchvision's own names need no layout, prefix, part, head or key, and their last ReLU is known.
+WITHOUT = {"layout", "prefix", "only", "head", "final_relu", "key"}
 # How a command prints.
 PRINTING = {"as_json", "jsonl", "quiet", "verbose"}
 

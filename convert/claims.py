@@ -1,0 +1,93 @@
+"""What is said of a network, and is not proven: labels, assumptions, remarks and what files beside it tell.
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What the source does not tell of the network's function.
+
+    Attributes:
+        what: is assumed.
+        because: the source does not tell it.
+        settled_by: the option, or the kind of source, that settles it.
+    """
+
+    what: str
+    because: str
+    settled_by: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What was noticed in a source, and changes nothing.
+
+    Attributes:
+        kind: one of ``"refers-to"``, ``"impossible-value"`` and ``"not-read"``.
+        text: what was noticed, in a sentence.
+        names: what it applies to: tensors or files of the source, or what its pickles refer to.
+    """
+
+    kind: str
+    text: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the classes of a network are called.
+
+    Attributes:
+        names: one for each class; None where none are claimed.
+        origin: ``"imagenet1k"``, ``"file"`` or ``"beside"`` the source; None without names.
+        problem_type: transformers' word for a head that is not read by a softmax; None for others.
+    """
+
+    names: tuple[str, ...] | None = None
+    origin: str | None = None
+    problem_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the files beside a source tell of it.
+
+    Attributes:
+        names: of the classes; None where none are told.
+        preprocessing: fields of config.json's ``pretrained_cfg``.
+        license: the Hub's identifier of the license.
+        files: SHA-256 of each file that was taken something from, by its name.
+        remarks: on the files that were not read.
+    """
+
+    names: tuple[str, ...] | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    license: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of a network and is not proven.
+
+    Attributes:
+        labels: of its classes.
+        preprocessing: fields of config.json's ``pretrained_cfg`` that are other than torchvision's.
+        assumptions: what the source does not tell of its function.
+        remarks: what was noticed in the source.
+        files: SHA-256 of each file beside the source that was taken something from, by its name.
+    """
+
+    labels: Labels = Labels()
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[Assumption, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)

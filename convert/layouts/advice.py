@@ -1,0 +1,164 @@
+"""Identifies the network in a source, and where that fails, tries what the user could ask for instead.
+
+Only what gets through is printed: a whole command on a line of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import NamedTuple
+
+from ..errors import ArchitectureError, LayoutError
+from ..layout import FEATURES, Reading
+from ..records import Identified, Options
+from . import known_layouts
+from .declared_layers import XRAY
+from .identify import whole_networks
+from .network import Held, identify_once
+from .surroundings import Surroundings, UnclearError
+
+# Options that say nothing of the network, or of what is written of it.
+UNSAID = ("device", "force", "golden")
+COMMAND = "densenet-convert file"
+
+
+class Attempt(NamedTuple):
+    """What came of a command that could be advised.
+
+    Attributes:
+        options: its own.
+        network: what it would convert.
+    """
+
+    options: Options
+    network: Identified
+
+
+def identify_network(
+    held: Held, options: Options, norm_eps: float | None = None, *, source: str = "FILE"
+) -> Identified:
+    """Returns which network a source holds.
+
+    Args:
+        held: the source's names, shapes and declared layers.
+        options: what the user says of them.
+        norm_eps: the epsilon that is known from beside the source, where it declares no layers.
+        source: what the user calls it, for the commands that a message advises.
+
+    Raises:
+        LayoutError: no layout explains its names, more than one does, or they leave open which function it
+            is; the message ends with the commands that get through, one a line.
+        ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
+    """
+    try:
+        return identify_once(held, options, norm_eps)
+    except LayoutError as error:
+        raise LayoutError(_advised(error, held, options, norm_eps, source)) from error
+    except ArchitectureError as error:
+        raise ArchitectureError(_advised(error, held, options, norm_eps, source)) from error
+
+
+def _advised(
+    error: LayoutError | ArchitectureError,
+    held: Held,
+    options: Options,
+    norm_eps: float | None,
+    source: str,
+) -> str:
+    """Returns the error's message, with what gets through, or why nothing does."""
+    try:
+        networks = whole_networks(held.tensors, known_layouts())
+    except LayoutError:  # there are too many to try
+        return str(error)
+    through = _first_through(_other_settings(error, held, options), held, norm_eps)
+    refusals: list[str] = []
+    for network in [] if through else networks:
+        if options.only in (None, network.prefix) or len(networks) == 1:
+            ways = [way for way in _ways_to(network, held, options) if way != options]
+            through += _first_through(ways, held, norm_eps, refusals)
+    said = [str(error)]
+    if refusals and refusals[0] != str(error) and (len(networks) == 1 or not through):
+        said.append(refusals[0])
+    if not networks and isinstance(error, LayoutError):
+        said.append("Is this a DenseNet, and the whole of it?")
+    commands = [line for one in through if (line := command_for(source, one.options))]
+    if commands:
+        said.append(_introduction(through))
+    return "\n".join([" ".join(said), *commands])
+
+
+def _other_settings(error: Exception, held: Held, options: Options) -> Iterator[Options]:
+    """Yields what would be asked for where the source declares layers that another setting has."""
+    if isinstance(error, ArchitectureError) and held.layers:
+        yield replace(options, layout=XRAY)
+        if options.final_relu is None:
+            yield replace(options, final_relu=False)
+
+
+def _ways_to(network: Reading, held: Held, options: Options) -> Iterator[Options]:
+    only = replace(options, only=network.prefix, prefix=None)
+    around = Surroundings(held.tensors, network, _width_of(network, held), ())
+    if options.head is None:
+        if layer := around.single_layer():
+            yield replace(options, head=layer, only=None)
+        if len(around.candidates) == 1:
+            yield replace(only, head=around.candidates[0].layer)
+    yield only
+    if not network.inside and network.layout.first_conv.startswith(FEATURES):
+        yield replace(only, only=f"{network.prefix}{FEATURES}", head=None)
+    else:
+        yield replace(only, head="")
+
+
+def _width_of(network: Reading, held: Held) -> int:
+    """Returns the width of the features, as their last norm has it."""
+    targets = network.explanation.targets.items()
+    last = next(name for name, ours in targets if ours == "features.norm5.weight")
+    return int(held.tensors[last].shape[0])
+
+
+def _first_through(
+    ways: Iterable[Options], held: Held, norm_eps: float | None, refusals: list[str] | None = None
+) -> list[Attempt]:
+    """Returns the first way that gets through, if there is one; adds what else is unclear to ``refusals``."""
+    for way in ways:
+        try:
+            return [Attempt(way, identify_once(held, way, norm_eps))]
+        except UnclearError as error:
+            if refusals is not None:
+                refusals.append(str(error))
+        except (LayoutError, ArchitectureError):
+            continue
+    return []
+
+
+def _introduction(through: Sequence[Attempt]) -> str:
+    """Returns the sentence that stands before the commands."""
+    if len(through) > 1:
+        return f"It holds {len(through)} DenseNets, and each of these commands converts one:"
+    (attempt,) = through
+    if not attempt.network.config.num_classes:
+        return "This command converts the features alone:"
+    if attempt.options.only is not None:
+        return "This command converts the DenseNet in it, and leaves out the rest:"
+    return "This command converts it:"
+
+
+def command_for(source: str, options: Options) -> str | None:
+    """Returns the whole command; None if a stranger's name in it can't be printed."""
+    words = [COMMAND, shlex.quote(source)]
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if one.name in UNSAID or value == one.default:
+            continue
+        flag = one.name.replace("_", "-")
+        if one.name == "arch":
+            value = str(value).removeprefix("densenet")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag} {shlex.quote(str(value))}")
+    command = " ".join(words)
+    return command if command.isprintable() else None

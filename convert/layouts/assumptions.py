@@ -1,0 +1,128 @@
+"""What neither a source nor its user tells of the network's function, and what would settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from densenet_convert.densenet import DenseNetConfig
+
+from ..claims import Assumption
+from ..errors import quoted
+from ..layout import Reading
+from .declared_tree import LAST_NORM, DeclaredTree
+from .explain import LEFT_OUT
+from .layer_kinds import LIBRARIES, holds_in_order, last_of
+
+FIRST_CONV = "features.conv0"
+RELU_OPTIONS = "--final-relu or --no-final-relu"
+BY_LAYERS = "a whole module of a library's class, or a Keras model"
+BY_OWNER = "the code of the network that it was a part of"
+
+
+def assumptions_of(
+    reading: Reading,
+    config: DenseNetConfig,
+    tree: DeclaredTree | None,
+    *,
+    final_relu: bool | None = None,
+    norm_eps: float | None = None,
+) -> tuple[Assumption, ...]:
+    """Returns what is assumed of the network's function, in the order of its layers.
+
+    Args:
+        reading: of the names of the source's tensors.
+        config: the network's hyperparameters.
+        tree: the layers that the source declares, which were checked; None where it declares none.
+        final_relu: whether the user says that a ReLU stands behind the last norm; None where nothing is said.
+        norm_eps: the epsilon, where it is known from beside the source.
+    """
+    if tree is not None and tree.keras:
+        return ()
+    because = _because(tree)
+    left_out = any(why.endswith(LEFT_OUT) for why in reading.explanation.dropped.values())
+    found = []
+    if left_out and not config.num_classes:
+        what = "nothing that is left out stands before the features"
+        found.append(Assumption(what, "the rest of its network is left out", BY_OWNER))
+    if tree is None or not _stem_is_known(tree):
+        what = "the first convolution and the pooling behind it have stride 2"
+        found.append(Assumption(what, because, BY_LAYERS))
+    if tree is None or not _order_is_known(tree):
+        what = "in dense layers and transitions, norms, ReLUs, convolutions and average pooling take turns"
+        found.append(Assumption(what, because, BY_LAYERS))
+    if norm_eps is None and (tree is None or not _epsilons_are_known(tree)):
+        what = f"the epsilon of every batch norm is {config.norm_eps:g}"
+        found.append(Assumption(what, because, BY_LAYERS))
+    if tree is None or not end_is_known(tree):
+        if final_relu is None:
+            found.append(Assumption("a ReLU stands behind the last norm", because, RELU_OPTIONS))
+        found.append(Assumption("the last maps are averaged over all places", because, BY_LAYERS))
+    return tuple(found)
+
+
+def end_is_known(tree: DeclaredTree) -> bool:
+    """Whether a sequence, or a library's class, tells what runs between the last norm and the head."""
+    norm = _path_of(tree, LAST_NORM)
+    if tree.ends_in_order(norm):
+        return True
+    owner = tree.layers.get(tree.layers[_features_of(tree)].within or "")
+    if owner is None or not _is_network_of_library(owner.kind):
+        return False
+    path = tree.layers[_features_of(tree)].within
+    return tree.head is None or path in tree.ancestors(tree.head)
+
+
+def _stem_is_known(tree: DeclaredTree) -> bool:
+    path = _path_of(tree, FIRST_CONV)
+    return tree.runs_in_order(path) and _is_of_library(tree.layers[path].kind)
+
+
+def _order_is_known(tree: DeclaredTree) -> bool:
+    """Whether a sequence, or a library's class, runs each layer of the features."""
+    features = _features_of(tree)
+    return all(_runs_in_order(tree, path, features) for path, place in tree.places.items() if "." in place)
+
+
+def _runs_in_order(tree: DeclaredTree, path: str, features: str) -> bool:
+    for holder in tree.ancestors(path):
+        if not holds_in_order(tree.layers[holder]):
+            return False
+        if holder == features:
+            return True
+    return True
+
+
+def _epsilons_are_known(tree: DeclaredTree) -> bool:
+    norms = [path for path, place in tree.places.items() if "norm" in place.rpartition(".")[2]]
+    return all(_is_of_library(tree.layers[one].kind) and "eps" in tree.layers[one].settings for one in norms)
+
+
+def _path_of(tree: DeclaredTree, place: str) -> str:
+    return next(path for path, ours in tree.places.items() if ours == place)
+
+
+def _features_of(tree: DeclaredTree) -> str:
+    """Returns the path of what holds the first convolution, which holds all of the features."""
+    return tree.layers[_path_of(tree, FIRST_CONV)].within or ""
+
+
+def _is_of_library(kind: str) -> bool:
+    return kind.partition(".")[0] in LIBRARIES
+
+
+def _is_network_of_library(kind: str) -> bool:
+    return kind.partition(".")[0] in LIBRARIES[1:] and last_of(kind).startswith("DenseNet")
+
+
+def _because(tree: DeclaredTree | None) -> str:
+    """Returns why the file does not tell it: it holds tensors alone, or a class of somebody's own."""
+    if tree is None:
+        return "the file tells names and shapes of tensors, and no layers"
+    own = _own_classes(tree)
+    return f"what {next(own, 'its class')} calls is code, which is not in the file"
+
+
+def _own_classes(tree: DeclaredTree) -> Iterator[str]:
+    for path in tree.ancestors(_path_of(tree, LAST_NORM)):
+        if not _is_of_library(tree.layers[path].kind):
+            yield quoted(tree.layers[path].kind)

@@ -1,0 +1,235 @@
+"""Judges what stands around a network in its source: names and shapes may leave open which function it is.
+
+The rules run in this order.  A layer that reads the head's output is no DenseNet's.  What was trained and may
+stand before the features, or between them and the head, can't be left out.  Which of several layers is the
+head, and whether a ReLU stands before a head that is elsewhere than torchvision has it, only the owner knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import LayoutError, first_few, quoted
+from ..layout import HEAD, Reading
+from .explain import LEFT_OUT, OPERATION_COUNTS
+from .identify import HEAD_NAME
+
+# Buffers that are no part of a function: counts of thop and of averaged networks, MoCo's queue of keys
+# (https://github.com/facebookresearch/moco), and the weights of a loss.
+BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr", "pos_weight")
+# What segmentation networks call the parts that read the features beside a head.
+DECODERS = ("decoder", "segmentation_head")
+
+
+class UnclearError(LayoutError):
+    """What stands around the network leaves open which function the source is of, or is no DenseNet's."""
+
+
+class Matrix(NamedTuple):
+    """A linear layer of a source, or a 1x1 convolution.
+
+    Attributes:
+        name: of its weight.
+        layer: its own.
+        taken: width of what it reads.
+        given: width of what it gives.
+    """
+
+    name: str
+    layer: str
+    taken: int
+    given: int
+
+    def __str__(self) -> str:
+        return f"{quoted(self.layer)} [{self.given}, {self.taken}]"
+
+
+class Surroundings:
+    """What a source holds beside the network that a reading takes from it.
+
+    Attributes:
+        left_out: names that neither this network nor another whole one explains.
+        matrices: the linear layers and 1x1 convolutions among them.
+        candidates: those of them that may be the head, by the width of what they read.
+        head: the reading's own; None without one.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Any], reading: Reading, width: int, others: Collection[Reading]
+    ) -> None:
+        self.tensors, self.reading, self.width = tensors, reading, width
+        dropped = reading.explanation.dropped.items()
+        asked = [name for name, because in dropped if because.endswith(LEFT_OUT)]
+        self.left_out = [name for name in asked if not _is_explained(name, others)]
+        self.matrices = list(self._matrices(self.left_out))
+        self.candidates = list(filter(self._may_be_head, self.matrices))
+        targets = reading.explanation.targets.items()
+        self.head = next(self._matrices(name for name, ours in targets if ours == f"{HEAD}.weight"), None)
+
+    @property
+    def choices(self) -> list[Matrix]:
+        """The head and the candidates for it."""
+        return self.candidates if self.head is None else [self.head, *self.candidates]
+
+    def single_layer(self) -> str | None:
+        """Returns the layer that was left out, if it is the only one and may be the head."""
+        layers = {self._layer_of(name) for name in self.left_out}
+        found = {one.layer for one in self.candidates}
+        return layers.pop() if layers == found and len(found) == 1 and self.head is None else None
+
+    def refuse_recurrent(self) -> None:
+        """Raises UnclearError if a recurrent layer reads the features."""
+        widths = {self.width, *(one.given for one in self.matrices if one.taken % self.width == 0)} - {1}
+        for name in self.left_out:
+            taken = self._taken_by_recurrent(name)
+            if taken and any(taken % width == 0 for width in widths):
+                raise UnclearError(
+                    f"{quoted(self._layer_of(name))} is a recurrent layer that reads the features as a "
+                    "sequence. Such a network has strides and poolings of its own, of which names and shapes "
+                    "tell nothing, so that it can't be converted."
+                )
+
+    def refuse_stacked(self) -> None:
+        """Raises UnclearError if a layer reads the output of one that may be the head."""
+        readers = [one for one in self.choices + self.matrices if not _is_of_decoder(one.name)]
+        for head in self.choices:
+            for reader in readers:
+                if reader != head and reader.taken == head.given:
+                    raise UnclearError(
+                        f"{reader} reads what {head} gives. They are stacked, and the head of a DenseNet is "
+                        "one layer."
+                    )
+
+    def refuse_between(self, head: Matrix) -> None:
+        """Raises UnclearError if something that was trained could stand before the features or the head."""
+        kept = [name for name, ours in self.reading.explanation.targets.items() if ours.startswith(HEAD)]
+        left_out = [name for name in (*kept, *self.left_out) if self._layer_of(name) != head.layer]
+        between = [name for name in left_out if not self._is_beside(name)]
+        if between:
+            shown = first_few([f"{name} {list(self.tensors[name].shape)}" for name in between])
+            raise UnclearError(
+                f"With the head {quoted(head.layer)} it can't be converted, for {shown} may stand before the "
+                "features, or between them and the head."
+            )
+
+    def ask_for_head(self) -> None:
+        """Raises UnclearError, which lists the layers that may be the head, or says why none can be kept."""
+        refusals = []
+        for head in self.choices:
+            try:
+                self.refuse_between(head)
+            except UnclearError as error:
+                refusals.append(error)
+        if len(refusals) == len(self.choices):
+            raise refusals[0]
+        raise UnclearError(
+            f"The last layer may be {' or '.join(map(str, self.choices))}, and neither names nor shapes tell "
+            "which of them you run. If you know it, name it by --head."
+        )
+
+    def _matrices(self, names: Iterable[str]) -> Iterator[Matrix]:
+        for name in names:
+            shape, field = tuple(self.tensors[name].shape), self._field_of(name)
+            if field == "weight" and (len(shape) == 2 or shape[2:] == (1, 1)):
+                yield Matrix(name, self._layer_of(name), shape[1], shape[0])
+            elif field == "kernel" and (len(shape) == 2 or (len(shape) == 4 and shape[:2] == (1, 1))):
+                yield Matrix(name, self._layer_of(name), shape[-2], shape[-1])
+
+    def _may_be_head(self, one: Matrix) -> bool:
+        """Whether it reads the features, and is linear or a 1x1 convolution whose output nothing takes."""
+        if one.taken != self.width:
+            return False
+        if len(self.tensors[one.name].shape) == 2:
+            return True
+        return not any(one.given in self._widths_taken(name) for name in self.left_out if name != one.name)
+
+    def _widths_taken(self, name: str) -> Collection[int]:
+        """Returns the widths that a matrix or a kernel may read: two of a kernel, which may be transposed."""
+        shape = tuple(self.tensors[name].shape)
+        if len(shape) < 2:
+            return ()
+        if self._field_of(name) == "kernel":
+            return shape[-2:-1]
+        return shape[:2] if len(shape) > 2 and shape[2:] != (1, 1) else shape[1:2]
+
+    def _taken_by_recurrent(self, name: str) -> int | None:
+        """Returns the width of what a recurrent layer reads; None for a tensor of another one."""
+        shape, field = tuple(self.tensors[name].shape), self._field_of(name)
+        if len(shape) != 2:
+            return None
+        if field.startswith("weight_ih"):
+            return int(shape[1])
+        beside = f"{self._layer_of(name)}{self.reading.layout.separator}recurrent_kernel"
+        return int(shape[0]) if field == "kernel" and beside in self.tensors else None
+
+    def _is_beside(self, name: str) -> bool:
+        """Whether a tensor that is left out can't be a part of what the network computes."""
+        tensor, field, layer = self.tensors[name], self._field_of(name), self._layer_of(name)
+        counts = "int" in str(tensor.dtype) or "bool" in str(tensor.dtype)
+        of_loss = len(tensor.shape) < 2 and any(word in name.lower() for word in ("criterion", "loss"))
+        if counts or of_loss or field in BUFFERS or _is_of_decoder(name):
+            return True
+        is_head = self.reading.is_of_unused_head(name) or layer in {one.layer for one in self.choices}
+        return is_head and self._is_called_as_head(layer)
+
+    def _is_called_as_head(self, layer: str) -> bool:
+        """Whether a layer stands beside the features under the name of a head."""
+        prefix = self.reading.prefix
+        named = layer.startswith(prefix) and HEAD_NAME.fullmatch(layer, len(prefix))
+        return not self.reading.inside and bool(named)
+
+    def _layer_of(self, name: str) -> str:
+        return name.rpartition(self.reading.layout.separator)[0]
+
+    def _field_of(self, name: str) -> str:
+        return name.rpartition(self.reading.layout.separator)[2]
+
+
+def judge_surroundings(around: Surroundings, *, head_is_named: bool) -> None:
+    """Refuses a network of which something is left out that may be a part of its function.
+
+    Args:
+        around: what stands around it.
+        head_is_named: whether the user says which layer is the last.
+
+    Raises:
+        UnclearError: the message says why, or what only the owner knows.
+    """
+    around.refuse_recurrent()
+    reading = around.reading
+    inside = [one for one in around.candidates if one.layer.startswith(reading.prefix)]
+    if reading.features_alone or (around.head is None and not inside):
+        return
+    around.refuse_stacked()
+    if around.head is not None and (head_is_named or not around.candidates):
+        around.refuse_between(around.head)
+    else:
+        around.ask_for_head()
+
+
+def ask_for_relu(reading: Reading) -> None:
+    """Raises UnclearError if the head stands where only the owner knows what runs before it."""
+    if reading.head_is_beside_features:
+        return
+    where = f"under {quoted(reading.prefix)!r}" if reading.prefix else "at the top"
+    raise UnclearError(
+        f"The features stand {where}, and the head is {quoted(reading.head or reading.layout.head)!r}. "
+        "torchvision's own class runs a ReLU between the last norm and the head, classes of people's own "
+        "often do not, and neither names nor shapes tell. If yours runs it, say so by --final-relu; if it "
+        "takes what the last norm gives, by --no-final-relu."
+    )
+
+
+def _is_of_decoder(name: str) -> bool:
+    return any(part.startswith(DECODERS) for part in name.replace("/", ".").split("."))
+
+
+def _is_explained(name: str, others: Iterable[Reading]) -> bool:
+    """Whether another whole network explains a name, or has it under the name of a head."""
+    for other in others:
+        own = name.removeprefix(other.prefix) if name.startswith(other.prefix) else ""
+        layer = own.rpartition(other.layout.separator)[0]
+        if name in other.explanation.targets or HEAD_NAME.fullmatch(layer):
+            return True
+    return False

@@ -1,0 +1,182 @@
+"""Reads what lies beside a checkpoint: a config.json of timm or transformers, and a model card's license.
+
+The files are a stranger's: they are bounded in size and depth, and each value is checked before it is taken.
+What converted folders hold beside their weights is not read here: their receipt is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config_file import FILE_NAME
+
+from ..claims import Beside, Remark
+from ..errors import ConvertError, quoted
+from ..folder.card import license_of
+from ..folder.files import CARD, is_ours
+
+MOST_BYTES = 1 << 20
+LONGEST_LABEL = 1000
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}", re.ASCII)
+# What transformers calls a class that nobody named.
+UNNAMED = re.compile(r"LABEL_\d+", re.ASCII)
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+LARGEST_SIDE = 1 << 14
+
+
+def read_beside(path: Path, config: DenseNetConfig) -> Beside:
+    """Returns what the files beside a checkpoint tell of the network in it.
+
+    Args:
+        path: the checkpoint.
+        config: the network's hyperparameters, which they must not contradict.
+    """
+    folder = path.parent
+    if is_ours(folder):
+        return Beside()
+    files: dict[str, str] = {}
+    remarks: list[Remark] = []
+    names, preprocessing, license_name = None, dict[str, Any](), None
+    if data := _bytes_of(folder / FILE_NAME, remarks):
+        names, preprocessing = _read_config(data, config, remarks)
+        if names or preprocessing:
+            files[FILE_NAME] = hashlib.sha256(data).hexdigest()
+    if data := _bytes_of(folder / CARD, remarks):
+        license_name = _read_license(folder / CARD)
+        if license_name:
+            files[CARD] = hashlib.sha256(data).hexdigest()
+    return Beside(names, preprocessing, license_name, files, tuple(remarks))
+
+
+def _bytes_of(path: Path, remarks: list[Remark]) -> bytes | None:
+    """Returns what a file holds; None where there is none, or too much in it."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        remarks.append(_not_read(path.name, error.strerror or str(error)))
+        return None
+    if len(data) > MOST_BYTES:
+        remarks.append(_not_read(path.name, f"it is larger than {MOST_BYTES:,} bytes"))
+        return None
+    return data
+
+
+def _not_read(name: str, why: str) -> Remark:
+    return Remark("not-read", f"{name} beside the source was not read: {why}.", (name,))
+
+
+def _read_config(
+    data: bytes, config: DenseNetConfig, remarks: list[Remark]
+) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+    """Returns the names of the classes and the fields of ``pretrained_cfg`` that a config.json tells."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        remarks.append(_not_read(FILE_NAME, "it holds no JSON"))
+        return None, {}
+    if not isinstance(content, dict) or not _is_of_densenet(content):
+        remarks.append(_not_read(FILE_NAME, "it tells of no DenseNet of timm or transformers"))
+        return None, {}
+    names = _labels_in(content)
+    if names is not None and len(names) != config.num_classes:
+        why = f"it names {len(names):,} classes, and the network has {config.num_classes:,}"
+        remarks.append(Remark("not-read", f"The labels in {FILE_NAME} were not read: {why}.", (FILE_NAME,)))
+        names = None
+    preprocessing = dict(_preprocessing_in(content, config.in_channels, remarks))
+    return names, preprocessing
+
+
+def _is_of_densenet(content: Mapping[str, Any]) -> bool:
+    """Whether timm's or transformers' word for the architecture is a DenseNet's."""
+    architectures = content.get("architectures")
+    words = [content.get("architecture"), content.get("model_type")]
+    words += architectures if isinstance(architectures, list) else []
+    return any(isinstance(word, str) and word.lower().startswith("densenet") for word in words)
+
+
+def _labels_in(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns timm's ``label_names`` or transformers' ``id2label``; None where they name nothing."""
+    fields = content.get("pretrained_cfg")
+    held = content.get("label_names") or (fields.get("label_names") if isinstance(fields, dict) else None)
+    numbered = content.get("id2label")
+    if not held and isinstance(numbered, dict):
+        held = [numbered.get(str(i)) for i in range(len(numbered))]
+    if not isinstance(held, list) or not all(map(_is_label, held)):
+        return None
+    return None if all(map(UNNAMED.fullmatch, held)) else tuple(held)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL and value.isprintable()
+
+
+def _preprocessing_in(
+    content: Mapping[str, Any], channels: int, remarks: list[Remark]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the fields of ``pretrained_cfg``, which older files of timm have at their top."""
+    fields = content.get("pretrained_cfg")
+    fields = fields if isinstance(fields, dict) else content
+    for name, is_sound in SOUND.items():
+        value = fields.get(name)
+        if value is None:
+            continue
+        if is_sound(value, channels):
+            yield name, value
+        else:
+            shown = quoted(repr(value), 60)
+            text = f"{name} in {FILE_NAME} beside the source was not read: it is {shown}."
+            remarks.append(Remark("not-read", text, (FILE_NAME,)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_mean(value: Any, channels: int) -> bool:
+    return isinstance(value, list) and len(value) == channels and all(map(_is_number, value))
+
+
+def _is_deviation(value: Any, channels: int) -> bool:
+    return _is_mean(value, channels) and all(number > 0 for number in value)
+
+
+def _is_size(value: Any, channels: int) -> bool:
+    if not isinstance(value, list) or len(value) != 3 or not all(type(side) is int for side in value):
+        return False
+    return value[0] == channels and all(0 < side <= LARGEST_SIDE for side in value[1:])
+
+
+def _is_share(value: Any, _channels: int) -> bool:
+    return _is_number(value) and 0 < value <= 1
+
+
+# What is taken, and what it must be, for so many channels.
+SOUND: dict[str, Callable[[Any, int], bool]] = {
+    "input_size": _is_size,
+    "test_input_size": _is_size,
+    "interpolation": lambda value, _channels: value in INTERPOLATIONS,
+    "crop_pct": _is_share,
+    "test_crop_pct": _is_share,
+    "crop_mode": lambda value, _channels: value == "center",
+    "mean": _is_mean,
+    "std": _is_deviation,
+}
+
+
+def _read_license(path: Path) -> str | None:
+    """Returns the license that a model card names; a card that can't be read names none."""
+    try:
+        found = license_of(path)
+    except ConvertError:
+        return None
+    return found if found and LICENSE.fullmatch(found) else None
