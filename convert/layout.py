@@ -144,18 +144,18 @@ class Reading:
     @property
     def features_alone(self) -> bool:
         """Whether the user takes the features, and no head."""
-        return self.head == "" or (self.only and self.inside != "" and self.prefix.endswith(self.inside))
+        without = self.head is None and self.inside != "" and self.prefix.endswith(self.inside)
+        return self.head == "" or (self.only and without)
 
     @property
     def head_is_beside_features(self) -> bool:
         """Whether the features bear the table's own name, and the head stands beside them."""
-        if self.inside:
+        if not self.prefix.endswith(self.inside):
             return False
         if self.head is None or not self.layout.first_conv.startswith(FEATURES):
             return True
-        return self.head.startswith(self.prefix) and bool(
-            BESIDE_FEATURES.fullmatch(self.head, len(self.prefix))
-        )
+        place = self.prefix.removesuffix(self.inside)
+        return self.head.startswith(place) and bool(BESIDE_FEATURES.fullmatch(self.head, len(place)))
 
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""

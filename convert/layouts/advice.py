@@ -72,12 +72,12 @@ def _advised(
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
         return str(error)
-    through = _first_through(_other_settings(error, held, options), held, norm_eps)
+    through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
     refusals: list[str] = []
     for network in [] if through else networks:
         if options.only in (None, network.prefix) or len(networks) == 1:
             ways = [way for way in _ways_to(network, held, options) if way != options]
-            through += _first_through(ways, held, norm_eps, refusals)
+            through += _first_through(ways, held, norm_eps, networks, refusals)
     said = [str(error)]
     if refusals and refusals[0] != str(error) and (len(networks) == 1 or not through):
         said.append(refusals[0])
@@ -120,12 +120,16 @@ def _width_of(network: Reading, held: Held) -> int:
 
 
 def _first_through(
-    ways: Iterable[Options], held: Held, norm_eps: float | None, refusals: list[str] | None = None
+    ways: Iterable[Options],
+    held: Held,
+    norm_eps: float | None,
+    networks: Sequence[Reading],
+    refusals: list[str] | None = None,
 ) -> list[Attempt]:
     """Returns the first way that gets through, if there is one; adds what else is unclear to ``refusals``."""
     for way in ways:
         try:
-            return [Attempt(way, identify_once(held, way, norm_eps))]
+            return [Attempt(way, identify_once(held, way, norm_eps, networks))]
         except UnclearError as error:
             if refusals is not None:
                 refusals.append(str(error))

@@ -5,7 +5,7 @@ Needs no torch: it looks at names, shapes and what a file declares of its layers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from densenet_convert.densenet import ARCHITECTURES
@@ -39,13 +39,19 @@ class Held(Protocol):
         """What the source declares of its layers; empty for a state dict."""
 
 
-def identify_once(held: Held, options: Options, norm_eps: float | None = None) -> Identified:
+def identify_once(
+    held: Held,
+    options: Options,
+    norm_eps: float | None = None,
+    networks: Sequence[Reading] | None = None,
+) -> Identified:
     """Returns which network a source holds, or refuses it, without advice.
 
     Args:
         held: the source's names, shapes and declared layers.
         options: what the user says of them.
         norm_eps: the epsilon that is known from beside the source, where it declares no layers.
+        networks: what ``whole_networks`` finds in the source, where that is known already.
 
     Raises:
         LayoutError: no layout explains its names, more than one does, or which function it is stays open.
@@ -63,9 +69,9 @@ def identify_once(held: Held, options: Options, norm_eps: float | None = None) -
     declared = _declared(held, reading, options.final_relu)
     network = _network(held, reading, declared, norm_eps, architecture, options.final_relu)
     if reading.only:
-        others = [
-            one for one in whole_networks(held.tensors, known_layouts()) if one.prefix != reading.prefix
-        ]
+        if networks is None:
+            networks = whole_networks(held.tensors, known_layouts())
+        others = [one for one in networks if one.prefix != reading.prefix]
         around = Surroundings(held.tensors, reading, network.config.num_features, others)
         judge_surroundings(around, head_is_named=options.head is not None)
     end_is_sure = options.final_relu is not None or (declared.tree and end_is_known(declared.tree))

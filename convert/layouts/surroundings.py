@@ -175,9 +175,10 @@ class Surroundings:
 
     def _is_called_as_head(self, layer: str) -> bool:
         """Whether a layer stands beside the features under the name of a head."""
-        prefix = self.reading.prefix
-        named = layer.startswith(prefix) and HEAD_NAME.fullmatch(layer, len(prefix))
-        return not self.reading.inside and bool(named)
+        reading = self.reading
+        place = reading.prefix.removesuffix(reading.inside)
+        named = layer.startswith(place) and HEAD_NAME.fullmatch(layer, len(place))
+        return reading.prefix.endswith(reading.inside) and bool(named)
 
     def _layer_of(self, name: str) -> str:
         return name.rpartition(self.reading.layout.separator)[0]

@@ -29,7 +29,7 @@ def converted(path: Path) -> Answer:
     """What a conversion goes by, without its proof; the reading is not told where another step refuses."""
     checkpoint = read_checkpoint(path)
     try:
-        network = identify_network(checkpoint, Options(), checkpoint.norm_eps)
+        network = identify_network(checkpoint, Options(), checkpoint.norm_eps, source=str(path))
     except ConvertError as error:
         return None, None, None, str(error)
     return network.reading.layout.name, network.reading.prefix, network.config, None

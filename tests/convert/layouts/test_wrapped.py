@@ -49,10 +49,6 @@ WRAPPED: dict[str, tuple[Any, str]] = {
     "compiled, in DataParallel": (under("_orig_mod.module.", STATE), "_orig_mod.module."),
     "with counters of 2018": (under("module.", in_2017_names(STATE, counted=True)), "module."),
     "a head called fc": (under("model.", STATE, "fc"), "model."),
-    "features alone, with a head": (
-        {**features("base.", STATE), **{n: t for n, t in STATE.items() if n[0] == "c"}},
-        "base.",
-    ),
     "MONAI under a prefix": (under("net.", in_names_of("monai", STATE)), "net."),
     "gpleiss": (in_names_of("efficient-densenet", STATE), ""),
 }
@@ -74,6 +70,21 @@ def test_a_wrapped_checkpoint_is_converted_and_verified_with_and_without_its_sou
     assert written.receipt["source"]["prefix"] == prefix
     same_function(written.folder, STATE)
     assert dc.verify("new").proof.largest == dc.verify("new", source=path).proof.largest
+
+
+@pytest.mark.parametrize("final_relu", [True, False])
+def test_whether_a_relu_stands_before_a_head_that_is_elsewhere_is_the_user_s_to_say(
+    final_relu: bool, source: Callable[[Any], Path]
+) -> None:
+    head = {name: tensor for name, tensor in STATE.items() if name.startswith("classifier.")}
+    path = source({**features("base.", STATE), **head})
+    with pytest.raises(LayoutError, match=r"--final-relu; .*\ndensenet-convert file \S+old.pth --only base\.$"):
+        dc.convert(path, "new")
+    written = dc.convert(path, "new", final_relu=final_relu)
+    same_function(written.folder, STATE, replace(SMALL, final_relu=final_relu))
+    assert not any("ReLU stands behind" in one["what"] for one in written.receipt["assumptions"])
+    for again in (dc.verify("new"), dc.verify("new", source=path)):
+        assert again.proof.largest == {**again.proof.largest, "logits": 0.0}
 
 
 @pytest.mark.parametrize("layout", [one.name for one in BUILT_IN])
@@ -114,12 +125,12 @@ def test_what_a_layout_leaves_out_is_in_the_receipt_with_its_reason(source: Call
 def test_a_part_is_converted_by_the_user_s_decision_and_the_rest_is_listed(
     source: Callable[[Any], Path],
 ) -> None:
-    path = source({**under("module.E.", STATE), "module.D.up.weight": torch.rand(3, 3)})
-    with pytest.raises(LayoutError, match="--only module.E."):
+    path = source({**under("module.E.", STATE), "module.decoder.weight": torch.rand(3, 3)})
+    with pytest.raises(LayoutError, match=r"\ndensenet-convert file \S+old.pth --only module\.E\.$"):
         dc.convert(path, "new")
     written = dc.convert(path, "new", only="module.E.")
     assert written.receipt["dropped"] == [
-        {"source_name": "module.D.up.weight", "because": "not under 'module.E.', left out by --only"}
+        {"source_name": "module.decoder.weight", "because": "not under 'module.E.', left out by --only"}
     ]
     same_function(written.folder, STATE)
     assert dc.verify("new")
