@@ -47,6 +47,7 @@ class Checkpoint:
         seed: what random weights were drawn from; None for others.
         layers: what the source tells of its layers, by their paths; empty where it holds tensors alone.
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
+        final_relu: whether a ReLU stands behind its last norm, where what lies beside it says so.
         calls: what its pickles would call if they were loaded the usual way, beyond what rebuilds tensors.
     """
 
@@ -60,6 +61,7 @@ class Checkpoint:
     seed: int | None = None
     layers: Mapping[str, Layer] = field(default_factory=dict)
     norm_eps: float | None = None
+    final_relu: bool | None = None
     calls: tuple[str, ...] = ()
 
 

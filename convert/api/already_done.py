@@ -21,7 +21,7 @@ from ..hub.fetch import local_file
 from ..layouts.advice import identify_network
 from ..layouts.network import architecture_name
 from ..records import Identified, Options, Written
-from ..source.beside import read_beside
+from ..source.beside import read_beside, settings_beside
 from ..source.file import parse_checkpoint, read_whole
 from .plan import Job
 
@@ -62,12 +62,14 @@ def require_done(job: Job) -> Written:
 def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
     """Returns the first thing that a conversion with these options would make otherwise, or None."""
     content = parse_checkpoint(data, Path(job.source), job.options.key)
+    path, ignored = local_file(job.source), job.options.ignore_config
+    settings = settings_beside(path, ignore_config=ignored)
     # Another architecture is a mismatch here, and no error.
-    network = identify_network(
-        content, replace(job.options, arch=None), written.receipt["source"]["norm_eps"], source=job.source
-    )
-    ignored = job.options.ignore_config
-    beside = Beside() if ignored else read_beside(local_file(job.source), network.config)
+    options = replace(job.options, arch=None)
+    if options.final_relu is None:
+        options = replace(options, final_relu=settings.get("final_relu"))
+    network = identify_network(content, options, written.receipt["source"]["norm_eps"], source=job.source)
+    beside = Beside() if ignored else read_beside(path, network.config)
     compared = (
         _compare_source(written.receipt, content, network)
         | _compare_network(written.receipt, network, job.options)

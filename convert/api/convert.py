@@ -205,7 +205,9 @@ def _convert_file(
 ) -> Written:
     """Reads a source and what lies beside it, finds out which network it is, and converts that."""
     path = local_file(source)
-    checkpoint = _read_source(path, folder, options.key)
+    checkpoint = _read_source(path, folder, options)
+    if options.final_relu is None:
+        options = replace(options, final_relu=checkpoint.final_relu)
     network = identify_network(checkpoint, options, checkpoint.norm_eps, source=os.fspath(source))
     beside = Beside() if options.ignore_config else read_beside(path, network.config)
     return _convert_network(checkpoint, network, beside, folder, options, device, extras)
@@ -244,9 +246,9 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.
     return choose_device(options.device)
 
 
-def _read_source(path: Path, folder: Path, key: str | None = None) -> Checkpoint:
+def _read_source(path: Path, folder: Path, options: Options) -> Checkpoint:
     """Reads a file and marks torchvision's own; refuses one that lies in ``folder``."""
-    checkpoint = read_checkpoint(path, key=key)
+    checkpoint = read_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
     return replace(checkpoint, origin=ORIGIN_IMAGENET) if is_imagenet(checkpoint) else checkpoint

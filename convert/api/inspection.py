@@ -20,8 +20,8 @@ from ..layouts.advice import identify_network
 from ..layouts.identify import identify_layout
 from ..layouts.network import network_of
 from ..records import Options
+from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
-from ..source.read import epsilon_beside
 
 if TYPE_CHECKING:
     import os
@@ -130,9 +130,11 @@ def _identify(
     content: Content, path: Path, key: str | None
 ) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
     """Returns the reading and the config, or why one of them is None, or what only the owner knows."""
-    norm_eps = epsilon_beside(path)
+    settings = settings_beside(path)
+    norm_eps, final_relu = settings.get("norm_eps"), settings.get("final_relu")
     try:
-        network = identify_network(content, Options(key=key), norm_eps, source=str(path))
+        options = Options(key=key, final_relu=final_relu)
+        network = identify_network(content, options, norm_eps, source=str(path))
         return network.reading, network.config, None
     except (ArchitectureError, LayoutError) as error:
         problem = str(error)
@@ -141,7 +143,7 @@ def _identify(
     except LayoutError:
         return None, None, problem
     try:
-        return reading, network_of(content, reading, norm_eps).config, problem
+        return reading, network_of(content, reading, norm_eps, final_relu).config, problem
     except (ArchitectureError, LayoutError):
         return reading, None, problem
 

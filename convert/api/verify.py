@@ -6,6 +6,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
+
 from ..claims import Claims
 from ..errors import FolderError, LayoutError, quoted
 from ..folder.files import CARD, card_was_edited
@@ -119,7 +121,8 @@ def _read_again(source: AnyPath, written: Written) -> Checkpoint:
             f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
             f"the receipt names {claimed['sha256']}. Name the file that was converted."
         )
-    return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"])
+    known = {"norm_eps": claimed["norm_eps"]} if CONFIG in written.receipt["beside"] else {}
+    return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"], **known)
 
 
 def _claimed_relu(written: Written) -> bool | None:

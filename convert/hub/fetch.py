@@ -7,8 +7,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from densenet_convert.densenet import config_file
+
 from ..errors import HubError, ReadError, first_few, quoted
-from ..folder.files import FILE_NAMES, WEIGHTS
+from ..folder.files import CARD, FILE_NAMES, WEIGHTS
 from ..folder.receipt import FILE_NAME
 from ..formats.recognise import SUFFIXES
 from .errors import hub_errors
@@ -61,9 +63,11 @@ def local_file(named: str | os.PathLike[str]) -> Path:
     with hub_errors(name):
         repository, revision, file = parse_address(name)
         chosen = file or _only_checkpoint(name, repository, revision)
-        if chosen == WEIGHTS:
-            with suppress(EntryNotFoundError):  # what was converted already says so beside it
-                hf_hub_download(repository, FILE_NAME, revision=revision)
+        folder = chosen.rpartition("/")[0]
+        # What was converted already says so beside it; other repositories tell labels and a license there.
+        for beside in (FILE_NAME, config_file.FILE_NAME, CARD):
+            with suppress(EntryNotFoundError):
+                hf_hub_download(repository, f"{folder}/{beside}".lstrip("/"), revision=revision)
         return Path(hf_hub_download(repository, chosen, revision=revision))
 
 

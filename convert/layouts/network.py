@@ -73,7 +73,8 @@ def identify_once(
             networks = whole_networks(held.tensors, known_layouts())
         others = [one for one in networks if one.prefix != reading.prefix]
         around = Surroundings(held.tensors, reading, network.config.num_features, others)
-        judge_surroundings(around, head_is_named=options.head is not None)
+        known = declared.tree is not None and declared.tree.keras
+        judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
     end_is_sure = options.final_relu is not None or (declared.tree and end_is_known(declared.tree))
     if network.config.num_classes and not end_is_sure:
         ask_for_relu(reading)

@@ -187,12 +187,14 @@ class Surroundings:
         return name.rpartition(self.reading.layout.separator)[2]
 
 
-def judge_surroundings(around: Surroundings, *, head_is_named: bool) -> None:
+def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_known: bool) -> None:
     """Refuses a network of which something is left out that may be a part of its function.
 
     Args:
         around: what stands around it.
         head_is_named: whether the user says which layer is the last.
+        order_is_known: whether the source tells which layer runs behind which, as a model of Keras does, so
+            that what stands between was looked for there.
 
     Raises:
         UnclearError: the message says why, or what only the owner knows.
@@ -201,6 +203,8 @@ def judge_surroundings(around: Surroundings, *, head_is_named: bool) -> None:
     reading = around.reading
     inside = [one for one in around.candidates if one.layer.startswith(reading.prefix)]
     if reading.features_alone or (around.head is None and not inside):
+        return
+    if order_is_known and head_is_named:
         return
     around.refuse_stacked()
     if around.head is not None and (head_is_named or not around.candidates):

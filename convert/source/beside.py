@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
-from densenet_convert.densenet.config_file import FILE_NAME
+from densenet_convert.densenet.config import UNSEEN_IN_SHAPES, unlike_torchvision
+from densenet_convert.densenet.config_file import FILE_NAME, WEIGHTS
 
 from ..claims import Beside, Remark
-from ..errors import ConvertError, quoted
+from ..errors import ConvertError, FolderError, quoted
 from ..folder.card import license_of
 from ..folder.files import CARD, is_ours
+from ..folder.receipt import FILE_NAME as RECEIPT
+from ..folder.receipt import config_from, unseal
 
 MOST_BYTES = 1 << 20
 LONGEST_LABEL = 1000
@@ -46,13 +49,58 @@ def read_beside(path: Path, config: DenseNetConfig) -> Beside:
     names, preprocessing, license_name = None, dict[str, Any](), None
     if data := _bytes_of(folder / FILE_NAME, remarks):
         names, preprocessing = _read_config(data, config, remarks)
-        if names or preprocessing:
+        if names or preprocessing or settings_beside(path):
             files[FILE_NAME] = hashlib.sha256(data).hexdigest()
     if data := _bytes_of(folder / CARD, remarks):
         license_name = _read_license(folder / CARD)
         if license_name:
             files[CARD] = hashlib.sha256(data).hexdigest()
     return Beside(names, preprocessing, license_name, files, tuple(remarks))
+
+
+def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any]:
+    """Returns what is written beside weights of the function that they are of, and shapes do not tell.
+
+    A converted folder's receipt tells it, and the config.json of ``DenseNet.save_pretrained``.
+
+    Args:
+        path: the weights.
+        ignore_config: whether a config.json is not to be looked at.
+
+    Returns:
+        The fields ``norm_eps`` and ``final_relu`` of DenseNetConfig that are other than torchvision's.
+
+    Raises:
+        FolderError: the receipt was changed, or tells of a function that a file of weights can't.
+    """
+    if path.name != WEIGHTS:
+        return {}
+    if is_ours(path.parent):
+        config = config_from(unseal((path.parent / RECEIPT).read_bytes().decode())["config"])
+    elif ignore_config:
+        return {}
+    else:
+        config = _own_config(path.parent / FILE_NAME)
+    other = unlike_torchvision(config)
+    known = {name: other.pop(name) for name in ("norm_eps", "final_relu") if name in other}
+    if other:
+        settings = ", ".join(f"{name} {value}" for name, value in other.items())
+        raise FolderError(
+            f"The files beside {path} say that its network has {settings}, which a conversion of weights "
+            "can't be given. Convert what they were made from."
+        )
+    return known
+
+
+def _own_config(path: Path) -> DenseNetConfig:
+    """Returns the settings that ``DenseNet.save_pretrained`` wrote; torchvision's where it did not."""
+    data = _bytes_of(path, [])
+    try:
+        content = json.loads(data or b"{}")
+        settings = {name: content[name] for name in UNSEEN_IN_SHAPES if name in content}
+        return DenseNetConfig(**settings)
+    except (ValueError, TypeError, RecursionError):
+        return DenseNetConfig()
 
 
 def _bytes_of(path: Path, remarks: list[Remark]) -> bytes | None:
@@ -139,7 +187,10 @@ def _preprocessing_in(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _is_mean(value: Any, channels: int) -> bool:

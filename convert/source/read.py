@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import ARCHITECTURES
-from densenet_convert.densenet.config import unlike_torchvision
 
-from ..errors import FolderError, ReadError, WeightsUnavailableError
+from ..errors import ReadError, WeightsUnavailableError
 from ..folder.files import WEIGHTS, is_ours
-from ..folder.receipt import FILE_NAME, config_from, unseal
 from ..formats.raw import RawTensor
 from ..formats.untrusted import Budget, FormatError
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Checkpoint
 from ..temporary import temporary_folder
 from ..torchvision_weights import weights_digits, weights_url
+from .beside import settings_beside
 from .download import download
 from .file import parse_checkpoint, read_whole
 from .random_weights import random_checkpoint
@@ -32,16 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("densenet_convert")
 
 
-def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path, *, digits: str | None = None, key: str | None = None, ignore_config: bool = False
+) -> Checkpoint:
     """Reads the state dict in a file, which is in one of the formats of ``formats``.
 
     The file is read once, and what was hashed is what is parsed.  Nothing in it is executed.
-    Of weights that this converter wrote, the receipt beside them tells the epsilon.
+    Of weights that this converter or its network wrote, what lies beside them tells settings.
 
     Args:
         path: a regular file.
         digits: what its SHA-256 must begin with, where that is known.
         key: keys that lead to the state dict, joined by dots, where it is not to be looked for.
+        ignore_config: see ``settings_beside``.
 
     Raises:
         ReadError: the file can't be read, has another digest, is not sound or holds no
@@ -73,7 +75,7 @@ def read_checkpoint(path: Path, *, digits: str | None = None, key: str | None = 
         content.format,
         content.container,
         layers=content.layers,
-        norm_eps=epsilon_beside(path),
+        **settings_beside(path, ignore_config=ignore_config),
         calls=content.calls,
     )
 
@@ -125,26 +127,6 @@ def read_random(architecture: str, seed: int) -> Checkpoint:
         path = folder / f"{architecture}-random-{seed}.pth"
         path.write_bytes(random_checkpoint(ARCHITECTURES[architecture], seed))
         return replace(read_checkpoint(path), origin=ORIGIN_RANDOM, seed=seed)
-
-
-def epsilon_beside(path: Path) -> float | None:
-    """Returns the epsilon of the receipt beside the file, if this converter wrote both and it is not usual.
-
-    Raises:
-        FolderError: the receipt was changed, or tells of a function that a file of weights can't.
-    """
-    if not _was_converted(path):
-        return None
-    config = config_from(unseal((path.parent / FILE_NAME).read_bytes().decode())["config"])
-    other = unlike_torchvision(config)
-    norm_eps: float | None = other.pop("norm_eps", None)
-    if other:
-        settings = ", ".join(f"{name} {value}" for name, value in other.items())
-        raise FolderError(
-            f"{path} was converted already, and its network has {settings}, which a file of weights can't "
-            "tell. Convert what it was made from."
-        )
-    return norm_eps
 
 
 def _copy(raw_tensors: Mapping[str, RawTensor], budget: Budget) -> tuple[dict[str, Tensor], dict[str, str]]:

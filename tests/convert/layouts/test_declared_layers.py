@@ -22,9 +22,10 @@ import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ArchitectureError, LayoutError
 from densenet_convert.layouts import known_layouts
+from densenet_convert.layouts.advice import identify_network
 from densenet_convert.layouts.declared_layers import read_declared
 from densenet_convert.layouts.identify import identify_layout
-from densenet_convert.records import MULTI_LABEL
+from densenet_convert.records import MULTI_LABEL, Options
 from densenet_convert.source.read import read_checkpoint
 
 Change = Callable[[nn.Module], object]
@@ -487,7 +488,10 @@ def test_a_keras_model_of_another_function_is_refused_by_its_layer(
 def test_a_keras_densenet_tells_its_epsilon_and_its_sigmoid(
     name: str, suffix: str, written_by_keras: Path
 ) -> None:
-    assert declared_by_keras(written_by_keras / f"{name}.{suffix}") == TAKEN[name]
+    checkpoint = read_checkpoint(written_by_keras / f"{name}.{suffix}")
+    network = identify_network(checkpoint, Options())
+    assert (network.norm_eps, network.problem_type) == TAKEN[name]
+    assert network.assumptions == ()
 
 
 def test_a_keras_model_of_another_epsilon_is_held_against_keras_own(
@@ -516,7 +520,7 @@ def test_a_layer_of_keras_before_the_head_is_not_left_out(written_by_keras: Path
     with pytest.raises(
         ArchitectureError, match="between is BatchNormalization, where a DenseNet has nothing"
     ):
-        read_declared(checkpoint.layers, checkpoint.format, reading)[:2]
+        read_declared(checkpoint.layers, checkpoint.format, reading)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -525,8 +529,9 @@ def test_of_several_outputs_of_keras_each_is_held_against_its_own_way(
 ) -> None:
     def declared_of(name: str, head: str) -> tuple[float | None, str | None]:
         checkpoint = read_checkpoint(written_by_keras / f"{name}{suffix}")
-        reading = identify_layout(checkpoint.tensors, known_layouts(), only="densenet121/", head=head)
-        return read_declared(checkpoint.layers, checkpoint.format, reading)[:2]
+        network = identify_network(checkpoint, Options(only="densenet121/", head=head))
+        assert network.assumptions == ()
+        return network.norm_eps, network.problem_type
 
     assert declared_of("outputs", "sex") == declared_of("hidden", "sex") == (None, None)
     with pytest.raises(ArchitectureError, match="age is Dense with the activation relu"):

@@ -207,7 +207,9 @@ def test_of_a_sequence_no_layer_is_the_head(head: str) -> None:
     names = [one for one in TODAY if "classifier" not in one]
     names += [f"classifier.{i}.{field}" for i in (0, 3) for field in ("weight", "bias")]
     for only in (None, ""):
-        with pytest.raises(LayoutError, match=r"classifier\.\d\.\w+ is (of the network|explained by no rule)"):
+        with pytest.raises(
+            LayoutError, match=r"classifier\.\d\.\w+ is (of the network|explained by no rule)"
+        ):
             identify_layout(names, BUILT_IN, head=head, only=only)
     assert len(explanation_of(identify_layout(names, BUILT_IN, only="features"), names).dropped) == 4
 
@@ -218,7 +220,9 @@ def test_nor_where_its_layers_have_names(prefix: str, head: str | None) -> None:
     names = [f"{prefix}{one}" for one in TODAY if "classifier" not in one]
     names += [f"{prefix}classifier.{i}.{field}" for i in ("fc1", "fc2") for field in ("weight", "bias")]
     for only in (None, prefix):
-        with pytest.raises(LayoutError, match=r"classifier\.fc\d\.\w+ is (of the network|explained by no rule)"):
+        with pytest.raises(
+            LayoutError, match=r"classifier\.fc\d\.\w+ is (of the network|explained by no rule)"
+        ):
             identify_layout(names, BUILT_IN, head=head and f"{prefix}{head}", only=only)
 
 

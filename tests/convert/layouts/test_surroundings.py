@@ -117,7 +117,9 @@ BETWEEN: dict[str, StateDict] = {
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 @pytest.mark.parametrize("what", BETWEEN)
-def test_what_may_stand_between_is_never_left_out_and_the_features_are_offered(what: str, prefix: str) -> None:
+def test_what_may_stand_between_is_never_left_out_and_the_features_are_offered(
+    what: str, prefix: str
+) -> None:
     state = under(prefix, {**STATE, **BETWEEN[what]})
     for only in (None, prefix):
         message = refusal(state, only=only)
@@ -154,9 +156,12 @@ def test_a_head_that_was_not_chosen_is_left_out_only_beside_the_features() -> No
 
 def test_a_decoder_another_network_and_known_buffers_are_beside_the_network() -> None:
     others = {
-        **{"decoder.up.weight": torch.zeros(8, WIDTH, 3, 3), "decoder.out.weight": torch.zeros(1, 8, 1, 1)},
-        **{"queue": torch.zeros(16, 8), "queue_ptr": torch.zeros(1, dtype=torch.int64)},
-        **{"criterion.pos_weight": torch.ones(5), "n_averaged": torch.zeros((), dtype=torch.int64)},
+        "decoder.up.weight": torch.zeros(8, WIDTH, 3, 3),
+        "decoder.out.weight": torch.zeros(1, 8, 1, 1),
+        "queue": torch.zeros(16, 8),
+        "queue_ptr": torch.zeros(1, dtype=torch.int64),
+        "criterion.pos_weight": torch.ones(5),
+        "n_averaged": torch.zeros((), dtype=torch.int64),
         **under("other.", STATE),
     }
     assert identified(under("net.", STATE) | others, only="net.").config.num_classes == 5

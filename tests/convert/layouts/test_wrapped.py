@@ -78,7 +78,9 @@ def test_whether_a_relu_stands_before_a_head_that_is_elsewhere_is_the_user_s_to_
 ) -> None:
     head = {name: tensor for name, tensor in STATE.items() if name.startswith("classifier.")}
     path = source({**features("base.", STATE), **head})
-    with pytest.raises(LayoutError, match=r"--final-relu; .*\ndensenet-convert file \S+old.pth --only base\.$"):
+    with pytest.raises(
+        LayoutError, match=r"--final-relu; .*\ndensenet-convert file \S+old.pth --only base\.$"
+    ):
         dc.convert(path, "new")
     written = dc.convert(path, "new", final_relu=final_relu)
     same_function(written.folder, STATE, replace(SMALL, final_relu=final_relu))

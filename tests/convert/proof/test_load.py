@@ -14,7 +14,7 @@ from densenet_convert.layouts import BUILT_IN
 from densenet_convert.layouts.advice import identify_network
 from densenet_convert.layouts.identify import identify_layout
 from densenet_convert.layouts.rename import rename_tensors
-from densenet_convert.proof.load import load_model
+from densenet_convert.proof.load import check_values, load_model
 from densenet_convert.records import Options, Renamed
 
 LAYER = "features.denseblock2.denselayer1"
@@ -151,3 +151,41 @@ def test_several_dtypes_in_one_network_are_refused() -> None:
     state["classifier.bias"] = state["classifier.bias"].half()
     with pytest.raises(ValueRangeError, match=r"several dtypes.*torch.float16 \(classifier.bias\)"):
         load_model(renamed_from(state), SMALL)
+
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def with_flipped_bit(tensor: torch.Tensor, index: int) -> torch.Tensor:
+    """The tensor with the highest bit of an element's exponent exchanged."""
+    integers = {torch.float64: torch.int64, torch.float32: torch.int32}.get(tensor.dtype, torch.int16)
+    bits = tensor.clone().flatten().view(integers)
+    bits[index] ^= 1 << (8 * tensor.element_size() - 2)
+    return bits.view(tensor.dtype).reshape(tensor.shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [f"{LAYER}.conv1.weight", "classifier.weight", "features.conv0.weight"])
+def test_an_element_whose_exponent_was_damaged_is_remarked_on_with_its_place(
+    name: str, dtype: torch.dtype
+) -> None:
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state_dict_of().items()}
+    sizes = state[name].abs().flatten().float()
+    index = int(torch.where(sizes < 1, sizes, 0).argmax())
+    state[name] = with_flipped_bit(state[name], index)
+    place = [int(i) for i in torch.unravel_index(torch.tensor(index), state[name].shape)]
+    (remark,) = check_values(renamed_from(state))
+    assert remark.kind == "impossible-value"
+    assert f"{name} holds " in remark.text
+    assert f" at {place}, " in remark.text
+    assert remark.names == (name,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_value_of_a_sound_network_is_remarked_on(dtype: torch.dtype, seed: int) -> None:
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state_dict_of(seed=seed).items()}
+    # Trained statistics reach from nothing to thousands, and a bias may have one class apart.
+    state["features.norm5.running_var"] = torch.logspace(-12, 3, SMALL.num_features).to(dtype)
+    state["classifier.bias"] = torch.tensor([0.0, 1e-8, 1e-4, 2e-4, 900.0]).to(dtype)
+    assert check_values(renamed_from(state)) == ()
