@@ -28,7 +28,7 @@ def test_the_receipt(converted_with_golden: Path) -> None:
 
 def test_the_receipt_of_permuted_and_dropped_tensors(tmp_path: Path) -> None:
     content = {"net": {"densenet": 0}, "state_dict": {f"m.{k}": v for k, v in state_dict_of().items()}}
-    content["state_dict"]["other.weight"] = state_dict_of()["classifier.weight"]
+    content["state_dict"]["other.decoder"] = state_dict_of()["classifier.weight"]
     written = dc.convert(
         save(content, tmp_path / "part.pth"), tmp_path / "new", only="m", multi_label=True, device="cpu"
     )
@@ -100,7 +100,7 @@ def test_a_schema_refuses_a_document_that_lacks_a_field_or_has_another(converted
     content = json.loads((converted_with_golden / "conversion.json").read_text())
     lacking = {key: value for key, value in content.items() if key != "labels"}
     wrong = {**content, "source": {**content["source"], "origin": "elsewhere"}}
-    for document in (lacking, wrong, {**content, "more": 1}, {**content, "schema_version": 3}):
+    for document in (lacking, wrong, {**content, "more": 1}, {**content, "schema_version": 4}):
         with pytest.raises(jsonschema.ValidationError):
             validate(document)
 

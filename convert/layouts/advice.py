@@ -104,7 +104,9 @@ def _ways_to(network: Reading, held: Held, options: Options) -> Iterator[Options
         if layer := around.single_layer():
             yield replace(options, head=layer, only=None)
         if len(around.candidates) == 1:
-            yield replace(only, head=around.candidates[0].layer)
+            (head,) = around.candidates
+            # One that is called as a head is found without being named.
+            yield only if around.is_called_as_head(head.layer) else replace(only, head=head.layer)
     yield only
     if not network.inside and network.layout.first_conv.startswith(FEATURES):
         yield replace(only, only=f"{network.prefix}{FEATURES}", head=None)

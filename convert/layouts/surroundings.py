@@ -171,9 +171,9 @@ class Surroundings:
         if counts or of_loss or field in BUFFERS or _is_of_decoder(name):
             return True
         is_head = self.reading.is_of_unused_head(name) or layer in {one.layer for one in self.choices}
-        return is_head and self._is_called_as_head(layer)
+        return is_head and self.is_called_as_head(layer)
 
-    def _is_called_as_head(self, layer: str) -> bool:
+    def is_called_as_head(self, layer: str) -> bool:
         """Whether a layer stands beside the features under the name of a head."""
         reading = self.reading
         place = reading.prefix.removesuffix(reading.inside)

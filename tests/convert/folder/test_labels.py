@@ -13,13 +13,14 @@ from PIL import Image
 from torchvision.models import DenseNet121_Weights
 
 import densenet_convert as dc
+from densenet_convert.claims import Labels
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.errors import FolderError, LabelError
 from densenet_convert.folder import receipt
 from densenet_convert.folder.files import file_sha256
 from densenet_convert.folder.labels import choose_labels
-from densenet_convert.records import ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_RANDOM, Labels
+from densenet_convert.records import ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_RANDOM
 
 NAMES = ("no finding", "pneumonia", "œdema", "a, b", "x")
 IMAGENET = tuple(DenseNet121_Weights.IMAGENET1K_V1.meta["categories"])

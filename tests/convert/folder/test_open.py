@@ -107,8 +107,8 @@ def test_a_receipt_that_is_none_is_refused(folder: Path, text: str) -> None:
 
 
 def test_a_receipt_of_a_later_version_says_so(folder: Path) -> None:
-    edit_receipt(folder, lambda r: r.update(schema_version=3))
-    with pytest.raises(FolderError, match=r"schema_version 3, expected 2 or less.*newer densenet-convert"):
+    edit_receipt(folder, lambda r: r.update(schema_version=4))
+    with pytest.raises(FolderError, match=r"schema_version 4, expected 3 or less.*newer densenet-convert"):
         open_folder(folder)
 
 

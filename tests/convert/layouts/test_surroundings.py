@@ -1,4 +1,4 @@
-"""Names and shapes may leave open which function a file is of: then it is asked, or the features are taken."""
+"""Where names and shapes leave open which function a file is of, it is asked, or the features are taken."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Truth:
 
 
 def made(seed: int) -> Truth:
-    """A sound file, with a wrapper, a head, and perhaps a second one, a decoder or a layer that is learned."""
+    """A sound file with a wrapper and a head, and perhaps a second one, a decoder or a learned layer."""
     draw = random.Random(seed)
     outer = draw.choice(["", "module.", "model.net."])
     called = draw.choice(["features.", "base.", "backbone.features.", "densenet121.features."])
