@@ -68,8 +68,7 @@ def end_is_known(tree: DeclaredTree) -> bool:
     owner = tree.layers.get(tree.layers[_features_of(tree)].within or "")
     if owner is None or not _is_network_of_library(owner.kind):
         return False
-    path = tree.layers[_features_of(tree)].within
-    return tree.head is None or path in tree.ancestors(tree.head)
+    return tree.head is None or tree.layers[_features_of(tree)].within in list(tree.ancestors(tree.head))
 
 
 def _stem_is_known(tree: DeclaredTree) -> bool:

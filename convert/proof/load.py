@@ -52,7 +52,7 @@ def check_values(renamed: Renamed) -> tuple[Remark, ...]:
         ValueRangeError: there are NaN, infinity, negative variances or counts, or several dtypes of floats.
     """
     floats: dict[torch.dtype, str] = {}
-    remarks = []
+    remarks: list[Remark] = []
     for name, tensor in renamed.tensors.items():
         label = quoted(renamed.source_names[name] or name)
         if name.endswith(".num_batches_tracked"):

@@ -82,7 +82,7 @@ def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any
     else:
         config = _own_config(path.parent / FILE_NAME)
     other = unlike_torchvision(config)
-    known = {name: other.pop(name) for name in ("norm_eps", "final_relu") if name in other}
+    known: dict[str, Any] = {name: other.pop(name) for name in ("norm_eps", "final_relu") if name in other}
     if other:
         settings = ", ".join(f"{name} {value}" for name, value in other.items())
         raise FolderError(

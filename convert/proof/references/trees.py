@@ -22,19 +22,10 @@ if TYPE_CHECKING:
     from ...layout import Reading
 
 
-class _WithoutFinalRelu(torchvision.models.DenseNet):
-    """torchvision's network whose maps are averaged as the last norm gives them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1))
-        return cast(Tensor, self.classifier(torch.flatten(pooled, 1)))
-
-
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
     """torchvision's DenseNet, with the input channels, the head and the last ReLU of ``config``."""
-    network_class = torchvision.models.DenseNet if config.final_relu else _WithoutFinalRelu
     with torch.device("meta"), SkipInit():
-        network = network_class(
+        network = torchvision.models.DenseNet(
             growth_rate=config.growth_rate,
             block_config=config.block_config,
             num_init_features=config.num_init_features,
@@ -48,7 +39,20 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
             )
     if not config.num_classes:
         network.classifier = nn.Identity()
-    return cast(nn.Module, network)
+    return cast(nn.Module, network) if config.final_relu else _WithoutFinalRelu(network)
+
+
+class _WithoutFinalRelu(nn.Module):
+    """torchvision's layers; the maps are averaged as the last norm gives them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.features, self.classifier = network.features, network.classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = cast(nn.Module, self.features)(x)
+        pooled = torch.flatten(F.adaptive_avg_pool2d(maps, (1, 1)), 1)
+        return cast(Tensor, cast(nn.Module, self.classifier)(pooled))
 
 
 def under_source_names(network: nn.Module, reading: Reading) -> nn.Module:
