@@ -69,14 +69,26 @@ MOVED = {
 # What sound pickles call beside what is built here: values of Python, and what torch and numpy rebuild.
 VALUES = {
     *(f"builtins.{name}" for name in ("bytes", "complex", "float", "frozenset", "int", "list", "object")),
-    *(f"builtins.{name}" for name in ("range", "set", "slice", "str", "tuple")),
+    *(f"builtins.{name}" for name in ("range", "set", "slice", "str", "tuple", "xrange")),
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
     *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePath", "PurePosixPath", "WindowsPath")),
     *(f"collections.{name}" for name in ("Counter", "deque")),
-    *("argparse.Namespace", "decimal.Decimal", "uuid.UUID", "torch.device", "torch.Generator"),
+    *(
+        "argparse.Namespace",
+        "decimal.Decimal",
+        "functools.partial",
+        "uuid.UUID",
+        "torch.device",
+        "torch.Generator",
+    ),
     *("torch.serialization._get_layout", "torch.storage._load_from_bytes", "torch.jit._pickle.build_intlist"),
 }
-FAMILIES = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "numpy.random._pickle.")
+FAMILIES = (
+    "torch._utils._rebuild_",
+    "torch._tensor._rebuild_",
+    "numpy.random._pickle.",
+    "numpy.random.bit_generator.",
+)
 CHUNK = 1 << 20
 LAZY = "a tensor is negated or conjugated only when it is used"
 

@@ -246,20 +246,14 @@ class Unpickler:
         self.push_record(self.call(callee, args))
 
     def note_call(self, callee: Any, args: Any) -> None:
-        """Marks the name that a call would run: its own, and one that it passes on to be called."""
+        """Marks the names that a call would run: the function's, and one that it passes on to be called."""
+        called = [callee]
         if isinstance(callee, Stub):  # an object whose class has __call__, such as functools.partial
-            callee = callee.callee
-        if not isinstance(callee, Global):
-            return
-        self.names[callee] = True
-        place = PASSED_ON.get(callee.name)
-        if (
-            place is not None
-            and isinstance(args, tuple)
-            and len(args) > place
-            and isinstance(args[place], Global)
-        ):
-            self.names[args[place]] = True
+            called = [callee.callee, *callee.args[:1]]
+        elif isinstance(callee, Global) and isinstance(args, tuple):
+            place = PASSED_ON.get(callee.name, len(args))
+            called += args[place : place + 1]
+        self.names.update((name, True) for name in called if isinstance(name, Global))
 
     def reduce(self) -> None:
         args, callee = self.stack.pop(), self.stack.pop()
