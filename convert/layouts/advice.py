@@ -74,8 +74,9 @@ def _advised(
         return str(error)
     through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
     refusals: list[str] = []
+    asked = None if options.only is None else options.only.rstrip("./")
     for network in [] if through else networks:
-        if options.only in (None, network.prefix) or len(networks) == 1:
+        if asked in (None, network.prefix.rstrip("./")) or len(networks) == 1:
             ways = [way for way in _ways_to(network, held, options) if way != options]
             through += _first_through(ways, held, norm_eps, networks, refusals)
     said = [str(error)]

@@ -53,6 +53,9 @@ def assumptions_of(
     if norm_eps is None and (tree is None or not _epsilons_are_known(tree)):
         what = f"the epsilon of every batch norm is {config.norm_eps:g}"
         found.append(Assumption(what, because, BY_LAYERS))
+    if tree is not None and tree.head is not None and not _is_of_library(tree.layers[tree.head].kind):
+        because_own = f"{quoted(tree.layers[tree.head].kind)} is a class of its owner's"
+        found.append(Assumption("the head is a linear layer", because_own, BY_LAYERS))
     if tree is None or not end_is_known(tree):
         if final_relu is None:
             found.append(Assumption("a ReLU stands behind the last norm", because, RELU_OPTIONS))
@@ -71,6 +74,14 @@ def end_is_known(tree: DeclaredTree) -> bool:
     return tree.head is None or tree.layers[_features_of(tree)].within in list(tree.ancestors(tree.head))
 
 
+def head_is_alone(tree: DeclaredTree) -> bool:
+    """Whether the head is a layer beside the features, or one in a sequence there."""
+    owner = tree.layers[_features_of(tree)].within
+    holders = list(tree.ancestors(tree.head or ""))
+    between = holders[: holders.index(owner)] if owner in holders else holders
+    return all(holds_in_order(tree.layers[path]) for path in between)
+
+
 def _stem_is_known(tree: DeclaredTree) -> bool:
     path = _path_of(tree, FIRST_CONV)
     return tree.runs_in_order(path) and _is_of_library(tree.layers[path].kind)
@@ -79,7 +90,9 @@ def _stem_is_known(tree: DeclaredTree) -> bool:
 def _order_is_known(tree: DeclaredTree) -> bool:
     """Whether a sequence, or a library's class, runs each layer of the features."""
     features = _features_of(tree)
-    return all(_runs_in_order(tree, path, features) for path, place in tree.places.items() if "." in place)
+    layers = [path for path, place in tree.places.items() if "." in place]
+    own = [path for path in layers if not _is_of_library(tree.layers[path].kind)]
+    return not own and all(_runs_in_order(tree, path, features) for path in layers)
 
 
 def _runs_in_order(tree: DeclaredTree, path: str, features: str) -> bool:

@@ -19,12 +19,18 @@ from ..formats.modules import Layer
 from ..layout import HEAD, Reading
 from ..records import MULTI_LABEL
 from .declared_tree import LAST_NORM, OTHER_FUNCTION, DeclaredTree, refuse, refuse_setting
+from .expected_layers import (
+    SETTINGS,
+    Expected,
+    convolution_at,
+    following,
+    kind_at,
+    transition_pooling,
+)
 from .layer_kinds import (
-    AVERAGE,
     AVERAGES,
     CONV,
     GLOBAL,
-    LINEAR,
     MAX,
     NORM,
     NOTHING,
@@ -34,27 +40,13 @@ from .layer_kinds import (
     SIGMOID,
     SOFTMAX,
     DeclaredLayer,
+    does_nothing,
     last_of,
     padding_of,
     pair,
 )
 
 XRAY = "torchxrayvision"
-# What a network of this layout does, in torch's words.
-SETTINGS: dict[str, dict[str, Any]] = {
-    MAX: {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False},
-    AVERAGE: {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": False, "divisor_override": None},
-    GLOBAL: {"output_size": 1},
-}
-TRANSITION_MAX = {**SETTINGS[AVERAGE], "dilation": 1}
-
-
-class Expected(NamedTuple):
-    """What must come next where it is ``required``; settings that a file does not tell are not looked at."""
-
-    what: str
-    settings: Mapping[str, Any]
-    required: bool
 
 
 class Declared(NamedTuple):
@@ -64,11 +56,13 @@ class Declared(NamedTuple):
         norm_eps: epsilon of its batch norms, if it is not the layout's.
         problem_type: how its logits are to be read.
         tree: its layers, which were checked; None where it declares none, or hides some of the network's.
+        unknown: layers of somebody's own classes, without tensors, which may run between features and head.
     """
 
     norm_eps: float | None = None
     problem_type: str | None = None
     tree: DeclaredTree | None = None
+    unknown: tuple[DeclaredLayer, ...] = ()
 
 
 def read_declared(
@@ -95,7 +89,7 @@ def read_declared(
     for layer in tree.network_layers():
         checker.take(layer)
     checker.close()
-    return Declared(checker.norm_eps(), checker.problem_type, tree)
+    return Declared(checker.norm_eps(), checker.problem_type, tree, tuple(checker.unknown))
 
 
 def _require_own_images(layers: Mapping[str, Layer], layout: str) -> None:
@@ -118,6 +112,7 @@ class LayerChecker:
         padding: what the next layer is padded by, where a layer of its own says so.
         problem_type: how the logits are to be read.
         is_read: whether a layer behind the head read them.
+        unknown: see ``Declared``.
     """
 
     def __init__(self, tree: DeclaredTree, final_relu: bool = True) -> None:
@@ -130,6 +125,7 @@ class LayerChecker:
         self.epsilons: dict[str, Any] = {}
         self.problem_type: str | None = None
         self.is_read = False
+        self.unknown: list[DeclaredLayer] = []
 
     def take(self, layer: DeclaredLayer) -> None:
         """Takes the next layer.  Raises ArchitectureError if it is not what must come next."""
@@ -171,7 +167,7 @@ class LayerChecker:
 
     def _parametrised(self, layer: DeclaredLayer) -> None:
         place = self.tree.places[layer.path]
-        what = _kind_at(place)
+        what = kind_at(place)
         # A class of the user's own is known by its settings alone.
         if layer.what != what and (layer.known or layer.what != OTHER):
             refuse(layer, what)
@@ -180,9 +176,9 @@ class LayerChecker:
         if what == NORM and "eps" in layer.settings:
             self.epsilons[layer.path] = layer.settings["eps"]
         if what == CONV:
-            self._compare(layer, _convolution_at(place, self.config))
+            self._compare(layer, convolution_at(place, self.config))
         self.place, self.before = place, layer.path
-        self.expected = _following(layer, place, self.tree, self.config)
+        self.expected = following(layer, place, self.tree, self.config)
 
     def _in_order(self, layer: DeclaredLayer) -> None:
         if layer.what == PAD and self.padding is None:
@@ -210,12 +206,14 @@ class LayerChecker:
         if layer.what in (SIGMOID, SOFTMAX) and outside:
             self._read_as(layer)
             return
-        used = [(RELU, {}), (MAX, SETTINGS[MAX]), _transition(self.config), (GLOBAL, SETTINGS[GLOBAL])]
+        used = [(RELU, {}), (MAX, SETTINGS[MAX]), transition_pooling(self.config), (GLOBAL, SETTINGS[GLOBAL])]
         fitting = [settings for what, settings in used if what == layer.what]
         if fitting:
             self._compare(layer, fitting[-1])
         elif layer.known or layer.what != OTHER:
             refuse(layer)
+        elif not does_nothing(layer.kind):
+            self.unknown.append(layer)
 
     def _read_as(self, layer: DeclaredLayer) -> None:
         if layer.what == SIGMOID and self.tree.head is not None:
@@ -248,53 +246,3 @@ class LayerChecker:
             f"The file tells of no layer behind {quoted(self.before)} for {missed.what}, which a DenseNet "
             f"has there. {OTHER_FUNCTION}"
         )
-
-
-def _kind_at(place: str) -> str:
-    """Returns the kind of layer with parameters that a DenseNet has at a place."""
-    if place == HEAD:
-        return LINEAR
-    return NORM if place.rpartition(".")[2].startswith("norm") else CONV
-
-
-def _convolution_at(place: str, config: DenseNetConfig) -> dict[str, Any]:
-    """Returns the settings of the convolution at a place."""
-    expected = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-    last = place.rpartition(".")[2]
-    if last == "conv2":
-        expected["padding"] = 1
-    if last == "conv0":
-        before, after = config.stem_padding
-        expected |= {"stride": 2, "padding": before}
-        if before != after:
-            del expected["padding"]
-    return expected
-
-
-def _following(
-    layer: DeclaredLayer, place: str, tree: DeclaredTree, config: DenseNetConfig
-) -> list[Expected]:
-    """Returns what a DenseNet does without parameters behind the layer at a place.
-
-    It must be told where the layer is one of a sequence; elsewhere it may be a function that was called.
-    """
-    *_, block, last = ("", *place.split("."))
-    sure = tree.runs_in_order(layer.path)
-    active = last_of(layer.kind).endswith(("Act", "Act2d"))
-    if place == LAST_NORM:
-        sure = tree.ends_in_order(layer.path)
-        pooled = Expected(GLOBAL, SETTINGS[GLOBAL], sure and tree.head is not None)
-        return [Expected(RELU, {}, sure or active), pooled] if config.final_relu else [pooled]
-    if last == "norm0":
-        return [Expected(RELU, {}, sure or active), Expected(MAX, SETTINGS[MAX], sure)]
-    if last.startswith("norm"):
-        return [Expected(RELU, {}, sure or active)]
-    if last == "conv" and block.startswith("transition"):
-        return [Expected(*_transition(config), sure)]
-    return []
-
-
-def _transition(config: DenseNetConfig) -> tuple[str, dict[str, Any]]:
-    """Returns the pooling of a transition, and its settings."""
-    average = config.transition_pool == "avg"
-    return (AVERAGE, SETTINGS[AVERAGE]) if average else (MAX, TRANSITION_MAX)

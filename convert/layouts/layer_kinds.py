@@ -37,6 +37,8 @@ TORCH = {
 # A module of these that is not known here computes something; what runs those within it is known, too.
 LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision", "densenet_convert")
 AVERAGES = ("avg", "fast", "fastavg", "")
+# What people call classes of their own that change no number, or do not run in the network.
+IDLE_WORDS = ("criterion", "dropout", "flatten", "identity", "loss", "metric", "reshape", "squeeze", "view")
 
 KERAS = {
     **dict.fromkeys(("BatchNormalization", "SyncBatchNormalization"), NORM),
@@ -92,6 +94,11 @@ class DeclaredLayer(NamedTuple):
 def last_of(kind: str) -> str:
     """``torch.nn.modules.conv.Conv2d`` is ``Conv2d``."""
     return kind.rpartition(".")[2]
+
+
+def does_nothing(kind: str) -> bool:
+    """Whether a class of somebody's own is named as one that computes nothing in the network."""
+    return any(word in last_of(kind).lower() for word in IDLE_WORDS)
 
 
 def holds_in_order(layer: Layer | None) -> bool:

@@ -16,11 +16,11 @@ from ..layout import Reading
 from ..records import Identified, Options
 from . import known_layouts
 from .architecture import Shape, choose_config
-from .assumptions import assumptions_of, end_is_known
+from .assumptions import assumptions_of, end_is_known, head_is_alone
 from .declared_layers import Declared, read_declared
 from .identify import identify_layout, whole_networks
 from .rename import absent_counters
-from .surroundings import Surroundings, ask_for_relu, judge_surroundings
+from .surroundings import Surroundings, ask_for_relu, judge_surroundings, refuse_unknown
 
 
 class Held(Protocol):
@@ -75,9 +75,11 @@ def identify_once(
         around = Surroundings(held.tensors, reading, network.config.num_features, others)
         known = declared.tree is not None and declared.tree.keras
         judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
-    end_is_sure = options.final_relu is not None or (declared.tree and end_is_known(declared.tree))
-    if network.config.num_classes and not end_is_sure:
-        ask_for_relu(reading)
+    if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
+        refuse_unknown(declared.unknown)
+        alone = declared.tree is None or head_is_alone(declared.tree)
+        if options.final_relu is None and not (alone and reading.head_is_beside_features):
+            ask_for_relu(reading)
     return network
 
 

@@ -7,13 +7,14 @@ head, and whether a ReLU stands before a head that is elsewhere than torchvision
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import LayoutError, first_few, quoted
 from ..layout import HEAD, Reading
 from .explain import LEFT_OUT, OPERATION_COUNTS
 from .identify import HEAD_NAME
+from .layer_kinds import DeclaredLayer
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, MoCo's queue of keys
 # (https://github.com/facebookresearch/moco), and the weights of a loss.
@@ -213,10 +214,17 @@ def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_kn
         around.ask_for_head()
 
 
-def ask_for_relu(reading: Reading) -> None:
-    """Raises UnclearError if the head stands where only the owner knows what runs before it."""
-    if reading.head_is_beside_features:
-        return
+def refuse_unknown(layers: Sequence[DeclaredLayer]) -> None:
+    """Raises UnclearError if layers of somebody's own may run between the features and the head."""
+    if layers:
+        shown = first_few([f"{one.path} ({one.kind})" for one in layers])
+        raise UnclearError(
+            f"{shown} may run between the features and the head, and what it computes is not in the file."
+        )
+
+
+def ask_for_relu(reading: Reading) -> NoReturn:
+    """Raises UnclearError, for only the owner knows what runs before the head of such a reading."""
     where = f"under {quoted(reading.prefix)!r}" if reading.prefix else "at the top"
     raise UnclearError(
         f"The features stand {where}, and the head is {quoted(reading.head or reading.layout.head)!r}. "

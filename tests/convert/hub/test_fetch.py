@@ -186,14 +186,20 @@ def test_a_source_is_a_file_of_a_repository(
     assert found in said
 
 
-def test_a_checkpoint_on_the_hub_is_converted_and_verified_by_its_name(hub: Hub, tmp_path: Path) -> None:
+def test_a_checkpoint_on_the_hub_is_converted_with_what_lies_beside_it_and_verified_by_its_name(
+    hub: Hub, tmp_path: Path
+) -> None:
     old = save(in_2017_names(state_dict_of()), tmp_path / "old.pth")
+    config = {"architecture": "densenet121", "label_names": list("abcde")}
+    files = {"config.json": json.dumps(config).encode(), "README.md": b"---\nlicense: mit\n---\n"}
     hub.repositories["user/chest"] = Repository()
-    hub.repositories["user/chest"].commit("main", {"chest.pth.tar": old.read_bytes()})
+    hub.repositories["user/chest"].commit("main", {"chest.pth.tar": old.read_bytes(), **files})
     out = tmp_path / "out"
     code, said, trace = run(hub, tmp_path, VERIFY, "file", "hf://user/chest", "--output", str(out))
     assert code == 0, trace
     assert "layout torchvision-dotted" in said
+    assert "beside      config.json, README.md" in said
+    assert json.loads((out / "config.json").read_text())["label_names"] == list("abcde")
     code, _, trace = run(
         hub, tmp_path, VERIFY, "verify", str(out), "--source", "hf://user/chest/chest.pth.tar"
     )

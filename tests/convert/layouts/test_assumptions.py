@@ -43,6 +43,14 @@ class Own(nn.Module):
             self.add_module(name, part)
 
 
+class Pooling(nn.Module):
+    """A power mean with a fixed exponent, which leaves no tensor."""
+
+
+class MyFlatten(nn.Module):
+    """Changes no number."""
+
+
 def in_sequence(*, relu: bool = True) -> nn.Module:
     network = torchvision_network()
     parts: dict[str, nn.Module] = {"features": network.features, "relu": nn.ReLU()}
@@ -112,6 +120,24 @@ def test_nor_does_a_class_of_the_user_s_own_within_the_features(tmp_path: Path) 
     layer = network.features.denseblock1.denselayer1
     network.features.denseblock1.denselayer1 = Own(**dict(layer.named_children()))
     assert assumed(network, tmp_path) == [ORDER]
+
+
+def test_a_layer_of_the_user_s_own_without_tensors_may_run_before_the_head(tmp_path: Path) -> None:
+    network = torchvision_network()
+    parts = {"features": network.features, "classifier": network.classifier}
+    with pytest.raises(LayoutError, match=r"^pool \(\S+.Pooling\) may run between") as caught:
+        assumed(Own(**parts, pool=Pooling()), tmp_path)
+    assert str(caught.value).endswith("\ndensenet-convert file x.pth --only features.")
+    assert assumed(Own(**parts, flat=MyFlatten()), tmp_path) == [RELU, POOLING]
+    assert assumed(Own(net=network, metric=Pooling()), tmp_path) == []
+
+
+def test_a_head_in_a_class_of_the_user_s_own_asks_for_the_relu(tmp_path: Path) -> None:
+    network = torchvision_network()
+    with pytest.raises(LayoutError, match="--final-relu;"):
+        assumed(Own(features=network.features, head=Own(fc=network.classifier)), tmp_path)
+    in_order = nn.Sequential(nn.Dropout(), network.classifier)
+    assert assumed(Own(features=network.features, head=in_order), tmp_path) == [RELU, POOLING]
 
 
 @pytest.mark.parametrize("origin", [ORIGIN_IMAGENET, ORIGIN_RANDOM])
