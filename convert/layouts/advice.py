@@ -77,7 +77,7 @@ def _advised(
     asked = None if options.only is None else options.only.rstrip("./")
     for network in [] if through else networks:
         if asked in (None, network.prefix.rstrip("./")) or len(networks) == 1:
-            ways = [way for way in _ways_to(network, held, options) if way != options]
+            ways = [way for way in _ways_to(network, networks, held, options) if way != options]
             through += _first_through(ways, held, norm_eps, networks, refusals)
     said = [str(error)]
     if refusals and refusals[0] != str(error) and (len(networks) == 1 or not through):
@@ -98,9 +98,11 @@ def _other_settings(error: Exception, held: Held, options: Options) -> Iterator[
             yield replace(options, final_relu=False)
 
 
-def _ways_to(network: Reading, held: Held, options: Options) -> Iterator[Options]:
+def _ways_to(
+    network: Reading, networks: Sequence[Reading], held: Held, options: Options
+) -> Iterator[Options]:
     only = replace(options, only=network.prefix, prefix=None)
-    around = Surroundings(held.tensors, network, _width_of(network, held), ())
+    around = Surroundings(held.tensors, network, _width_of(network, held), networks)
     if options.head is None:
         if layer := around.single_layer():
             yield replace(options, head=layer, only=None)

@@ -56,7 +56,7 @@ class Declared(NamedTuple):
         norm_eps: epsilon of its batch norms, if it is not the layout's.
         problem_type: how its logits are to be read.
         tree: its layers, which were checked; None where it declares none, or hides some of the network's.
-        unknown: layers of somebody's own classes, without tensors, which may run between features and head.
+        unknown: layers without tensors that are not known here, and may run with the network.
     """
 
     norm_eps: float | None = None
@@ -89,7 +89,9 @@ def read_declared(
     for layer in tree.network_layers():
         checker.take(layer)
     checker.close()
-    return Declared(checker.norm_eps(), checker.problem_type, tree, tuple(checker.unknown))
+    around = [one for one in (*checker.unknown, *tree.passed) if one.what == OTHER]
+    unknown = tuple(one for one in around if not does_nothing(f"{one.path}.{last_of(one.kind)}"))
+    return Declared(checker.norm_eps(), checker.problem_type, tree, unknown)
 
 
 def _require_own_images(layers: Mapping[str, Layer], layout: str) -> None:
@@ -212,7 +214,7 @@ class LayerChecker:
             self._compare(layer, fitting[-1])
         elif layer.known or layer.what != OTHER:
             refuse(layer)
-        elif not does_nothing(layer.kind):
+        else:
             self.unknown.append(layer)
 
     def _read_as(self, layer: DeclaredLayer) -> None:

@@ -30,6 +30,7 @@ class DeclaredTree:
         places: our name of each layer that holds tensors of the network, by its path.
         dropped: paths of the layers whose tensors are left out.
         head: path of the network's last layer; None without one.
+        passed: layers elsewhere, of which no tensor is known, that ``network_layers`` passed over.
     """
 
     def __init__(self, layers: Mapping[str, Layer], format_name: str, reading: Reading) -> None:
@@ -40,6 +41,7 @@ class DeclaredTree:
         self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
         self.dropped = {name.rpartition(mark)[0] for name in reading.explanation.dropped}
         self.head = next((path for path, place in self.places.items() if place == HEAD), None)
+        self.passed: list[DeclaredLayer] = []
 
     @property
     def is_whole(self) -> bool:
@@ -82,7 +84,8 @@ class DeclaredTree:
             elif self.keras and path in self.dropped and place == LAST_NORM and self.head is not None:
                 refuse(layer)  # it may stand between the features and the head
             elif self.reading.only and not self._is_inside(path):
-                continue
+                if path not in self.dropped and self._top_ancestor(path) not in left_out:
+                    self.passed.append(layer)
             elif path not in self.dropped and self._top_ancestor(path) not in left_out:
                 yield layer
 

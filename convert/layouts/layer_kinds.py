@@ -96,9 +96,9 @@ def last_of(kind: str) -> str:
     return kind.rpartition(".")[2]
 
 
-def does_nothing(kind: str) -> bool:
-    """Whether a class of somebody's own is named as one that computes nothing in the network."""
-    return any(word in last_of(kind).lower() for word in IDLE_WORDS)
+def does_nothing(called: str) -> bool:
+    """Whether a layer of somebody's own is called as one that computes nothing in the network."""
+    return any(word in called.lower() for word in IDLE_WORDS)
 
 
 def holds_in_order(layer: Layer | None) -> bool:

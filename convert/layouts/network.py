@@ -71,12 +71,12 @@ def identify_once(
     if reading.only:
         if networks is None:
             networks = whole_networks(held.tensors, known_layouts())
-        others = [one for one in networks if one.prefix != reading.prefix]
-        around = Surroundings(held.tensors, reading, network.config.num_features, others)
+        around = Surroundings(held.tensors, reading, network.config.num_features, networks)
         known = declared.tree is not None and declared.tree.keras
         judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
-    if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
+    if network.config.num_classes:
         refuse_unknown(declared.unknown)
+    if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
         alone = declared.tree is None or head_is_alone(declared.tree)
         if options.final_relu is None and not (alone and reading.head_is_beside_features):
             ask_for_relu(reading)

@@ -8,6 +8,7 @@ head, and whether a ReLU stands before a head that is elsewhere than torchvision
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import LayoutError, first_few, quoted
@@ -16,9 +17,11 @@ from .explain import LEFT_OUT, OPERATION_COUNTS
 from .identify import HEAD_NAME
 from .layer_kinds import DeclaredLayer
 
-# Buffers that are no part of a function: counts of thop and of averaged networks, MoCo's queue of keys
-# (https://github.com/facebookresearch/moco), and the weights of a loss.
-BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr", "pos_weight")
+# Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
+# (https://github.com/facebookresearch/moco).
+BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr")
+# What the modules are called whose tensors weight the classes in training.
+LOSSES = ("criterion", "loss")
 # What segmentation networks call the parts that read the features beside a head.
 DECODERS = ("decoder", "segmentation_head")
 
@@ -62,11 +65,12 @@ class Surroundings:
         self.tensors, self.reading, self.width = tensors, reading, width
         dropped = reading.explanation.dropped.items()
         asked = [name for name, because in dropped if because.endswith(LEFT_OUT)]
-        self.left_out = [name for name in asked if not _is_explained(name, others)]
-        self.matrices = list(self._matrices(self.left_out))
-        self.candidates = list(filter(self._may_be_head, self.matrices))
         targets = reading.explanation.targets.items()
         self.head = next(self._matrices(name for name, ours in targets if ours == f"{HEAD}.weight"), None)
+        apart = [one for one in others if not one.prefix.startswith(self._scope())]
+        self.left_out = [name for name in asked if not self._is_explained(name, apart)]
+        self.matrices = list(self._matrices(self.left_out))
+        self.candidates = list(filter(self._may_be_head, self.matrices))
 
     @property
     def choices(self) -> list[Matrix]:
@@ -166,13 +170,44 @@ class Surroundings:
 
     def _is_beside(self, name: str) -> bool:
         """Whether a tensor that is left out can't be a part of what the network computes."""
-        tensor, field, layer = self.tensors[name], self._field_of(name), self._layer_of(name)
-        counts = "int" in str(tensor.dtype) or "bool" in str(tensor.dtype)
-        of_loss = len(tensor.shape) < 2 and any(word in name.lower() for word in ("criterion", "loss"))
-        if counts or of_loss or field in BUFFERS or _is_of_decoder(name):
+        tensor, layer = self.tensors[name], self._layer_of(name)
+        # A single integer counts something; several may choose or order the classes.
+        counts = "int" in str(tensor.dtype) and prod(tensor.shape) == 1
+        if counts or self._field_of(name) in BUFFERS or self._is_of_loss(name):
             return True
-        is_head = self.reading.is_of_unused_head(name) or layer in {one.layer for one in self.choices}
+        if _is_of_decoder(name):  # one that gives as many channels as it reads may stand before the head
+            return self.width not in tuple(tensor.shape)[:1]
+        linear = {one.layer for one in self.choices if len(self.tensors[one.name].shape) == 2}
+        is_head = self.reading.is_of_unused_head(name) or layer in linear
         return is_head and self.is_called_as_head(layer)
+
+    def _is_of_loss(self, name: str) -> bool:
+        """Whether it has one number for each class, and belongs to a loss."""
+        *parents, field = name.replace("/", ".").split(".")
+        in_loss = any(part.startswith(LOSSES) for part in parents)
+        classes = {one.given for one in self.choices}
+        shape = tuple(self.tensors[name].shape)
+        return (in_loss or field == "pos_weight") and len(shape) == 1 and shape[0] in classes
+
+    def _scope(self) -> str:
+        """Returns what stands before the names of both, the features and the head."""
+        place = self.reading.prefix.removesuffix(self.reading.inside)
+        if self.head is None:
+            return place
+        mark = self.reading.layout.separator
+        while not self.head.layer.startswith(place):
+            place = place[: place.rstrip(mark).rfind(mark) + 1]
+        return place
+
+    def _is_explained(self, name: str, others: Iterable[Reading]) -> bool:
+        """Whether another whole network explains a name, or has it as a head that can't be this one's."""
+        for other in others:
+            own = name.removeprefix(other.prefix) if name.startswith(other.prefix) else ""
+            called = HEAD_NAME.fullmatch(own.rpartition(other.layout.separator)[0])
+            encloses = self.reading.prefix.startswith(other.prefix)
+            if name in other.explanation.targets or (called and not encloses):
+                return True
+        return False
 
     def is_called_as_head(self, layer: str) -> bool:
         """Whether a layer stands beside the features under the name of a head."""
@@ -215,12 +250,10 @@ def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_kn
 
 
 def refuse_unknown(layers: Sequence[DeclaredLayer]) -> None:
-    """Raises UnclearError if layers of somebody's own may run between the features and the head."""
+    """Raises UnclearError if layers that are not known here may run before, within or behind the network."""
     if layers:
         shown = first_few([f"{one.path} ({one.kind})" for one in layers])
-        raise UnclearError(
-            f"{shown} may run between the features and the head, and what it computes is not in the file."
-        )
+        raise UnclearError(f"{shown} may run with the network, and what it computes is not in the file.")
 
 
 def ask_for_relu(reading: Reading) -> NoReturn:
@@ -236,13 +269,3 @@ def ask_for_relu(reading: Reading) -> NoReturn:
 
 def _is_of_decoder(name: str) -> bool:
     return any(part.startswith(DECODERS) for part in name.replace("/", ".").split("."))
-
-
-def _is_explained(name: str, others: Iterable[Reading]) -> bool:
-    """Whether another whole network explains a name, or has it under the name of a head."""
-    for other in others:
-        own = name.removeprefix(other.prefix) if name.startswith(other.prefix) else ""
-        layer = own.rpartition(other.layout.separator)[0]
-        if name in other.explanation.targets or HEAD_NAME.fullmatch(layer):
-            return True
-    return False

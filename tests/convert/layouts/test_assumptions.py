@@ -125,7 +125,7 @@ def test_nor_does_a_class_of_the_user_s_own_within_the_features(tmp_path: Path) 
 def test_a_layer_of_the_user_s_own_without_tensors_may_run_before_the_head(tmp_path: Path) -> None:
     network = torchvision_network()
     parts = {"features": network.features, "classifier": network.classifier}
-    with pytest.raises(LayoutError, match=r"^pool \(\S+.Pooling\) may run between") as caught:
+    with pytest.raises(LayoutError, match=r"^pool \(\S+.Pooling\) may run with the network") as caught:
         assumed(Own(**parts, pool=Pooling()), tmp_path)
     assert str(caught.value).endswith("\ndensenet-convert file x.pth --only features.")
     assert assumed(Own(**parts, flat=MyFlatten()), tmp_path) == [RELU, POOLING]

@@ -112,6 +112,7 @@ BETWEEN: dict[str, StateDict] = {
     "an embedding": linear("embedding", WIDTH),
     "a scale": {"scale": torch.ones(WIDTH)},
     "a temperature": {"temperature": torch.ones(())},
+    "an order of the classes": {"order": torch.arange(5)},
 }
 
 
@@ -165,6 +166,30 @@ def test_a_decoder_another_network_and_known_buffers_are_beside_the_network() ->
         **under("other.", STATE),
     }
     assert identified(under("net.", STATE) | others, only="net.").config.num_classes == 5
+
+
+@pytest.mark.parametrize("second", ["features_depth.", "stream.features.", "a.b.features."])
+def test_a_second_network_within_the_same_module_may_be_a_part_of_the_first(second: str) -> None:
+    other = {name.replace("features.", second): tensor for name, tensor in FEATURES.items()}
+    message = refusal({**STATE, **other})
+    assert options_of(commands(message)[0])["only"] == "features."
+    for one in commands(message):
+        assert identified({**STATE, **other}, **options_of(one)).config.num_classes == 0
+
+
+def test_a_head_outside_of_two_networks_is_neither_s() -> None:
+    state = under("a.", FEATURES) | under("b.", FEATURES) | linear("fc", 3)
+    for network in ("a.", "b."):
+        assert "may stand before" in refusal(state, only=network, head="fc", final_relu=True)
+
+
+def test_a_head_of_an_enclosing_network_may_be_the_inner_one_s() -> None:
+    assert "may be inner.classifier" in refusal(under("inner.", STATE) | STATE, only="inner.")
+
+
+def test_a_decoder_that_gives_what_it_reads_may_stand_before_the_head() -> None:
+    state = {**STATE, "decoder.0.weight": torch.zeros(WIDTH, WIDTH, 3, 3)}
+    assert [options_of(one)["only"] for one in commands(refusal(state))] == ["features."]
 
 
 def test_of_several_networks_each_gets_its_command_in_the_order_of_the_file() -> None:
@@ -271,7 +296,7 @@ def is_the_owner_s(network: Identified, truth: Truth, options: dict[str, Any]) -
 
 def test_no_file_to_which_something_was_added_becomes_another_function() -> None:
     outcomes = {"advised": 0, "converted": 0, "refused": 0}
-    for seed in range(80):
+    for seed in range(50):
         truth = made(seed)
         for advised, options in ways(truth):
             try:
@@ -282,7 +307,7 @@ def test_no_file_to_which_something_was_added_becomes_another_function() -> None
                 continue
             outcomes["advised" if advised else "converted"] += 1
             assert is_the_owner_s(network, truth, options), (seed, options)
-    assert min(outcomes.values()) > 30
+    assert min(outcomes.values()) > 20
 
 
 def test_a_plain_file_has_the_config_of_its_shapes() -> None:
