@@ -7,15 +7,16 @@ head, and whether a ReLU stands before a head that is elsewhere than torchvision
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from ..errors import LayoutError, first_few, quoted
 from ..layout import HEAD, Reading
 from .explain import LEFT_OUT, OPERATION_COUNTS
 from .identify import HEAD_NAME
 from .layer_kinds import DeclaredLayer
+from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_taken
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
@@ -28,25 +29,6 @@ DECODERS = ("decoder", "segmentation_head")
 
 class UnclearError(LayoutError):
     """What stands around the network leaves open which function the source is of, or is no DenseNet's."""
-
-
-class Matrix(NamedTuple):
-    """A linear layer of a source, or a 1x1 convolution.
-
-    Attributes:
-        name: of its weight.
-        layer: its own.
-        taken: width of what it reads.
-        given: width of what it gives.
-    """
-
-    name: str
-    layer: str
-    taken: int
-    given: int
-
-    def __str__(self) -> str:
-        return f"{quoted(self.layer)} [{self.given}, {self.taken}]"
 
 
 class Surroundings:
@@ -63,13 +45,15 @@ class Surroundings:
         self, tensors: Mapping[str, Any], reading: Reading, width: int, others: Collection[Reading]
     ) -> None:
         self.tensors, self.reading, self.width = tensors, reading, width
+        self.mark = reading.layout.separator
         dropped = reading.explanation.dropped.items()
         asked = [name for name, because in dropped if because.endswith(LEFT_OUT)]
         targets = reading.explanation.targets.items()
-        self.head = next(self._matrices(name for name, ours in targets if ours == f"{HEAD}.weight"), None)
+        heads = [name for name, ours in targets if ours == f"{HEAD}.weight"]
+        self.head = next(matrices_of(tensors, self.mark, heads), None)
         apart = [one for one in others if not one.prefix.startswith(self._scope())]
         self.left_out = [name for name in asked if not self._is_explained(name, apart)]
-        self.matrices = list(self._matrices(self.left_out))
+        self.matrices = list(matrices_of(tensors, self.mark, self.left_out))
         self.candidates = list(filter(self._may_be_head, self.matrices))
 
     @property
@@ -87,7 +71,7 @@ class Surroundings:
         """Raises UnclearError if a recurrent layer reads the features."""
         widths = {self.width, *(one.given for one in self.matrices if one.taken % self.width == 0)} - {1}
         for name in self.left_out:
-            taken = self._taken_by_recurrent(name)
+            taken = taken_by_recurrent(self.tensors, self.mark, name)
             if taken and any(taken % width == 0 for width in widths):
                 raise UnclearError(
                     f"{quoted(self._layer_of(name))} is a recurrent layer that reads the features as a "
@@ -133,40 +117,15 @@ class Surroundings:
             "which of them you run. If you know it, name it by --head."
         )
 
-    def _matrices(self, names: Iterable[str]) -> Iterator[Matrix]:
-        for name in names:
-            shape, field = tuple(self.tensors[name].shape), self._field_of(name)
-            if field == "weight" and (len(shape) == 2 or shape[2:] == (1, 1)):
-                yield Matrix(name, self._layer_of(name), shape[1], shape[0])
-            elif field == "kernel" and (len(shape) == 2 or (len(shape) == 4 and shape[:2] == (1, 1))):
-                yield Matrix(name, self._layer_of(name), shape[-2], shape[-1])
-
     def _may_be_head(self, one: Matrix) -> bool:
         """Whether it reads the features, and is linear or a 1x1 convolution whose output nothing takes."""
         if one.taken != self.width:
             return False
         if len(self.tensors[one.name].shape) == 2:
             return True
-        return not any(one.given in self._widths_taken(name) for name in self.left_out if name != one.name)
-
-    def _widths_taken(self, name: str) -> Collection[int]:
-        """Returns the widths that a matrix or a kernel may read: two of a kernel, which may be transposed."""
-        shape = tuple(self.tensors[name].shape)
-        if len(shape) < 2:
-            return ()
-        if self._field_of(name) == "kernel":
-            return shape[-2:-1]
-        return shape[:2] if len(shape) > 2 and shape[2:] != (1, 1) else shape[1:2]
-
-    def _taken_by_recurrent(self, name: str) -> int | None:
-        """Returns the width of what a recurrent layer reads; None for a tensor of another one."""
-        shape, field = tuple(self.tensors[name].shape), self._field_of(name)
-        if len(shape) != 2:
-            return None
-        if field.startswith("weight_ih"):
-            return int(shape[1])
-        beside = f"{self._layer_of(name)}{self.reading.layout.separator}recurrent_kernel"
-        return int(shape[0]) if field == "kernel" and beside in self.tensors else None
+        others = [name for name in self.left_out if name != one.name]
+        taken = [widths_taken(self.tensors[name].shape, self._field_of(name)) for name in others]
+        return not any(one.given in widths for widths in taken)
 
     def _is_beside(self, name: str) -> bool:
         """Whether a tensor that is left out can't be a part of what the network computes."""
@@ -194,9 +153,8 @@ class Surroundings:
         place = self.reading.prefix.removesuffix(self.reading.inside)
         if self.head is None:
             return place
-        mark = self.reading.layout.separator
         while not self.head.layer.startswith(place):
-            place = place[: place.rstrip(mark).rfind(mark) + 1]
+            place = place[: place.rstrip(self.mark).rfind(self.mark) + 1]
         return place
 
     def _is_explained(self, name: str, others: Iterable[Reading]) -> bool:
@@ -217,10 +175,10 @@ class Surroundings:
         return reading.prefix.endswith(reading.inside) and bool(named)
 
     def _layer_of(self, name: str) -> str:
-        return name.rpartition(self.reading.layout.separator)[0]
+        return name.rpartition(self.mark)[0]
 
     def _field_of(self, name: str) -> str:
-        return name.rpartition(self.reading.layout.separator)[2]
+        return name.rpartition(self.mark)[2]
 
 
 def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_known: bool) -> None:
