@@ -170,8 +170,7 @@ class LayerChecker:
     def _parametrised(self, layer: DeclaredLayer) -> None:
         place = self.tree.places[layer.path]
         what = kind_at(place)
-        # A class of the user's own is known by its settings alone.
-        if layer.what != what and (layer.known or layer.what != OTHER):
+        if layer.what != what:
             refuse(layer, what)
         layer = self._padded(layer, what)
         self.close()

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from ..errors import quoted
 
+# One after the other, between features and what reads them as a sequence.
+MOST_LAYERS = 8
+
 
 class Matrix(NamedTuple):
     """A linear layer of a source, or a 1x1 convolution.
@@ -51,6 +54,29 @@ def widths_taken(shape: Sequence[int], field: str) -> Collection[int]:
     if field == "kernel":
         return tuple(shape[-2:-1])
     return tuple(shape[:2] if len(shape) > 2 and tuple(shape[2:]) != (1, 1) else shape[1:2])
+
+
+def widths_behind(width: int, shapes: Mapping[str, Sequence[int]], mark: str) -> set[int]:
+    """Returns the widths into which layers may turn features of a width, one after the other, and this one.
+
+    Args:
+        width: of the features.
+        shapes: of the tensors around the network, by name.
+        mark: what stands between a layer's name and its tensor's.
+    """
+    layers = [(shape, name.rpartition(mark)[2]) for name, shape in shapes.items() if len(shape) > 1]
+    widths = {width}
+    for _ in range(MOST_LAYERS):
+        found = {
+            shape[-1] if field == "kernel" else shape[0]
+            for shape, field in layers
+            # Maps that are flattened have so many features for each place.
+            if any(taken % one == 0 for taken in widths_taken(shape, field) for one in widths)
+        }
+        if found - {1} <= widths:
+            break
+        widths |= found - {1}
+    return widths
 
 
 def taken_by_recurrent(tensors: Mapping[str, Any], mark: str, name: str) -> int | None:

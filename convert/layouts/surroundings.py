@@ -16,7 +16,7 @@ from ..layout import HEAD, Reading
 from .explain import LEFT_OUT, OPERATION_COUNTS
 from .identify import HEAD_NAME
 from .layer_kinds import DeclaredLayer
-from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_taken
+from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_behind, widths_taken
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
@@ -69,7 +69,8 @@ class Surroundings:
 
     def refuse_recurrent(self) -> None:
         """Raises UnclearError if a recurrent layer reads the features."""
-        widths = {self.width, *(one.given for one in self.matrices if one.taken % self.width == 0)} - {1}
+        shapes = {name: tuple(self.tensors[name].shape) for name in self.left_out}
+        widths = widths_behind(self.width, shapes, self.mark)
         for name in self.left_out:
             taken = taken_by_recurrent(self.tensors, self.mark, name)
             if taken and any(taken % width == 0 for width in widths):

@@ -91,6 +91,10 @@ class Flatten(nn.Module):
     """As people wrote it before torch had one."""
 
 
+class OwnConv(nn.Conv2d):
+    """Standardises its weight, perhaps."""
+
+
 class Unknown(nn.Module):
     """A class of the user's own."""
 
@@ -133,6 +137,10 @@ CHANGED: dict[str, tuple[Change, str]] = {
         f"{LAYER}.relu1 is .*LeakyReLU, expected a ReLU",
     ),
     "a class of the user's own": (replaced(f"{LAYER}.relu1", Unknown()), "Unknown, expected a ReLU"),
+    "a convolution of the user's own": (
+        lambda n: setattr(n.features.conv0, "__class__", OwnConv),
+        "features.conv0 is .*OwnConv, expected a plain convolution",
+    ),
     "stride": (
         with_setting("features.conv0", "stride", (1, 1)),
         r"features.conv0 .* has stride \(1, 1\), expected 2",

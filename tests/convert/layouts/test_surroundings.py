@@ -212,6 +212,21 @@ def test_features_that_a_recurrent_layer_reads_are_refused_and_nothing_is_advise
         assert commands(message) == []
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"bridge.0.weight": torch.zeros(20, WIDTH, 3, 3)},
+        linear("map.0", 24) | linear("map.2", 20, 24),
+        linear("map", 20, 3 * WIDTH),
+    ],
+)
+def test_so_are_features_that_other_layers_make_narrower_before(between: StateDict) -> None:
+    recurrent = {"rnn.weight_ih_l0": torch.zeros(24, 20), "rnn.weight_hh_l0": torch.zeros(24, 6)}
+    message = refusal(under("cnn.", FEATURES) | between | recurrent | linear("fc", 3, 6))
+    assert "rnn is a recurrent layer" in message
+    assert commands(message) == []
+
+
 def test_what_the_user_said_beside_stands_in_the_command_again() -> None:
     options = {"labels": "my names.txt", "multi_label": True, "arch": None, "key": "ema"}
     (command,) = commands(refusal({**STATE, **norm("neck")}, **options))
