@@ -172,6 +172,16 @@ def test_the_receipt_and_the_card_hold_them_and_verify_compares_them_with_the_so
         dc.verify(written.folder, source=source, device="cpu")
 
 
+def test_a_receipt_of_version_2_is_verified_though_it_says_nothing_of_them(tmp_path: Path) -> None:
+    source = save(state_dict_of(), tmp_path / "source.pth")
+    path = dc.convert(source, tmp_path / "new", device="cpu").folder / "conversion.json"
+    receipt = json.loads(path.read_text())
+    for field in ("self_sha256", "assumptions", "remarks", "beside"):
+        del receipt[field]
+    path.write_text(seal({**receipt, "schema_version": 2}))
+    assert dc.verify(tmp_path / "new", source=source, device="cpu")
+
+
 def test_a_network_without_the_relu_is_no_architecture_of_others(tmp_path: Path) -> None:
     head = {"head.weight": torch.rand(5, SMALL.num_features), "head.bias": torch.rand(5)}
     features = {f"base.{n}": t for n, t in state_dict_of().items() if n.startswith("features.")}
