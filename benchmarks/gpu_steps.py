@@ -37,7 +37,7 @@ from densenet_convert.proof.golden import compare_golden, take_golden
 from densenet_convert.proof.inputs import draw, measured_shape
 from densenet_convert.proof.selftest.run import SMALL, run_self_test
 from densenet_convert.proof.tolerance import Setting, logits_of, measure, orders, precisions
-from densenet_convert.records import Measured
+from densenet_convert.results import Measured
 from densenet_convert.source.random_weights import random_checkpoint, random_network
 
 ROOT = Path(__file__).parents[1]

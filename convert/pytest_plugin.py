@@ -15,7 +15,8 @@ import pytest
 from .errors import ConvertError, ParityError
 
 if TYPE_CHECKING:
-    from .records import Proof, Verified
+    from .records import Verified
+    from .results import Proof
 
 FIXTURE = "densenet_parity"
 GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k selects them by
@@ -147,8 +148,10 @@ def _facts(proof: Proof) -> Iterator[tuple[str, object]]:
     yield "reference", proof.reference
     yield "comparisons", sum(proof.compared.values())
     yield "largest_difference", max(proof.largest.values())
-    yield "coverage.parameters", proof.parameters.total
-    yield "coverage.running_statistics", proof.statistics.total
-    yield "coverage.reaching_logits", proof.reaching.total
+    for kind in ("logits", "gradients", "buffers"):
+        yield f"every_input.{kind}", getattr(proof.every_input, kind)
+    for kind in ("parameters", "statistics", "reaching"):
+        if (coverage := getattr(proof, kind)) is not None:
+            yield f"coverage.{kind}", coverage.total
     for name, version in proof.environment["versions"].items():
         yield f"versions.{name}", str(version)  # torch's is a class of its own, which xdist can't send

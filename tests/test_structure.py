@@ -25,7 +25,7 @@ ORDER = (
     ("source", "hub"),
     ("layouts", "folder"),
     ("records", "tensors", "temporary", "torchvision_weights", "executors"),
-    ("layout", "claims"),
+    ("layout", "claims", "results"),
     ("errors", "formats"),
 )
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}

@@ -37,11 +37,11 @@ from ..records import (
     Checkpoint,
     Identified,
     Progress,
-    Proof,
     Renamed,
     Verified,
     Written,
 )
+from ..results import Proof
 from ..source.read import is_imagenet, read_checkpoint
 
 if TYPE_CHECKING:

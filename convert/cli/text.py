@@ -15,6 +15,7 @@ from ..folder.wording import (
     asked_for,
     assumed_text,
     coverage_text,
+    every_input_text,
     inputs_text,
     origin_text,
     other_function,
@@ -43,8 +44,9 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
         "inputs": inputs_text(proof),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
         "difference": f"{max(proof['largest_difference'].values()):.3g}",
+        "every input": every_input_text(proof),
         "coverage": coverage_text(proof),
-        "unseen": _dead(proof["coverage"]["dead_channels"]),
+        "unseen": _dead(proof.get("coverage", {}).get("dead_channels", {})),
         **asked_for(proof),
         "files": ", ".join(name for name in FILE_NAMES if name in (*file_digests(receipt), FILE_NAME)),
     }

@@ -17,7 +17,15 @@ from ..errors import FolderError, quoted
 from ..records import ORIGIN_IMAGENET
 from ..torchvision_weights import DATASET, LICENSE, imagenet_accuracy
 from .receipt import CONVERTER, config_from
-from .wording import asked_for, network_name, origin_text, other_function, percent, tensors_text
+from .wording import (
+    asked_for,
+    coverage_text,
+    every_input_text,
+    network_name,
+    origin_text,
+    other_function,
+    tensors_text,
+)
 
 PAPER = "https://arxiv.org/abs/1608.06993"
 # Where torchvision states the accuracy of its weights.
@@ -232,13 +240,10 @@ def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
     largest = proof["largest_difference"]
     rows = [(kind, f"{count:,}", f"{largest[kind]:g}") for kind, count in sorted(proof["compared"].items())]
     yield _table(("compared", "comparisons", "largest difference"), rows)
-    covered = proof["coverage"]
-    yield (
-        f"Coverage: {percent(covered['parameters']['share'])} of the parameters and "
-        f"{percent(covered['running_statistics']['share'])} of the running statistics, of which a change "
-        f"would have been seen; {percent(covered['reaching_logits']['share'])} of the parameters reach the "
-        "logits."
-    )
+    if known := every_input_text(proof):
+        yield f"For every input: {known}."
+    if covered := coverage_text(proof):
+        yield f"Coverage: of {covered}."
     asked = [f"- {name}: {text}" for name, text in asked_for(proof).items()]
     if asked:
         yield "\n".join(asked)

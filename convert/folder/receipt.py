@@ -20,7 +20,8 @@ from densenet_convert.densenet.config_file import as_json
 
 from ..claims import Assumption, Claims, Labels
 from ..errors import FolderError, quoted
-from ..records import Coverage, Proof, Renamed, Trace
+from ..records import Renamed, Trace
+from ..results import Coverage, EveryInput, Proof
 from ..tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 3
@@ -147,14 +148,29 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
         "inputs": [{"mode": mode, "shape": list(shape)} for mode, shape in proof.inputs],
         "compared": dict(proof.compared),
         "largest_difference": dict(proof.largest),
+        "every_input": _describe_every_input(proof.every_input),
+        **_describe_seen_of(proof),
+        **asked,
+        **proof.environment,
+    }
+
+
+def _describe_every_input(known: EveryInput) -> dict[str, str]:
+    """The field ``every_input``; without ``because`` where nothing is unknown."""
+    return {name: value for name, value in asdict(known).items() if value is not None}
+
+
+def _describe_seen_of(proof: Proof) -> dict[str, Any]:
+    """The field ``coverage``, where the numbers alone were compared."""
+    if proof.parameters is None or proof.statistics is None or proof.reaching is None:
+        return {}
+    return {
         "coverage": {
             "parameters": _describe_seen(proof.parameters),
             "running_statistics": _describe_seen(proof.statistics),
             "reaching_logits": _describe_coverage(proof.reaching),
             "dead_channels": {name: list(channels) for name, channels in proof.dead.items()},
-        },
-        **asked,
-        **proof.environment,
+        }
     }
 
 

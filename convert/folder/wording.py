@@ -9,8 +9,10 @@ from typing import Any
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.config import unlike_torchvision
 
+from ..errors import quoted
 from ..layout import FEATURES
 from ..records import ORIGIN_FILE, ORIGIN_RANDOM
+from ..results import EQUAL
 
 
 def network_name(config: DenseNetConfig) -> str:
@@ -87,8 +89,20 @@ def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
 
 
 def coverage_text(proof: Mapping[str, Any]) -> str:
-    """What a proof's comparisons could see, in one line."""
-    return f"{seen_text(proof)}; {reaching_text(proof)}"
+    """What a proof's comparisons could see, in one line; empty where both are equal for every input."""
+    return f"{seen_text(proof)}; {reaching_text(proof)}" if "coverage" in proof else ""
+
+
+def every_input_text(proof: Mapping[str, Any]) -> str:
+    """What is known for every input, in one line; empty for receipts up to version 2."""
+    known = proof.get("every_input")
+    if known is None:
+        return ""
+    equal = [kind for kind in ("logits", "gradients", "buffers") if known[kind] == EQUAL]
+    if len(equal) == 3:
+        return "logits, gradients and buffers are equal for every input of these shapes"
+    held = f"{' and '.join(equal)} are equal for every input of these shapes; " if equal else ""
+    return f"{held}the rest is not known: {quoted(known['because'])}"
 
 
 def origin_text(source: Mapping[str, Any]) -> str:

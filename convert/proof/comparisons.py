@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar, cast
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import ParityError
 from ..records import Renamed
 from .layers import Pair, kind_of, watching
+from .recorder import Recorder, recording
 from .tally import Tally
 
 # A layer of the reference as it ran, with its output; None stands for the end.
@@ -51,34 +52,48 @@ def compare_bytes(renamed: Renamed, model: nn.Module, tally: Tally) -> None:
         tally.compare("tensors", trace.name, tensor, expected, "the CPU")
 
 
-def compare_outputs(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> tuple[list[Pair], Tensor]:
+Recorders = tuple[Recorder | None, Recorder | None]
+NOT_RECORDED: Recorders = (None, None)
+
+
+def compare_outputs(
+    ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally, recorders: Recorders = NOT_RECORDED
+) -> tuple[list[Pair], Tensor, Tensor]:
     """Compares, in eval mode, the output of every layer, and the logits.
 
     Args:
         x: input of both, ``[N, C, H, W]``.
+        recorders: of our network and of the reference, which record them.
 
     Returns:
-        The pairs of layers, and our logits, ``[N, classes]``, with their graph.
+        The pairs of layers, our logits, ``[N, classes]``, with their graph, and the reference's.
 
     Raises:
         ParityError: a layer differs, or the networks run other layers.
     """
     on = describe(x, "eval")
     expected, (pairs, logits) = side_by_side(
-        lambda put: record(theirs, x, put), lambda get: compare_layers(ours, x, get, tally, on)
+        lambda put: record(theirs, x, put, recorder=recorders[1]),
+        lambda get: compare_layers(ours, x, get, tally, on, recorders[0]),
     )
     tally.compare("logits", "the output", logits, expected, on)
-    return pairs, logits
+    return pairs, logits, expected
 
 
 def compare_layers(
-    ours: nn.Module, x: Tensor, their_next: Callable[[], Ran], tally: Tally, on: str
+    ours: nn.Module,
+    x: Tensor,
+    their_next: Callable[[], Ran],
+    tally: Tally,
+    on: str,
+    recorder: Recorder | None = None,
 ) -> tuple[list[Pair], Tensor]:
     """Runs our network and compares each layer's output with the reference's next one.
 
     Args:
         their_next: gives what ``record`` put, one after the other; waits where it has not come yet.
         on: what both run on, for messages.
+        recorder: records our network.
 
     Returns:
         The pairs of layers, and our logits.
@@ -94,7 +109,7 @@ def compare_layers(
         tally.compare("activations", name, output, their_output, on)
         pairs.append(Pair(name, module, their_module))
 
-    with watching(ours, compare):
+    with watching(ours, compare, recorder), recording(ours, x, recorder):
         logits = cast(Tensor, ours(x))
     left, _ = their_next()
     if left is not None:
@@ -102,14 +117,22 @@ def compare_layers(
     return pairs, logits
 
 
-def record(network: nn.Module, x: Tensor, put: Callable[[Ran], object], *, graph: bool = False) -> Tensor:
+def record(
+    network: nn.Module,
+    x: Tensor,
+    put: Callable[[Ran], object],
+    *,
+    graph: bool = False,
+    recorder: Recorder | None = None,
+) -> Tensor:
     """Runs a network, puts each layer with a copy of its output, and at the end None; returns the logits."""
 
     def put_copy(module: nn.Module, output: Tensor) -> None:
         put((module, output.detach().clone()))
 
     try:
-        with torch.set_grad_enabled(graph), watching(network, put_copy):
+        watched = watching(network, put_copy, recorder)
+        with torch.set_grad_enabled(graph), watched, recording(network, x, recorder):
             return cast(Tensor, network(x))
     finally:
         put((None, x))  # however it ended, no more is to be waited for
@@ -125,38 +148,56 @@ def compare_placement(pairs: list[Pair], tally: Tally) -> None:
             tally.compare("placements", name, tensor, their_tensor, "no input, as it was loaded")
 
 
-def compare_training_step(ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally) -> None:
+def compare_training_step(
+    ours: nn.Module, theirs: nn.Module, x: Tensor, tally: Tally, recorders: Recorders = NOT_RECORDED
+) -> tuple[list[Pair], Step, Step]:
     """Compares outputs, the gradient of every parameter and the running statistics after one training step.
 
     Both networks are left as they were.
+
+    Returns:
+        The pairs of layers, our step and the reference's.
     """
-    step, ran = side_by_side(
-        lambda put: take_step(theirs, lambda: record(theirs, x, put, graph=True)),
-        lambda get: step_beside(ours, x, get, tally),
+    mine, other = recorders
+    step, (pairs, our_step) = side_by_side(
+        lambda put: take_step(
+            theirs, lambda: record(theirs, x, put, graph=True, recorder=other), recorder=other
+        ),
+        lambda get: step_beside(ours, x, get, tally, mine),
     )
-    compare_steps(*ran, step, x, tally)
+    compare_steps(pairs, our_step, step, x, tally)
+    return pairs, our_step, step
 
 
 def step_beside(
-    ours: nn.Module, x: Tensor, their_next: Callable[[], Ran], tally: Tally
+    ours: nn.Module,
+    x: Tensor,
+    their_next: Callable[[], Ran],
+    tally: Tally,
+    recorder: Recorder | None = None,
 ) -> tuple[list[Pair], Step]:
     """Takes the training step with our network; see ``compare_layers``."""
     pairs: list[Pair] = []
 
     def run() -> Tensor:
-        found, logits = compare_layers(ours, x, their_next, tally, describe(x, "train"))
+        found, logits = compare_layers(ours, x, their_next, tally, describe(x, "train"), recorder)
         pairs.extend(found)
         return logits
 
-    return pairs, take_step(ours, run)
+    return pairs, take_step(ours, run, recorder=recorder)
 
 
-def take_step(network: nn.Module, run: Callable[[], Tensor]) -> Step:
-    """Runs a network forward, by ``run``, and backward in training mode, and leaves it as it was."""
+def take_step(network: nn.Module, run: Callable[[], Tensor], *, recorder: Recorder | None = None) -> Step:
+    """Runs a network forward, by ``run``, and backward in training mode, and leaves it as it was.
+
+    Args:
+        recorder: records the way back; ``run`` sees to the way forward.
+    """
     with _training(network):
         logits = run()
         parameters: list[Tensor] = list(network.parameters())
-        gradients = torch.autograd.grad(logits, parameters, cotangent(logits))
+        with nullcontext() if recorder is None else recorder.recording():
+            gradients = torch.autograd.grad(logits, parameters, cotangent(logits))
         buffers = {module: dict(module.named_buffers(recurse=False)) for module in network.modules()}
     return Step(logits.detach(), dict(zip(parameters, gradients, strict=True)), buffers)
 

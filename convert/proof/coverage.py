@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ..records import Coverage
+from ..results import Coverage
 from .comparisons import cotangent
 
 

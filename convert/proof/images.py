@@ -14,7 +14,8 @@ from torch import nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import ArchitectureError, ImageError, ParityError, quoted
-from ..records import Agreement, Progress
+from ..records import Progress
+from ..results import Agreement
 from ..tensors import same_bits
 from .determinism import deterministic
 from .preprocessing import config_transform, preset_transform

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from .recorder import Recorder
+
 LAYERS: dict[str, type[nn.Module]] = {
     "convolution": _ConvNd,
     "norm": _BatchNorm,
@@ -34,14 +36,23 @@ def kind_of(module: nn.Module | None) -> str | None:
 
 
 @contextmanager
-def watching(network: nn.Module, observe: Observer) -> Iterator[None]:
+def watching(network: nn.Module, observe: Observer, recorder: Recorder | None = None) -> Iterator[None]:
     """Calls ``observe`` with each layer and its output.
 
     The output must be looked at, or copied, at once: the ReLU behind it works in place.
+
+    Args:
+        recorder: is told which layer ran, and does not record what ``observe`` does.
     """
+    names = {module: name for name, module in network.named_modules()}
 
     def hook(module: nn.Module, _: object, output: Tensor) -> None:
-        observe(module, output)
+        if recorder is None:
+            observe(module, output)
+            return
+        recorder.layer = names[module]
+        with recorder.pausing():
+            observe(module, output)
 
     handles = [module.register_forward_hook(hook) for module in network.modules() if kind_of(module)]
     try:

@@ -13,7 +13,8 @@ from densenet_convert.densenet.config_file import config_json
 from ..claims import Claims
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import Agreement, AnyPath, Loaded, Measured, Progress, Proof, Renamed, Verified
+from ..records import AnyPath, Loaded, Progress, Renamed, Verified
+from ..results import Agreement, Measured, Proof
 from .load import load_model
 
 if TYPE_CHECKING:

@@ -59,6 +59,15 @@ class Tally:
             largest=largest,
         )
 
+    def other_function(self, where: str, because: str) -> ParityError:
+        """Returns the error of an operation that takes something else than the reference's."""
+        return ParityError(
+            f"The converted network is not the reference's function, though no value differed on the inputs: "
+            f"{because}.",
+            where=where,
+            largest=0.0,
+        )
+
     def _source(self, where: str) -> str:
         names = [
             source or "zero"

@@ -32,7 +32,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from ..records import Measured
+from ..results import Measured
 from .determinism import tf32
 
 RARE = 1e-6

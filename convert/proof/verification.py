@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArchitectureError, ValueRangeError
-from ..records import Loaded, Proof
+from ..records import Loaded
+from ..results import EveryInput, Proof
 from ..tensors import dtype_name
 from .comparisons import (
     compare_bytes,
@@ -23,7 +24,9 @@ from .comparisons import (
 )
 from .coverage import CoverageMeter
 from .determinism import deterministic, device_name, environment
+from .every_input import judge_eval, judge_training, summarise
 from .inputs import MOST_ADDED, Shape, draw, proof_inputs
+from .recorder import Recorder
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -54,10 +57,10 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
     with deterministic(device), half_the_threads():
         both = _Both(loaded, reference, device, seed)
         compare_bytes(loaded.renamed, loaded.model, both.tally)
-        both.compare(inputs)
-        for shape in _while_it_shows_more(inputs[0][1], both.meter):
-            both.compare_outputs(shape)
-        return both.proof(reference.description)
+        every_input = both.compare_recorded(*inputs[:2])
+        if not every_input.holds:
+            both.measure(inputs)
+        return both.proof(reference.description, every_input)
 
 
 class _Both:
@@ -65,7 +68,7 @@ class _Both:
 
     Attributes:
         tally: number of comparisons, and their largest differences.
-        meter: what the comparisons could see.
+        meter: what the comparisons could see; None where the recorded steps tell more.
     """
 
     def __init__(self, loaded: Loaded, reference: Reference, device: torch.device, seed: int) -> None:
@@ -76,38 +79,57 @@ class _Both:
             self.ours = deepcopy(self.ours).to(device, self.dtype)
         self.theirs = reference.network.to(device)
         self.tally = Tally(loaded.renamed.source_names)
-        self.meter = CoverageMeter(self.ours)
+        self.meter: CoverageMeter | None = None
         self.inputs: list[tuple[str, Shape]] = []
 
-    def compare(self, inputs: Sequence[tuple[str, Shape]]) -> None:
-        """Compares on each input, and takes the logits' gradients for coverage.
+    def compare_recorded(self, evaluated: tuple[str, Shape], trained: tuple[str, Shape]) -> EveryInput:
+        """Compares in eval and in training, and tells what is equal for every input of these shapes.
 
-        Gradients are taken beside what comes next: each network alone leaves cores idle.
+        Raises:
+            ParityError: a value differs, or an operation takes another tensor or argument.
         """
+        leaves: dict[Any, bytes] = {}
+        x = self._draw(*evaluated)
+        with torch.no_grad():
+            in_eval = Recorder(leaves=leaves), Recorder(leaves=leaves)
+            pairs, *logits = compare_outputs(self.ours, self.theirs, x, self.tally, in_eval)
+        _require_finite(logits[0], x)
+        judged = judge_eval(in_eval, logits, pairs)
+        x = self._draw(*trained)
+        in_training = Recorder(leaves=leaves), Recorder(leaves=leaves)
+        ran = compare_training_step(self.ours, self.theirs, x, self.tally, in_training)
+        return summarise(self.tally, judged, judge_training(in_training, *ran))
+
+    def measure(self, inputs: Sequence[tuple[str, Shape]]) -> None:
+        """Compares on each input, and on further ones as long as they show more of the network.
+
+        Gradients of the logits are taken for coverage beside what comes next: each network alone leaves cores
+        idle.
+        """
+        self.inputs.clear()
+        self.meter = meter = CoverageMeter(self.ours)
         with ThreadPoolExecutor(max_workers=1) as beside:
             taken = []
             for mode, shape in inputs:
                 x = self._draw(mode, shape)
-                with self.meter.watching():
+                with meter.watching():
                     if mode == "train":
                         compare_training_step(self.ours, self.theirs, x, self.tally)
                         continue
-                    pairs, logits = compare_outputs(self.ours, self.theirs, x, self.tally)
-                _require_finite(logits, x)
-                taken.append(beside.submit(self.meter.backward, logits))
+                    pairs, logits, _ = compare_outputs(self.ours, self.theirs, x, self.tally)
+                taken.append(beside.submit(meter.backward, logits))
                 del logits  # and with it the graph, once it was gone through
             compare_placement(pairs, self.tally)
             for one in taken:
                 one.result()  # which raises what was raised there
+        for shape in _while_it_shows_more(inputs[0][1], meter):
+            x = self._draw("eval", shape)
+            with meter.watching(), torch.no_grad():
+                compare_outputs(self.ours, self.theirs, x, self.tally)
 
-    def compare_outputs(self, shape: Shape) -> None:
-        """Compares once more in eval mode, without gradients."""
-        x = self._draw("eval", shape)
-        with self.meter.watching(), torch.no_grad():
-            compare_outputs(self.ours, self.theirs, x, self.tally)
-
-    def proof(self, reference: str) -> Proof:
+    def proof(self, reference: str, every_input: EveryInput) -> Proof:
         """Returns the record of it all; ``reference`` describes what was compared with."""
+        meter = self.meter
         return Proof(
             device=device_name(self.device),
             dtype=dtype_name(next(self.theirs.parameters())),
@@ -115,10 +137,11 @@ class _Both:
             inputs=tuple(self.inputs),
             compared=dict(self.tally.compared),
             largest=dict(self.tally.largest),
-            parameters=self.meter.parameters(),
-            statistics=self.meter.statistics(),
-            reaching=self.meter.reaching(),
-            dead=self.meter.dead_channels(),
+            every_input=every_input,
+            parameters=meter.parameters() if meter else None,
+            statistics=meter.statistics() if meter else None,
+            reaching=meter.reaching() if meter else None,
+            dead=meter.dead_channels() if meter else {},
             environment=environment(self.device),
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densenet_convert.densenet import DenseNetConfig
 
 from ...errors import ParityError
-from ...records import Measured, Proof
+from ...results import Measured, Proof
 from ..coverage import CoverageMeter
 from ..determinism import deterministic
 from ..inputs import draw, measured_shape
@@ -58,8 +58,10 @@ def diagnose(
         found += [measure(setting, ours, theirs, x, exact[-1]) for setting in orders()]
         if isinstance(shown, ParityError):
             seen, dead = _seen(ours, x)
-        else:
+        elif shown.reaching is not None:
             seen, dead = shown.reaching.shares, shown.dead
+        else:  # both are equal for every input
+            seen, dead = {}, {}
     names = [setting.name for setting in settings]
     return Diagnosis(
         layers=tuple(sides[0][0].errors),
@@ -131,7 +133,8 @@ class Diagnosis:
             from the reference's float64 run, divided by the largest value of that run.
         theirs: the same of the reference.
         logits: of both networks in float32, ours and theirs, image by image.
-        coverage: share of each tensor's elements that the logits depend on, by canonical name.
+        coverage: share of each tensor's elements that the logits depend on, by canonical name; empty where
+            both networks are equal for every input.
         dead: channels whose values can't pass on, by the canonical name of the tensor that would read them.
         measured: errors of the logits in every setting.
         first: name of the first layer or tensor that differs; None where nothing does.

@@ -19,8 +19,8 @@ from densenet_convert.densenet.config import architecture_label
 
 from ...errors import ReportError
 from ...folder.receipt import config_from
-from ...folder.wording import asked_for, coverage_text, inputs_text, origin_text
-from ...records import Measured
+from ...folder.wording import asked_for, coverage_text, every_input_text, inputs_text, origin_text
+from ...results import Measured
 from .diagnosis import Diagnosis
 from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text
 
@@ -161,10 +161,11 @@ def _body(diagnosis: Diagnosis, receipt: Mapping[str, Any], title: str) -> Itera
     yield _figure(draw_errors(diagnosis))
     yield "<h2>Logits</h2>"
     yield _figure(draw_logits(diagnosis))
-    yield "<h2>Coverage over depth</h2>"
-    yield _figure(draw_coverage(diagnosis))
-    yield "<h2>Dead channels</h2>"
-    yield from _dead(diagnosis.dead)
+    if diagnosis.coverage:
+        yield "<h2>Coverage over depth</h2>"
+        yield _figure(draw_coverage(diagnosis))
+        yield "<h2>Dead channels</h2>"
+        yield from _dead(diagnosis.dead)
     yield "<h2>Error of the logits in each setting</h2>"
     yield from _settings(diagnosis.measured)
 
@@ -202,7 +203,8 @@ def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Itera
         yield "device", f"{proof['device']}, {proof['dtype']}"
         yield "versions", ", ".join(f"{name} {version}" for name, version in proof["versions"].items())
         yield "inputs", inputs_text(proof)
-        yield "coverage", coverage_text(proof)
+        facts = {"every input": every_input_text(proof), "coverage": coverage_text(proof)}
+        yield from ((name, text) for name, text in facts.items() if text)
         yield from asked_for(proof).items()
 
 

@@ -15,7 +15,7 @@ from densenet_convert.proof.layers import watching
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import _while_it_shows_more, verify_model
-from densenet_convert.records import Proof
+from densenet_convert.results import Proof
 
 NORM = "features.denseblock2.denselayer2.norm2"
 

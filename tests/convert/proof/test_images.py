@@ -20,7 +20,8 @@ from densenet_convert.densenet.config_file import config_json
 from densenet_convert.errors import ArchitectureError, ImageError, ParityError
 from densenet_convert.proof.images import compare_images
 from densenet_convert.proof.preprocessing import SIZES, _image
-from densenet_convert.records import Agreement, Progress
+from densenet_convert.records import Progress
+from densenet_convert.results import Agreement
 from densenet_convert.source.random_weights import random_network
 
 CPU = torch.device("cpu")

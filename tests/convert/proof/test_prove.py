@@ -19,7 +19,7 @@ from densenet_convert.folder.files import CARD, GOLDEN
 from densenet_convert.proof import verification
 from densenet_convert.proof.preprocessing import _image
 from densenet_convert.proof.report import diagnosis
-from densenet_convert.records import Measured
+from densenet_convert.results import Measured
 
 LAYER = "features.denseblock2.denselayer3.norm2"
 

@@ -28,7 +28,8 @@ from densenet_convert.proof.coverage import CoverageMeter
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
-from densenet_convert.records import Checkpoint, Loaded, Proof, Trace
+from densenet_convert.records import Checkpoint, Loaded, Trace
+from densenet_convert.results import Proof
 
 CPU = torch.device("cpu")
 LAYER = "features.denseblock2.denselayer2"

@@ -19,7 +19,7 @@ from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.report.diagnosis import diagnose, require_within_bounds
 from densenet_convert.proof.verification import verify_model
-from densenet_convert.records import Measured, Proof
+from densenet_convert.results import Measured, Proof
 
 CPU = torch.device("cpu")
 FAULT = ParityError("It differs.", where="features.denseblock2.denselayer1.norm2", largest=1.0)

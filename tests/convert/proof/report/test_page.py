@@ -18,7 +18,7 @@ from densenet_convert.errors import ConvertError, ReportError
 from densenet_convert.proof.report.diagnosis import Diagnosis
 from densenet_convert.proof.report.page import _share, check_report, report_html, write_report
 from densenet_convert.proof.report.plots import draw_coverage, draw_errors, draw_logits, number_text
-from densenet_convert.records import Measured
+from densenet_convert.results import Measured
 
 NORM = "features.denseblock1.denselayer1.norm1"
 LAYERS = ("features.conv0", NORM, "features.denseblock2.denselayer1.norm1", "classifier", "the output")

@@ -1,0 +1,138 @@
+"""What came of a proof.
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What is known of results for every input.
+EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The share of elements whose change would change a value that was compared.
+
+    Attributes:
+        shares: share for each tensor, by canonical name, between 0 and 1.
+        total: share of all elements of these tensors.
+    """
+
+    shares: Mapping[str, float]
+    total: float
+
+    @property
+    def least(self) -> tuple[str, float]:
+        """Name and share of the tensor that is seen least."""
+        return min(self.shares.items(), key=lambda item: item[1])
+
+
+@dataclass(frozen=True)
+class EveryInput:
+    """What is known of both networks for every input of the shapes that were run.
+
+    Attributes:
+        logits, gradients, buffers: ``"equal"``, if both compute them by the same operations from the same
+            tensors; ``"unknown"``, if the numbers alone were compared.
+        because: why something is unknown; None where nothing is.
+    """
+
+    logits: str
+    gradients: str
+    buffers: str
+    because: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it is equal."""
+        return {self.logits, self.gradients, self.buffers} == {EQUAL}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two networks on images, each prepared as its own side tells.
+
+    Attributes:
+        images: number of images.
+        agreed: for how many both name the same class.
+        largest: largest absolute difference of a logit.
+    """
+
+    images: int
+    agreed: int
+    largest: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How far two networks are from the exact function, in one setting, and how far that may be.
+
+    Attributes:
+        setting: such as ``"bfloat16"`` or ``"channels_last"``.
+        ours: largest error of our logits against a float64 run, absolute.
+        theirs: that of the reference, in the same setting.
+        bound: what ``ours`` may not exceed.
+        spread: standard deviation of the exact logits.
+    """
+
+    setting: str
+    ours: float
+    theirs: float
+    bound: float
+    spread: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the bound leaves less room than logits that have nothing to do with each other."""
+        return self.bound < self.spread
+
+    @property
+    def holds(self) -> bool:
+        """Whether our error is within its bound."""
+        return self.ours <= self.bound
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, on what, and how far apart it was.
+
+    Attributes:
+        device: ``"cpu"``, or the GPU's name.
+        dtype: dtype of the computation, such as ``"float32"``.
+        reference: description of the reference.
+        inputs: mode (``"eval"`` or ``"train"``) and shape of each input.
+        compared: number of comparisons of each kind.
+        largest: largest absolute difference of each kind; the proof holds only at 0.
+        every_input: what is known for every input of these shapes.
+        parameters: coverage of parameters, by all that is compared; None where all is equal for every input.
+        statistics: coverage of running statistics, likewise.
+        reaching: coverage of parameters by the logits alone, likewise.
+        dead: channels that no input showed, by the tensor that has or reads them.
+        environment: versions and flags that the result depends on.
+        measured: errors of the logits in other settings; empty where they were not asked for.
+        images: what came of images; None where there were none.
+        golden: largest difference from the golden outputs, as a share of its bound; None without them.
+        library: the source library's own network, whose outputs were compared in float64, and the largest
+            difference, of their scale; None where it is the reference already, or is not installed.
+    """
+
+    device: str
+    dtype: str
+    reference: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    compared: Mapping[str, int]
+    largest: Mapping[str, float]
+    every_input: EveryInput
+    parameters: Coverage | None
+    statistics: Coverage | None
+    reaching: Coverage | None
+    dead: Mapping[str, tuple[int, ...]]
+    environment: Mapping[str, Any]
+    measured: tuple[Measured, ...] = ()
+    images: Agreement | None = None
+    golden: float | None = None
+    library: tuple[str, float] | None = None
