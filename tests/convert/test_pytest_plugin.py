@@ -58,8 +58,8 @@ def test_a_sound_folder_passes_and_says_in_the_report_what_was_compared(
     assert found["folder"] == str(converted)
     assert (found["device"], found["dtype"]) == ("cpu", "float32")
     assert found["largest_difference"] == "0.0"
-    assert int(found["comparisons"]) > 500
-    assert float(found["coverage.parameters"]) > 0.99
+    assert int(found["comparisons"]) > 300
+    assert {found[f"every_input.{kind}"] for kind in ("logits", "gradients", "buffers")} == {"equal"}
     assert {"versions.torch", "versions.torchvision", "reference"} <= set(found)
 
 

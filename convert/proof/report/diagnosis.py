@@ -56,12 +56,7 @@ def diagnose(
             for setting, a, b in zip(settings, *sides, strict=True)
         ]
         found += [measure(setting, ours, theirs, x, exact[-1]) for setting in orders()]
-        if isinstance(shown, ParityError):
-            seen, dead = _seen(ours, x)
-        elif shown.reaching is not None:
-            seen, dead = shown.reaching.shares, shown.dead
-        else:  # both are equal for every input
-            seen, dead = {}, {}
+        seen, dead = _seen(ours, x, shown)
     names = [setting.name for setting in settings]
     return Diagnosis(
         layers=tuple(sides[0][0].errors),
@@ -114,13 +109,17 @@ def _numbers(logits: Tensor) -> tuple[float, ...]:
     return tuple(logits.flatten().tolist())
 
 
-def _seen(ours: nn.Module, x: Tensor) -> tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]:
-    """Coverage by the logits, and dead channels, of a network whose proof failed before that."""
-    sight = CoverageMeter(ours)
-    with sight.watching():
+def _seen(
+    ours: nn.Module, x: Tensor, shown: Proof | ParityError
+) -> tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]:
+    """Coverage by the logits, and dead channels; empty of networks that are equal for every input."""
+    if isinstance(shown, Proof):
+        return ({}, {}) if shown.reaching is None else (shown.reaching.shares, shown.dead)
+    meter = CoverageMeter(ours)  # the proof failed before it was measured
+    with meter.watching():
         logits = ours(x)
-    sight.backward(logits)
-    return sight.reaching().shares, sight.dead_channels()
+    meter.backward(logits)
+    return meter.reaching().shares, meter.dead_channels()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ from itertools import combinations
 import pytest
 import torch
 import torch.nn.functional as F
-from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, read_as, renamed_as, state_dict_of
+from checkpoints import (
+    SMALL,
+    StateDict,
+    checkpoint_of,
+    in_2017_names,
+    in_names_of,
+    read_as,
+    renamed_as,
+    state_dict_of,
+)
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
@@ -23,13 +32,14 @@ from densenet_convert.layout import Layout, Rule
 from densenet_convert.layouts import BUILT_IN, TORCHVISION, TORCHVISION_DOTTED
 from densenet_convert.layouts.identify import identify_layout
 from densenet_convert.layouts.rename import rename_tensors
+from densenet_convert.proof import verification
 from densenet_convert.proof.comparisons import side_by_side
 from densenet_convert.proof.coverage import CoverageMeter
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference
 from densenet_convert.proof.verification import verify_model
 from densenet_convert.records import Checkpoint, Loaded, Trace
-from densenet_convert.results import Proof
+from densenet_convert.results import EveryInput, Proof
 
 CPU = torch.device("cpu")
 LAYER = "features.denseblock2.denselayer2"
@@ -67,9 +77,8 @@ def test_the_same_function_is_proven_to_the_bit(
     assert proof.compared == {
         "tensors": len(state),
         # stem: conv, norm, pool; a layer: 2 norms, 2 convs; a transition: norm, conv, pool; norm5; classifier
-        "activations": 3 * (3 + 4 * layers + 3 * 3 + 1 + 1),
-        "logits": 3,
-        "placements": len(state),
+        "activations": 2 * (3 + 4 * layers + 3 * 3 + 1 + 1),
+        "logits": 2,
         "gradients": sum(1 for n in state if n.endswith(("weight", "bias"))),
         "running statistics": sum(1 for n in state if n.endswith(("mean", "var", "tracked"))),
     }
@@ -264,8 +273,9 @@ def test_a_wrong_map_is_found_where_nothing_passes_through() -> None:
     checkpoint = checkpoint_of(in_2017_names(state, counted=True))
     layout = swapped(*(f"{layer}.conv2.weight" for layer in layers))
     error = refused(loaded_from(checkpoint, layout), checkpoint, TORCHVISION_DOTTED)
-    assert error.where == f"{layers[0]}.conv2.weight"
-    assert "first of its placements" in str(error)
+    assert error.where == f"{layers[0]}.conv2"
+    assert "though no value differed" in str(error)
+    assert f"aten.convolution.default of {layers[0]}.conv2.weight, and the reference" in str(error)
 
 
 def test_a_network_with_too_many_blocks_for_the_inputs_is_refused() -> None:
@@ -290,9 +300,32 @@ def test_what_goes_wrong_beside_the_comparisons_is_raised(monkeypatch: pytest.Mo
         if next(turns):
             raise RuntimeError("no memory for gradients")
 
+    unknown = EveryInput("unknown", "unknown", "unknown", "a test says so")
+    monkeypatch.setattr(verification, "summarise", lambda *_: unknown)
     monkeypatch.setattr(CoverageMeter, "backward", fail_at_first)
     with pytest.raises(RuntimeError, match="no memory for gradients"):
         proven(state_dict_of())
+
+
+def test_what_is_equal_for_every_input_needs_no_coverage() -> None:
+    proof = proven(state_dict_of())
+    assert proof.every_input == EveryInput("equal", "equal", "equal")
+    assert (proof.parameters, proof.statistics, proof.reaching, proof.dead) == (None, None, None, {})
+    assert [mode for mode, _ in proof.inputs] == ["eval", "train"]
+
+
+def test_gradients_that_are_summed_in_another_order_are_measured() -> None:
+    pytest.importorskip("monai", reason="MONAI is not installed")
+    checkpoint = checkpoint_of(in_names_of("monai", state_dict_of()))
+    reading = identify_layout(checkpoint.tensors, BUILT_IN)
+    loaded = load_model(rename_tensors(checkpoint, reading), SMALL)
+    proof = verify_model(loaded, load_reference(checkpoint, reading, SMALL), CPU)
+    known = proof.every_input
+    assert (known.logits, known.gradients, known.buffers) == ("equal", "unknown", "equal")
+    assert known.because is not None
+    assert "aten.add.Tensor" in known.because
+    assert proof.parameters is not None
+    assert proof.parameters.total > 0.99
 
 
 def test_a_run_that_ends_early_leaves_nobody_waiting() -> None:
