@@ -16,7 +16,8 @@ from torch import Tensor
 from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput
 from .comparisons import Step as TrainingStep
 from .layers import Pair
-from .recorder import DIGEST, SUMS, Name, Recorder, Step
+from .naming import DIGEST, Name
+from .recorder import SUMS, Recorder, Step
 from .tally import Tally
 
 

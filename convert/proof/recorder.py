@@ -13,8 +13,7 @@ tensor that no step made.  A branch on the shape is not seen: the claim is for i
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,11 +25,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..tensors import tensor_bytes
-
-Name = bytes
-# Bytes of a digest.
-DIGEST = 16
+from .naming import (
+    Name,
+    digest_of,
+    geometry_of,
+    is_whole,
+    mean_words,
+    name_of_bytes,
+    storage_of,
+    walk_arguments,
+)
 
 # Operators that write without saying so in their schema: their running mean and variance, where they are
 # given and the sixth argument says that this is training.  Source: native_functions.yaml of torch 2.14.
@@ -111,19 +115,21 @@ class Recorder:
     def add_leaves(self, tensors: Mapping[str, Tensor]) -> None:
         """Names tensors by their bytes: weights, buffers, the input; each comes with what it is called."""
         for label, tensor in tensors.items():
-            storage = _storage(tensor)
+            storage = storage_of(tensor)
+            if not is_whole(tensor):
+                self.unknown = self.unknown or f"{label} is a part of what its storage holds"
             if storage not in self.leaves:
-                self.leaves[storage] = _name_of_bytes(tensor)
+                self.leaves[storage] = name_of_bytes(tensor)
             self._held[storage] = name = self.leaves[storage]
             self.labels.setdefault(name, label)
 
     def name_of(self, tensor: Tensor) -> Name:
         """Returns the name of what a tensor holds now."""
-        held = self._held.get(_storage(tensor))
+        held = self._held.get(storage_of(tensor))
         if held is None:
             self.unknown = self.unknown or f"a tensor of shape {list(tensor.shape)} comes from no step"
             return b"?"
-        return held + _geometry(tensor)
+        return held + geometry_of(tensor)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -145,21 +151,21 @@ class Recorder:
         facts, label = _facts_of(operator), str(operator)
         if label == CONSTANT and not self._paused:
             out = operator(*args, **kwargs)
-            self._held[_storage(out)] = _name_of_bytes(out)
+            self._held[storage_of(out)] = name_of_bytes(out)
             return out
         if self._paused or facts.is_view:
             return operator(*args, **kwargs)
         reads: list[Name] = []
         words: list[str] = []
-        _walk((args, kwargs), self.name_of, reads, words)
+        walk_arguments((args, kwargs), self.name_of, reads, words)
         if facts.draws:
             self._draws += 1
             words.append(f"draw {self._draws}")
         out = operator(*args, **kwargs)
-        if label == CAT and len(args[0]) == 1 and _is_whole(args[0][0]):
-            self._held[_storage(out)] = self._held[_storage(args[0][0])]  # a copy
+        if label == CAT and len(args[0]) == 1 and is_whole(args[0][0]):
+            self._held[storage_of(out)] = self._held[storage_of(args[0][0])]  # a copy
             return out
-        step = self._step(label, reads, _mean_words(args, kwargs) if label == MEAN else words)
+        step = self._step(label, reads, mean_words(args, kwargs) if label == MEAN else words)
         self.steps.append(step)
         self._name_results(step, facts, args, out)
         if label == CAT:
@@ -173,7 +179,7 @@ class Recorder:
             reads = [one for read in reads for one in self._parts(read, words)]
         # With alpha a sum weights its second operand.
         turns = plain in COMMUTATIVE and "alpha" not in words
-        name = _digest(plain, sorted(reads) if turns else reads, words)
+        name = digest_of(plain, sorted(reads) if turns else reads, words)
         return Step(name, label, tuple(reads), " ".join(words), self.layer)
 
     def _parts(self, read: Name, words: list[str]) -> tuple[Name, ...]:
@@ -186,21 +192,21 @@ class Recorder:
         written = [one for one in given if isinstance(one, Tensor)]
         for tensor in written:
             self._write(tensor, step.name)
-        storages = {_storage(tensor) for tensor in written}
+        storages = {storage_of(tensor) for tensor in written}
         if step.operator in NORMS and args[NORM_TRAINING] is True:
             for i in NORM_WRITES:
                 if args[i] is not None:
-                    self._write(args[i], _digest(str(i), [step.name], []))
+                    self._write(args[i], digest_of(str(i), [step.name], []))
         for i, tensor in enumerate(out if isinstance(out, tuple | list) else (out,)):
-            if isinstance(tensor, Tensor) and _storage(tensor) not in storages:
+            if isinstance(tensor, Tensor) and storage_of(tensor) not in storages:
                 # One result needs no number: in place and out of place are one name.
-                name = _digest(str(i), [step.name], []) if i else step.name
-                self._held[_storage(tensor)] = name
+                name = digest_of(str(i), [step.name], []) if i else step.name
+                self._held[storage_of(tensor)] = name
 
     def _write(self, tensor: Tensor, name: Name) -> None:
-        storage = _storage(tensor)
-        if not _is_whole(tensor):
-            name = _digest("part", [self._held.get(storage, b"?"), _geometry(tensor), name], [])
+        storage = storage_of(tensor)
+        if not is_whole(tensor):
+            name = digest_of("part", [self._held.get(storage, b"?"), geometry_of(tensor), name], [])
         self._held[storage] = name
 
 
@@ -213,61 +219,6 @@ def recording(network: nn.Module, x: Tensor, recorder: Recorder | None) -> Itera
     recorder.add_leaves({**dict(network.named_parameters()), **dict(network.named_buffers()), "the input": x})
     with recorder.recording():
         yield
-
-
-def _digest(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Name:
-    """Each part carries its length, so that no two lists of parts are one text."""
-    digest = hashlib.blake2b(digest_size=DIGEST)
-    for part in (operator.encode(), *reads, *(word.encode() for word in words)):
-        digest.update(len(part).to_bytes(4, "little"))
-        digest.update(part)
-    return digest.digest()
-
-
-def _name_of_bytes(tensor: Tensor) -> Name:
-    digest = hashlib.blake2b(digest_size=DIGEST)
-    digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-    digest.update(tensor_bytes(tensor.cpu()))
-    return digest.digest()
-
-
-def _geometry(tensor: Tensor) -> Name:
-    flags = f"{tensor.is_conj()}{tensor.is_neg()}"
-    return f"{tensor.storage_offset()} {list(tensor.shape)} {tensor.stride()} {tensor.dtype} {flags}".encode()
-
-
-def _storage(tensor: Tensor) -> StorageWeakRef:
-    """Returns what stands for a storage; while it is held, no other one gets its address."""
-    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-
-
-def _is_whole(tensor: Tensor) -> bool:
-    """Whether a tensor is all of its storage, in order."""
-    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-
-
-def _walk(value: Any, name_of: Any, reads: list[Name], words: list[str]) -> None:
-    """Collects the names of tensors, and everything else in words, in order."""
-    if isinstance(value, Tensor):
-        reads.append(name_of(value))
-        words.append("*")
-    elif isinstance(value, list | tuple):
-        words.append(f"({len(value)}")
-        for one in value:
-            _walk(one, name_of, reads, words)
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            words.append(key)
-            _walk(one, name_of, reads, words)
-    else:
-        words.append(repr(value))
-
-
-def _mean_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-    """The dimensions of a mean in order, without keepdim: neither changes a bit of it."""
-    tensor, dimensions = args[0], args[1] if len(args) > 1 else None
-    places = range(tensor.ndim) if dimensions is None else sorted(one % tensor.ndim for one in dimensions)
-    return [*map(str, places), str(kwargs.get("dtype"))]
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -191,6 +191,15 @@ def test_a_tensor_that_no_step_made_is_noted() -> None:
     assert found.because == "of the converted network, a tensor of shape [3, 1, 1] comes from no step"
 
 
+def test_of_leaves_that_share_a_storage_nothing_is_known() -> None:
+    """Their bytes are named by the first of them, and another one might differ."""
+    network = Net(scaled)
+    both = torch.arange(6.0)
+    network.a, network.b = nn.Parameter(both[:3]), nn.Parameter(both[3:])
+    found = judged(network, network)
+    assert found.because == "of the converted network, a is a part of what its storage holds"
+
+
 def test_the_same_operator_of_another_tensor_differs_and_names_both() -> None:
     found = judged(Net(scaled), Net(lambda net, x: x * net.b[:, None, None]))
     assert found.verdict == DIFFERS

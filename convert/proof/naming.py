@@ -1,0 +1,84 @@
+"""Names of tensors and of operations: digests of bytes, of operators, and of what they take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from ..tensors import tensor_bytes
+
+Name = bytes
+# Bytes of a digest.
+DIGEST = 16
+
+
+def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Name:
+    """Each part comes with its length, so that no two lists of parts are one text."""
+    text = "\0".join([operator, *(f"{len(word)} {word}" for word in words)])
+    parts = [len(text).to_bytes(4, "little"), text.encode()]
+    for read in reads:
+        parts += (len(read).to_bytes(4, "little"), read)
+    return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
+
+
+def name_of_bytes(tensor: Tensor) -> Name:
+    digest = hashlib.blake2b(digest_size=DIGEST)
+    digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    digest.update(tensor_bytes(tensor.cpu()))
+    return digest.digest()
+
+
+def geometry_of(tensor: Tensor) -> Name:
+    return _geometry_words(
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.dtype,
+        (tensor.is_conj(), tensor.is_neg()),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _geometry_words(*parts: Any) -> Name:
+    return repr(parts).encode()
+
+
+def storage_of(tensor: Tensor) -> StorageWeakRef:
+    """Returns what stands for a storage; while it is held, no other one gets its address."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Whether a tensor is all of its storage, in order."""
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def walk_arguments(
+    value: Any, name_of: Callable[[Tensor], Name], reads: list[Name], words: list[str]
+) -> None:
+    """Collects the names of tensors, and everything else in words, in order."""
+    if isinstance(value, Tensor):
+        reads.append(name_of(value))
+        words.append("*")
+    elif isinstance(value, list | tuple):
+        words.append(f"({len(value)}")
+        for one in value:
+            walk_arguments(one, name_of, reads, words)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            words.append(key)
+            walk_arguments(one, name_of, reads, words)
+    else:
+        words.append(repr(value))
+
+
+def mean_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+    """The dimensions of a mean in order, without keepdim: neither changes a bit of it."""
+    tensor, dimensions = args[0], args[1] if len(args) > 1 else None
+    places = range(tensor.ndim) if dimensions is None else sorted(one % tensor.ndim for one in dimensions)
+    return [*map(str, places), str(kwargs.get("dtype"))]
