@@ -89,8 +89,8 @@ def convert_many(
         executor: where it is done: any executor of ``concurrent.futures`` whose workers are processes that
             see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
             the caller's; None for one after the other in this process.
-        arch, layout, prefix, only, head, final_relu, key, ignore_config, device, force, golden, labels,
-            multi_label, license: see ``convert``; they hold for every source.
+        arch, layout, prefix, only, head, final_relu, key: see ``convert``; they hold for every source.
+        ignore_config, device, force, golden, labels, multi_label, license: likewise.
         progress: wraps the jobs as they are done, and is told what they are.
 
     Returns:
