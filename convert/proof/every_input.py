@@ -17,7 +17,8 @@ from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput
 from .comparisons import Step as TrainingStep
 from .layers import Pair
 from .naming import DIGEST, Name
-from .recorder import SUMS, Recorder, Step
+from .operators import SUMS
+from .recorder import Recorder, Step
 from .tally import Tally
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -15,6 +16,15 @@ from ..tensors import tensor_bytes
 Name = bytes
 # Bytes of a digest.
 DIGEST = 16
+# What an argument that is no tensor may be: its words are its value.
+PLAIN = (
+    *(bool, int, float, complex, str, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+
+
+class UnknownArgumentError(Exception):
+    """An argument has no words that are its value."""
 
 
 def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Name:
@@ -26,9 +36,10 @@ def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Nam
     return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
 
 
-def name_of_bytes(tensor: Tensor) -> Name:
+def name_of_bytes(tensor: Tensor, kind: str = "") -> Name:
+    """Of what a tensor holds; an input and a weight of the same bytes are of another ``kind``."""
     digest = hashlib.blake2b(digest_size=DIGEST)
-    digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    digest.update(f"{kind} {tensor.dtype} {list(tensor.shape)} ".encode())
     digest.update(tensor_bytes(tensor.cpu()))
     return digest.digest()
 
@@ -73,12 +84,17 @@ def walk_arguments(
         for key, one in value.items():
             words.append(key)
             walk_arguments(one, name_of, reads, words)
-    else:
+    elif isinstance(value, PLAIN):
         words.append(repr(value))
+    else:  # its words may be those of this run alone, such as an address
+        raise UnknownArgumentError(f"an operator takes a {type(value).__name__}")
 
 
 def mean_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
     """The dimensions of a mean in order, without keepdim: neither changes a bit of it."""
-    tensor, dimensions = args[0], args[1] if len(args) > 1 else None
-    places = range(tensor.ndim) if dimensions is None else sorted(one % tensor.ndim for one in dimensions)
+    tensor, dimensions = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
+    if dimensions is None or not tensor.ndim:
+        places = list(range(tensor.ndim))
+    else:
+        places = sorted(one % tensor.ndim for one in dimensions)
     return [*map(str, places), str(kwargs.get("dtype"))]

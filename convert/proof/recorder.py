@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +25,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .naming import (
+    DIGEST,
     Name,
+    UnknownArgumentError,
     digest_of,
     geometry_of,
     is_whole,
@@ -35,23 +36,24 @@ from .naming import (
     storage_of,
     walk_arguments,
 )
+from .operators import (
+    CAT,
+    COMMUTATIVE,
+    CONSTANT,
+    MAKERS,
+    MEAN,
+    NORM_TRAINING,
+    NORM_WRITES,
+    NORMS,
+    OVERWRITING,
+    READS,
+    UNWRITTEN,
+    Facts,
+    facts_of,
+)
 
-# Operators that write without saying so in their schema: their running mean and variance, where they are
-# given and the sixth argument says that this is training.  Source: native_functions.yaml of torch 2.14.
-NORMS = ("aten.native_batch_norm.default", "aten.cudnn_batch_norm.default", "aten.miopen_batch_norm.default")
-NORM_WRITES, NORM_TRAINING = (3, 4), 5
-# What Python reads a tensor's values by, so that a branch may follow that no step shows.
-READS = {
-    *("__array__", "__bool__", "__complex__", "__contains__", "__dlpack__", "__float__", "__format__"),
-    *("__index__", "__int__", "__repr__", "data_ptr", "item", "numpy", "tolist"),
-}
-# The order of operands changes no bit of these: IEEE 754 rounds an exact sum or product of two numbers.
-COMMUTATIVE = ("aten.add.Tensor", "aten.mul.Tensor")
-# Sums and means of several, whose order does change bits: where one has no partner, nothing is known.
-SUMS = ("aten.add.Tensor", "aten.add_.Tensor", "aten.sum.dim_IntList", "aten.mean.dim", "aten.cat.default")
-# A constant that is made within a forward.
-CONSTANT = "aten.lift_fresh.default"
-CAT, MEAN = "aten.cat.default", "aten.mean.dim"
+# What the input is called among the leaves.
+INPUT = "the input"
 
 
 class Step(NamedTuple):
@@ -70,24 +72,6 @@ class Step(NamedTuple):
     reads: tuple[Name, ...]
     arguments: str
     layer: str
-
-
-class _Facts(NamedTuple):
-    """What an operator's schema says: which arguments it writes, and whether it is a view, or draws."""
-
-    writes: tuple[int, ...]
-    is_view: bool
-    draws: bool
-
-
-@cache
-def _facts_of(operator: Any) -> _Facts:
-    schema = operator._schema
-    arguments = [one.alias_info for one in schema.arguments]
-    writes = tuple(i for i, alias in enumerate(arguments) if getattr(alias, "is_write", False))
-    aliases = [one.alias_info for one in schema.returns]
-    is_view = bool(aliases) and not writes and all(aliases)
-    return _Facts(writes, is_view, torch.Tag.nondeterministic_seeded in operator.tags)
 
 
 @dataclass
@@ -110,16 +94,15 @@ class Recorder:
     _held: dict[StorageWeakRef, Name] = field(default_factory=dict)
     _flattened: dict[Name, tuple[str, tuple[Name, ...]]] = field(default_factory=dict)
     _paused: bool = False
-    _draws: int = 0
 
     def add_leaves(self, tensors: Mapping[str, Tensor]) -> None:
         """Names tensors by their bytes: weights, buffers, the input; each comes with what it is called."""
         for label, tensor in tensors.items():
             storage = storage_of(tensor)
             if not is_whole(tensor):
-                self.unknown = self.unknown or f"{label} is a part of what its storage holds"
+                self._note(f"{label} is a part of what its storage holds")
             if storage not in self.leaves:
-                self.leaves[storage] = name_of_bytes(tensor)
+                self.leaves[storage] = name_of_bytes(tensor, INPUT if label == INPUT else "")
             self._held[storage] = name = self.leaves[storage]
             self.labels.setdefault(name, label)
 
@@ -127,9 +110,13 @@ class Recorder:
         """Returns the name of what a tensor holds now."""
         held = self._held.get(storage_of(tensor))
         if held is None:
-            self.unknown = self.unknown or f"a tensor of shape {list(tensor.shape)} comes from no step"
+            self._note(f"a tensor of shape {list(tensor.shape)} comes from no step")
             return b"?"
         return held + geometry_of(tensor)
+
+    def _note(self, why: str) -> None:
+        """Keeps the first reason for which names tell nothing."""
+        self.unknown = self.unknown or why
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -148,32 +135,54 @@ class Recorder:
 
     def _take(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Runs an operator, and records it."""
-        facts, label = _facts_of(operator), str(operator)
-        if label == CONSTANT and not self._paused:
-            out = operator(*args, **kwargs)
-            self._held[storage_of(out)] = name_of_bytes(out)
-            return out
-        if self._paused or facts.is_view:
+        if self._paused:
             return operator(*args, **kwargs)
+        facts, label = facts_of(operator), str(operator)
+        if label == CONSTANT:
+            out = operator(*args, **kwargs)
+            self._held[storage_of(out)] = name_of_bytes(out, "a constant")
+            return out
+        if facts.is_view and not facts.reads_values:
+            return operator(*args, **kwargs)
+        if facts.reads_values:
+            self._note(f"its code reads values of a tensor, by {label}")
+        if torch.is_inference_mode_enabled():
+            self._note("its code runs in inference mode, which hides writes")
+        if self.unknown is not None:  # names tell nothing any more
+            return operator(*args, **kwargs)
+        return self._run_step(operator, label, facts, args, kwargs)
+
+    def _run_step(
+        self, operator: Any, label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         reads: list[Name] = []
         words: list[str] = []
-        walk_arguments((args, kwargs), self.name_of, reads, words)
+        try:
+            read = args[1:] if label.startswith(OVERWRITING) else args
+            walk_arguments((read, kwargs), self.name_of, reads, words)
+        except UnknownArgumentError as error:
+            self._note(str(error))
+            return operator(*args, **kwargs)
         if facts.draws:
-            self._draws += 1
-            words.append(f"draw {self._draws}")
+            words.append(_state_of_generators())
         out = operator(*args, **kwargs)
+        if not all(one.layout == torch.strided for one in _tensors_in(out)):
+            self._note("a tensor is sparse")
+            return out
         if label == CAT and len(args[0]) == 1 and is_whole(args[0][0]):
-            self._held[storage_of(out)] = self._held[storage_of(args[0][0])]  # a copy
+            self._held[storage_of(out)] = reads[0][:DIGEST]  # a copy
             return out
         step = self._step(label, reads, mean_words(args, kwargs) if label == MEAN else words)
         self.steps.append(step)
-        self._name_results(step, facts, args, out)
-        if label == CAT:
+        if not label.startswith(UNWRITTEN):
+            self._name_results(step, facts, args, kwargs, out)
+        if label == CAT and all(one.dtype == out.dtype for one in args[0]):
             self._flattened[self.name_of(out)] = (step.arguments, step.reads)
         return out
 
     def _step(self, label: str, reads: list[Name], words: list[str]) -> Step:
-        plain = label.replace("_.", ".")  # in place or not, it computes the same
+        # In place or not, an operator of torch's own computes the same.
+        plain = label.replace("_.", ".") if label.startswith("aten.") else label
         if plain == CAT:  # however many there are, only the dimension matters
             words = [word for word in words if not word.startswith(("(", "*"))]
             reads = [one for read in reads for one in self._parts(read, words)]
@@ -187,27 +196,60 @@ class Recorder:
         made = self._flattened.get(read)
         return made[1] if made is not None and made[0] == " ".join(words) else (read,)
 
-    def _name_results(self, step: Step, facts: _Facts, args: tuple[Any, ...], out: Any) -> None:
-        given = [args[i] for i in facts.writes if i < len(args)]
-        written = [one for one in given if isinstance(one, Tensor)]
-        for tensor in written:
-            self._write(tensor, step.name)
+    def _name_results(
+        self,
+        step: Step,
+        facts: Facts,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        out: Any,
+    ) -> None:
+        """Names what a step wrote and returned, by its geometry and, of several, by its number."""
+        written = list(_written_by(step.operator, facts, args, kwargs))
         storages = {storage_of(tensor) for tensor in written}
-        if step.operator in NORMS and args[NORM_TRAINING] is True:
-            for i in NORM_WRITES:
-                if args[i] is not None:
-                    self._write(args[i], digest_of(str(i), [step.name], []))
-        for i, tensor in enumerate(out if isinstance(out, tuple | list) else (out,)):
-            if isinstance(tensor, Tensor) and storage_of(tensor) not in storages:
-                # One result needs no number: in place and out of place are one name.
-                name = digest_of(str(i), [step.name], []) if i else step.name
-                self._held[storage_of(tensor)] = name
+        results = [*written, *(one for one in _tensors_in(out) if storage_of(one) not in storages)]
+        for i, tensor in enumerate(results):
+            words = [str(i)] if len(results) > 1 else []
+            # A mean that keeps its sides has another geometry, and the same bits.
+            geometry = [] if step.operator == MEAN else [geometry_of(tensor)]
+            self._write(tensor, digest_of("result", [step.name, *geometry], words), i < len(written))
 
-    def _write(self, tensor: Tensor, name: Name) -> None:
+    def _write(self, tensor: Tensor, name: Name, is_written: bool) -> None:
         storage = storage_of(tensor)
-        if not is_whole(tensor):
-            name = digest_of("part", [self._held.get(storage, b"?"), geometry_of(tensor), name], [])
+        if is_written and not is_whole(tensor):
+            if storage not in self._held:
+                self._note(
+                    f"a tensor of shape {list(tensor.shape)} is written in part, and comes from no step"
+                )
+                return
+            name = digest_of("part", [self._held[storage], geometry_of(tensor), name], [])
         self._held[storage] = name
+
+
+def _written_by(
+    label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[Tensor]:
+    """Yields the tensors that an operator writes, as its schema says, or as is known of it."""
+    given = [args[i] if i < len(args) else kwargs.get(name) for name, i in facts.writes]
+    if label in NORMS and args[NORM_TRAINING] is True:
+        given += [args[i] for i in NORM_WRITES]
+    yield from _tensors_in(given)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors_in(one)
+
+
+def _state_of_generators() -> str:
+    """What torch draws from next, on the CPU and on the current GPU."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states.append(torch.cuda.get_rng_state())
+    return " ".join(name_of_bytes(state).hex() for state in states)
 
 
 @contextmanager
@@ -216,9 +258,13 @@ def recording(network: nn.Module, x: Tensor, recorder: Recorder | None) -> Itera
     if recorder is None:
         yield
         return
-    recorder.add_leaves({**dict(network.named_parameters()), **dict(network.named_buffers()), "the input": x})
+    recorder.add_leaves({**dict(network.named_parameters()), **dict(network.named_buffers()), INPUT: x})
     with recorder.recording():
         yield
+
+
+def _holds_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
+    return next(_tensors_in([*args[-1:], *(kwargs or {}).values()]), None) is not None
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -245,6 +291,8 @@ class _Reads(TorchFunctionMode):
             name = getattr(func, "__name__", "")
             if name in READS:
                 recorder.unknown = f"its code reads values of a tensor in Python, by {name}"
+            elif name in MAKERS and _holds_tensors(args, kwargs):
+                recorder.unknown = f"its code makes a tensor of others' values, by {name}"
             elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
                 recorder.unknown = "its code uses autocast"
         return func(*args, **(kwargs or {}))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from densenet_convert.densenet import DenseNet
 from densenet_convert.densenet.config import DenseNetConfig
 from densenet_convert.proof.every_input import DIFFERS, EQUAL, UNKNOWN, Judgement, judge_names
-from densenet_convert.proof.recorder import NORM_WRITES, NORMS, Recorder
+from densenet_convert.proof.operators import NORM_WRITES, NORMS
+from densenet_convert.proof.recorder import Recorder
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -99,6 +100,21 @@ def drawn_once(net: Any, x: Tensor) -> Tensor:
     return y + y
 
 
+def _foreach(x: Tensor, by: float) -> Tensor:
+    both = [x.clone(), x * 2]
+    torch._foreach_mul_(both, by)
+    return both[0] + 1
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return (x * 3).contiguous(memory_format=torch.channels_last)
+
+
+def _drawn(x: Tensor, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return F.dropout(x, 0.5)
+
+
 # Which of these is called equal to the other would be a hole in the proof.
 DIFFERENT: dict[str, tuple[Function, Function]] = {
     "another parameter": (scaled, lambda net, x: x * net.b[:, None, None]),
@@ -125,6 +141,17 @@ DIFFERENT: dict[str, tuple[Function, Function]] = {
         lambda net, x: torch.add(x, net.a.sum().expand(2, 3, 8, 8), alpha=2),
         lambda net, x: torch.add(net.a.sum().expand(2, 3, 8, 8), x, alpha=2),
     ),
+    "several written at once": (lambda net, x: _foreach(x, 2.0), lambda net, x: _foreach(x, 3.0)),
+    "one of several results": (lambda net, x: x.max(1)[0], lambda net, x: x.max(1)[1] * 1.0),
+    "layouts that a sum takes from its first": (
+        lambda net, x: (x + _channels_last(x)).reshape(2, -1),
+        lambda net, x: (_channels_last(x) + x).permute(0, 2, 3, 1).reshape(2, -1),
+    ),
+    "concatenated in other dtypes": (
+        lambda net, x: torch.cat([torch.cat([(x * 1e9).long(), x], 1), x.double()], 1),
+        lambda net, x: torch.cat([(x * 1e9).long(), x, x.double()], 1),
+    ),
+    "another seed": (lambda net, x: _drawn(x, 1), lambda net, x: _drawn(x, 2)),
     "transposed": (lambda net, x: x.transpose(2, 3) * 1.0, lambda net, x: x * 1.0),
     "a difference turned round": (lambda net, x: x - net.a.sum(), lambda net, x: net.a.sum() - x),
 }
@@ -154,8 +181,21 @@ UNSEEN: dict[str, Function] = {
     "tolist": lambda net, x: x * x.sum().tolist(),
     "numpy": lambda net, x: x * float(x.numpy().sum()),
     "float": lambda net, x: x * float(x.sum()),
+    "equal": lambda net, x: x * 2 if torch.equal(x, -x) else x,
+    "nonzero": lambda net, x: x * len(torch.nonzero(x)),
+    "masked_select": lambda net, x: x * torch.masked_select(x, x > 0).numel(),
+    "index": lambda net, x: x[x > 0].sum() * x,
+    "makes a tensor of others": lambda net, x: x * torch.tensor([x.sum(), x.mean()]).sum(),
+    "inference mode": lambda net, x: _in_inference_mode(x),
+    "comes from no step": lambda net, x: x + torch.empty_like(x),
+    "sparse": lambda net, x: x.to_sparse().to_dense(),
     "autocast": lambda net, x: _under_autocast(x),
 }
+
+
+def _in_inference_mode(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return x * 2
 
 
 def _under_autocast(x: Tensor) -> Tensor:
