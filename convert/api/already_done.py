@@ -18,8 +18,8 @@ from ..folder.labels import choose_labels
 from ..folder.open import open_folder
 from ..folder.receipt import config_from, describe_labels
 from ..hub.fetch import local_file
-from ..layouts.advice import identify_network
-from ..layouts.network import architecture_name
+from ..layouts.attempt import architecture_name
+from ..layouts.network import identify_network
 from ..records import Identified, Options, Written
 from ..source.beside import read_beside, settings_beside
 from ..source.file import parse_checkpoint, read_whole

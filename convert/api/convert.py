@@ -12,8 +12,8 @@ from ..claims import Beside
 from ..errors import FolderError, LayoutError
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
-from ..layouts.advice import identify_network
-from ..layouts.network import architecture_name
+from ..layouts.attempt import architecture_name
+from ..layouts.network import identify_network
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity

@@ -16,9 +16,9 @@ from ..errors import ArchitectureError, LayoutError, ReadError
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
-from ..layouts.advice import identify_network
+from ..layouts.attempt import network_of
 from ..layouts.identify import identify_layout
-from ..layouts.network import network_of
+from ..layouts.network import identify_network
 from ..records import Options
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint

@@ -24,9 +24,9 @@ from ..folder.recover import recover_checkpoint
 from ..hub.fetch import local_file, local_folder
 from ..layouts import known_layouts
 from ..layouts.assumptions import RELU_OPTIONS
+from ..layouts.attempt import network_of
 from ..layouts.explain import explain
 from ..layouts.identify import identify_again
-from ..layouts.network import network_of
 from ..layouts.rename import rename_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity

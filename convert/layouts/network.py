@@ -1,158 +1,174 @@
-"""Which network is this?  One answer for what converts, verifies, inspects, skips and tests itself.
+"""Which network is this?  One answer for what converts, inspects, skips and tests itself.
 
-Needs no torch: it looks at names, shapes and what a file declares of its layers, and at no value.
+Where an attempt fails, others are tried that the user could ask for.  Only what gets through is printed:
+a whole command on a line of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import NamedTuple
 
-from densenet_convert.densenet import ARCHITECTURES
-
-from ..errors import ArchitectureError, LayoutError, quoted
-from ..formats.modules import Layer
-from ..layout import Reading
+from ..errors import ArchitectureError, LayoutError
+from ..layout import FEATURES, Reading
 from ..records import Identified, Options
 from . import known_layouts
-from .architecture import Shape, choose_config
-from .assumptions import assumptions_of, end_is_known, head_is_alone
-from .declared_layers import Declared, read_declared
-from .identify import identify_layout, whole_networks
-from .rename import absent_counters
-from .surroundings import Surroundings, ask_for_relu, judge_surroundings, refuse_unknown
+from .attempt import Held, identify_once
+from .declared_layers import XRAY
+from .identify import whole_networks
+from .surroundings import Surroundings, UnclearError
+
+# Options that say nothing of the network, or of what is written of it.
+UNSAID = ("device", "force", "golden")
+COMMAND = "densenet-convert file"
 
 
-class Held(Protocol):
-    """What a source holds: a ``Checkpoint``, or the content of a file that was not copied."""
+class Attempt(NamedTuple):
+    """What came of a command that could be advised.
 
-    @property
-    def format(self) -> str:
-        """How the bytes were turned into tensors."""
+    Attributes:
+        options: its own.
+        network: what it would convert.
+    """
 
-    @property
-    def tensors(self) -> Mapping[str, Any]:
-        """The tensors, each with a ``shape``, under the source's names."""
-
-    @property
-    def layers(self) -> Mapping[str, Layer]:
-        """What the source declares of its layers; empty for a state dict."""
+    options: Options
+    network: Identified
 
 
-def identify_once(
-    held: Held,
-    options: Options,
-    norm_eps: float | None = None,
-    networks: Sequence[Reading] | None = None,
+def identify_network(
+    held: Held, options: Options, norm_eps: float | None = None, *, source: str = "FILE"
 ) -> Identified:
-    """Returns which network a source holds, or refuses it, without advice.
+    """Returns which network a source holds.
 
     Args:
         held: the source's names, shapes and declared layers.
         options: what the user says of them.
         norm_eps: the epsilon that is known from beside the source, where it declares no layers.
-        networks: what ``whole_networks`` finds in the source, where that is known already.
+        source: what the user calls it, for the commands that a message advises.
 
     Raises:
-        LayoutError: no layout explains its names, more than one does, or which function it is stays open.
-        ArchitectureError: the tensors, or the declared layers, are those of another network.
+        LayoutError: no layout explains its names, more than one does, or they leave open which function it
+            is; the message ends with the commands that get through, one a line.
+        ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
     """
-    reading = identify_layout(
-        held.tensors,
-        known_layouts(),
-        layout=options.layout,
-        prefix=options.prefix,
-        only=options.only,
-        head=options.head,
-    )
-    architecture = None if options.arch is None else architecture_name(options.arch)
-    declared = _declared(held, reading, options.final_relu)
-    network = _network(held, reading, declared, norm_eps, architecture, options.final_relu)
-    if reading.only:
-        if networks is None:
-            networks = whole_networks(held.tensors, known_layouts())
-        around = Surroundings(held.tensors, reading, network.config.num_features, networks)
-        known = declared.tree is not None and declared.tree.keras
-        judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
-    if network.config.num_classes:
-        refuse_unknown(declared.unknown)
-    if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
-        alone = declared.tree is None or head_is_alone(declared.tree)
-        if options.final_relu is None and not (alone and reading.head_is_beside_features):
-            ask_for_relu(reading)
-    return network
+    try:
+        return identify_once(held, options, norm_eps)
+    except LayoutError as error:
+        raise LayoutError(_advised(error, held, options, norm_eps, source)) from error
+    except ArchitectureError as error:
+        raise ArchitectureError(_advised(error, held, options, norm_eps, source)) from error
 
 
-def network_of(
-    held: Held, reading: Reading, norm_eps: float | None = None, final_relu: bool | None = None
-) -> Identified:
-    """Returns which network a source holds, once it is known how its names are read.
-
-    Args:
-        held: as ``identify_once`` takes it.
-        reading: with its explanation of these names.
-        norm_eps: as there.
-        final_relu: whether a ReLU stands behind the last norm; None where nobody says it.
-
-    Raises:
-        LayoutError: the reading does not explain every name, or a tensor has other axes than it says.
-        ArchitectureError: as there.
-    """
-    return _network(held, reading, _declared(held, reading, final_relu), norm_eps, None, final_relu)
-
-
-def _declared(held: Held, reading: Reading, final_relu: bool | None) -> Declared:
-    return read_declared(held.layers, held.format, reading, final_relu=final_relu is not False)
-
-
-def _network(
+def _advised(
+    error: LayoutError | ArchitectureError,
     held: Held,
-    reading: Reading,
-    declared: Declared,
+    options: Options,
     norm_eps: float | None,
-    architecture: str | None,
-    final_relu: bool | None,
-) -> Identified:
-    """Returns the network; ``architecture`` is the one that it must be, such as ``"densenet169"``."""
-    norm_eps = declared.norm_eps if held.layers else norm_eps
-    implied = dict(reading.layout.overrides)
-    if norm_eps is not None:
-        implied["norm_eps"] = norm_eps
-    if final_relu is not None:
-        implied["final_relu"] = final_relu
-    sources = {target: name for name, target in reading.explanation.targets.items()}
-    config = choose_config(
-        _canonical_shapes(held.tensors, reading),
-        implied=implied,
-        architecture=architecture,
-        source_names=sources,
-    )
-    assumptions = assumptions_of(reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps)
-    problem_type = declared.problem_type or reading.layout.problem_type
-    return Identified(reading, config, problem_type, norm_eps, assumptions)
+    source: str,
+) -> str:
+    """Returns the error's message, with what gets through, or why nothing does."""
+    try:
+        networks = whole_networks(held.tensors, known_layouts())
+    except LayoutError:  # there are too many to try
+        return str(error)
+    through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
+    refusals: list[str] = []
+    asked = None if options.only is None else options.only.rstrip("./")
+    for network in [] if through else networks:
+        if asked in (None, network.prefix.rstrip("./")) or len(networks) == 1:
+            ways = [way for way in _ways_to(network, networks, held, options) if way != options]
+            through += _first_through(ways, held, norm_eps, networks, refusals)
+    said = [str(error)]
+    if refusals and refusals[0] != str(error) and (len(networks) == 1 or not through):
+        said.append(refusals[0])
+    if not networks and isinstance(error, LayoutError):
+        said.append("Is this a DenseNet, and the whole of it?")
+    commands = [line for one in through if (line := command_for(source, one.options))]
+    if commands:
+        said.append(_introduction(through))
+    return "\n".join([" ".join(said), *commands])
 
 
-def architecture_name(arch: str | int) -> str:
-    """Returns ``"densenet169"`` for 169, ``"169"`` and ``"densenet169"``.
-
-    Raises:
-        ArchitectureError: there is no such architecture.
-    """
-    name = f"densenet{str(arch).removeprefix('densenet')}"
-    if name not in ARCHITECTURES:
-        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
-    return name
+def _other_settings(error: Exception, held: Held, options: Options) -> Iterator[Options]:
+    """Yields what would be asked for where the source declares layers that another setting has."""
+    if isinstance(error, ArchitectureError) and held.layers:
+        yield replace(options, layout=XRAY)
+        if options.final_relu is None:
+            yield replace(options, final_relu=False)
 
 
-def _canonical_shapes(tensors: Mapping[str, Any], reading: Reading) -> dict[str, Shape]:
-    """Returns the shapes by canonical name, with the counters that files of 2017 lack."""
-    shapes: dict[str, Shape] = {}
-    for name, target in reading.explanation.targets.items():
-        shape, axes = tuple(tensors[name].shape), reading.explanation.axes.get(name)
-        if axes is not None and len(axes) != len(shape):
-            raise LayoutError(
-                f"{quoted(name)} has shape {list(shape)}, expected {len(axes)} dimensions in "
-                f"{reading.layout.name}."
-            )
-        shapes[target] = shape if axes is None else tuple(shape[axis] for axis in axes)
-    return shapes | dict.fromkeys(absent_counters(shapes), ())
+def _ways_to(
+    network: Reading, networks: Sequence[Reading], held: Held, options: Options
+) -> Iterator[Options]:
+    only = replace(options, only=network.prefix, prefix=None)
+    around = Surroundings(held.tensors, network, _width_of(network, held), networks)
+    if options.head is None:
+        if layer := around.single_layer():
+            yield replace(options, head=layer, only=None)
+        if len(around.candidates) == 1:
+            (head,) = around.candidates
+            # One that is called as a head is found without being named.
+            yield only if around.is_called_as_head(head.layer) else replace(only, head=head.layer)
+    yield only
+    if not network.inside and network.layout.first_conv.startswith(FEATURES):
+        yield replace(only, only=f"{network.prefix}{FEATURES}", head=None)
+    else:
+        yield replace(only, head="")
+
+
+def _width_of(network: Reading, held: Held) -> int:
+    """Returns the width of the features, as their last norm has it."""
+    targets = network.explanation.targets.items()
+    last = next(name for name, ours in targets if ours == "features.norm5.weight")
+    return int(held.tensors[last].shape[0])
+
+
+def _first_through(
+    ways: Iterable[Options],
+    held: Held,
+    norm_eps: float | None,
+    networks: Sequence[Reading],
+    refusals: list[str] | None = None,
+) -> list[Attempt]:
+    """Returns the first way that gets through, if there is one; adds what else is unclear to ``refusals``."""
+    for way in ways:
+        try:
+            return [Attempt(way, identify_once(held, way, norm_eps, networks))]
+        except UnclearError as error:
+            if refusals is not None:
+                refusals.append(str(error))
+        except (LayoutError, ArchitectureError):
+            continue
+    return []
+
+
+def _introduction(through: Sequence[Attempt]) -> str:
+    """Returns the sentence that stands before the commands."""
+    if len(through) > 1:
+        return f"It holds {len(through)} DenseNets, and each of these commands converts one:"
+    (attempt,) = through
+    if not attempt.network.config.num_classes:
+        return "This command converts the features alone:"
+    if attempt.options.only is not None:
+        return "This command converts the DenseNet in it, and leaves out the rest:"
+    return "This command converts it:"
+
+
+def command_for(source: str, options: Options) -> str | None:
+    """Returns the whole command; None if a stranger's name in it can't be printed."""
+    words = [COMMAND, shlex.quote(source)]
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if one.name in UNSAID or value == one.default:
+            continue
+        flag = one.name.replace("_", "-")
+        if one.name == "arch":
+            value = str(value).removeprefix("densenet")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag} {shlex.quote(str(value))}")
+    command = " ".join(words)
+    return command if command.isprintable() else None

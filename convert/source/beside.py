@@ -71,7 +71,8 @@ def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any
         The fields ``norm_eps`` and ``final_relu`` of DenseNetConfig that are other than torchvision's.
 
     Raises:
-        FolderError: the receipt was changed, or tells of a function that a file of weights can't.
+        FolderError: the receipt was changed, or one of the two tells of a function that a conversion of
+            weights can't be given.
     """
     if path.name != WEIGHTS:
         return {}
@@ -94,13 +95,19 @@ def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any
 
 def _own_config(path: Path) -> DenseNetConfig:
     """Returns the settings that ``DenseNet.save_pretrained`` wrote; torchvision's where it did not."""
-    data = _bytes_of(path, [])
     try:
-        content = json.loads(data or b"{}")
-        settings = {name: content[name] for name in UNSEEN_IN_SHAPES if name in content}
-        return DenseNetConfig(**settings)
-    except (ValueError, TypeError, RecursionError):
+        content = json.loads(_bytes_of(path, []) or b"{}")
+    except (ValueError, RecursionError):
         return DenseNetConfig()
+    if not isinstance(content, dict):
+        return DenseNetConfig()
+    try:
+        return DenseNetConfig(**{name: content[name] for name in UNSEEN_IN_SHAPES if name in content})
+    except (ValueError, TypeError) as error:
+        raise FolderError(
+            f"{path} tells of a function that no DenseNet has: {quoted(str(error))}. Mend it, or leave it "
+            "alone with --ignore-config."
+        ) from error
 
 
 def _bytes_of(path: Path, remarks: list[Remark]) -> bytes | None:

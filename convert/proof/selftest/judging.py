@@ -18,8 +18,8 @@ from densenet_convert.densenet.blank import SkipInit
 from ...errors import ConvertError, FolderError, ParityError
 from ...folder.open import open_folder
 from ...folder.write import write_folder
+from ...layouts.attempt import network_of
 from ...layouts.explain import explain
-from ...layouts.network import network_of
 from ...layouts.rename import rename_tensors
 from ...records import Loaded, Renamed, Verified
 from ..comparisons import compare_bytes

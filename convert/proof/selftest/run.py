@@ -20,9 +20,9 @@ from ...folder.receipt import config_from
 from ...folder.recover import recover_checkpoint
 from ...folder.write import write_folder
 from ...layouts import known_layouts
-from ...layouts.advice import identify_network
+from ...layouts.attempt import network_of
 from ...layouts.identify import identify_again
-from ...layouts.network import network_of
+from ...layouts.network import identify_network
 from ...layouts.rename import rename_tensors
 from ...records import Checkpoint, Identified, Loaded, Options, Progress, Verified
 from ...source.random_weights import random_checkpoint

@@ -17,7 +17,7 @@ from densenet_convert.api.claims import make_claims
 from densenet_convert.claims import Beside
 from densenet_convert.errors import ArchitectureError, FolderError, LayoutError
 from densenet_convert.folder.receipt import seal
-from densenet_convert.layouts.advice import identify_network
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Options
 from densenet_convert.source.read import read_checkpoint
 

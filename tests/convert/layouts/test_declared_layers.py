@@ -22,9 +22,9 @@ import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ArchitectureError, LayoutError
 from densenet_convert.layouts import known_layouts
-from densenet_convert.layouts.advice import identify_network
 from densenet_convert.layouts.declared_layers import read_declared
 from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.records import MULTI_LABEL, Options
 from densenet_convert.source.read import read_checkpoint
 

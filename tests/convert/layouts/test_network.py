@@ -12,8 +12,8 @@ from corpus import SOUND
 from densenet_convert.api.inspection import inspect
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ConvertError, LayoutError
-from densenet_convert.layouts.advice import identify_network
-from densenet_convert.layouts.network import architecture_name
+from densenet_convert.layouts.attempt import architecture_name
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.records import Options
 from densenet_convert.source.read import read_checkpoint
 

@@ -15,7 +15,7 @@ from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, in_names
 
 from densenet_convert.cli.convert import file
 from densenet_convert.errors import LayoutError
-from densenet_convert.layouts.advice import identify_network
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.records import Identified, Options
 
 TINY = replace(SMALL, block_config=(1, 2))

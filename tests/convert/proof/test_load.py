@@ -11,8 +11,8 @@ from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, state_di
 from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, ValueRangeError
 from densenet_convert.layouts import BUILT_IN
-from densenet_convert.layouts.advice import identify_network
 from densenet_convert.layouts.identify import identify_layout
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import check_values, load_model
 from densenet_convert.records import Options, Renamed

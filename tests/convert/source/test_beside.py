@@ -13,6 +13,7 @@ from checkpoints import SMALL, save, state_dict_of
 
 import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
+from densenet_convert.errors import FolderError
 from densenet_convert.source.beside import MOST_BYTES, read_beside
 
 NAMES = ["apple", "bread", "cheese", "dates", "eggs"]
@@ -185,3 +186,13 @@ def test_what_our_own_save_pretrained_wrote_is_the_network_that_its_config_tells
     DenseNet(config).save_pretrained(tmp_path / "saved")
     written = dc.convert(tmp_path / "saved" / "model.safetensors", tmp_path / "new", device="cpu")
     assert DenseNet.from_pretrained(written.folder).config == config
+
+
+def test_settings_there_that_no_network_has_are_refused_unless_they_are_to_be_ignored(tmp_path: Path) -> None:
+    DenseNet(SMALL).save_pretrained(tmp_path / "saved")
+    config = tmp_path / "saved" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "norm_eps": "tiny"}))
+    weights = tmp_path / "saved" / "model.safetensors"
+    with pytest.raises(FolderError, match=r"function that no DenseNet has: .* with --ignore-config"):
+        dc.convert(weights, tmp_path / "new", device="cpu")
+    assert dc.convert(weights, tmp_path / "new", ignore_config=True, device="cpu")

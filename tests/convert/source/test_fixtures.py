@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
-from densenet_convert.layouts.advice import identify_network
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import load_model
 from densenet_convert.records import Loaded, Options

@@ -33,7 +33,7 @@ import keras, numpy as np, torch
 from keras.src.applications.densenet import DenseNet
 from densenet_convert.formats.keras import read_hdf5
 from densenet_convert.formats.untrusted import Budget
-from densenet_convert.layouts.advice import identify_network
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.proof.load import load_model
 from densenet_convert.errors import ParityError
 from densenet_convert.proof.references.keras import keras_function, keras_outputs, keras_tree, load_keras

@@ -1,0 +1,158 @@
+"""One attempt to tell which network a source holds, by the options that the user gives.
+
+Needs no torch: it looks at names, shapes and what a file declares of its layers, and at no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from densenet_convert.densenet import ARCHITECTURES
+
+from ..errors import ArchitectureError, LayoutError, quoted
+from ..formats.modules import Layer
+from ..layout import Reading
+from ..records import Identified, Options
+from . import known_layouts
+from .architecture import Shape, choose_config
+from .assumptions import assumptions_of, end_is_known, head_is_alone
+from .declared_layers import Declared, read_declared
+from .identify import identify_layout, whole_networks
+from .rename import absent_counters
+from .surroundings import Surroundings, ask_for_relu, judge_surroundings, refuse_unknown
+
+
+class Held(Protocol):
+    """What a source holds: a ``Checkpoint``, or the content of a file that was not copied."""
+
+    @property
+    def format(self) -> str:
+        """How the bytes were turned into tensors."""
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """The tensors, each with a ``shape``, under the source's names."""
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        """What the source declares of its layers; empty for a state dict."""
+
+
+def identify_once(
+    held: Held,
+    options: Options,
+    norm_eps: float | None = None,
+    networks: Sequence[Reading] | None = None,
+) -> Identified:
+    """Returns which network a source holds, or refuses it, without advice.
+
+    Args:
+        held: the source's names, shapes and declared layers.
+        options: what the user says of them.
+        norm_eps: the epsilon that is known from beside the source, where it declares no layers.
+        networks: what ``whole_networks`` finds in the source, where that is known already.
+
+    Raises:
+        LayoutError: no layout explains its names, more than one does, or which function it is stays open.
+        ArchitectureError: the tensors, or the declared layers, are those of another network.
+    """
+    reading = identify_layout(
+        held.tensors,
+        known_layouts(),
+        layout=options.layout,
+        prefix=options.prefix,
+        only=options.only,
+        head=options.head,
+    )
+    architecture = None if options.arch is None else architecture_name(options.arch)
+    declared = _declared(held, reading, options.final_relu)
+    network = _network(held, reading, declared, norm_eps, architecture, options.final_relu)
+    if reading.only:
+        if networks is None:
+            networks = whole_networks(held.tensors, known_layouts())
+        around = Surroundings(held.tensors, reading, network.config.num_features, networks)
+        known = declared.tree is not None and declared.tree.keras
+        judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
+    if network.config.num_classes:
+        refuse_unknown(declared.unknown)
+    if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
+        alone = declared.tree is None or head_is_alone(declared.tree)
+        if options.final_relu is None and not (alone and reading.head_is_beside_features):
+            ask_for_relu(reading)
+    return network
+
+
+def network_of(
+    held: Held, reading: Reading, norm_eps: float | None = None, final_relu: bool | None = None
+) -> Identified:
+    """Returns which network a source holds, once it is known how its names are read.
+
+    Args:
+        held: as ``identify_once`` takes it.
+        reading: with its explanation of these names.
+        norm_eps: as there.
+        final_relu: whether a ReLU stands behind the last norm; None where nobody says it.
+
+    Raises:
+        LayoutError: the reading does not explain every name, or a tensor has other axes than it says.
+        ArchitectureError: as there.
+    """
+    return _network(held, reading, _declared(held, reading, final_relu), norm_eps, None, final_relu)
+
+
+def _declared(held: Held, reading: Reading, final_relu: bool | None) -> Declared:
+    return read_declared(held.layers, held.format, reading, final_relu=final_relu is not False)
+
+
+def _network(
+    held: Held,
+    reading: Reading,
+    declared: Declared,
+    norm_eps: float | None,
+    architecture: str | None,
+    final_relu: bool | None,
+) -> Identified:
+    """Returns the network; ``architecture`` is the one that it must be, such as ``"densenet169"``."""
+    norm_eps = declared.norm_eps if held.layers else norm_eps
+    implied = dict(reading.layout.overrides)
+    if norm_eps is not None:
+        implied["norm_eps"] = norm_eps
+    if final_relu is not None:
+        implied["final_relu"] = final_relu
+    sources = {target: name for name, target in reading.explanation.targets.items()}
+    config = choose_config(
+        _canonical_shapes(held.tensors, reading),
+        implied=implied,
+        architecture=architecture,
+        source_names=sources,
+    )
+    assumptions = assumptions_of(reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps)
+    problem_type = declared.problem_type or reading.layout.problem_type
+    return Identified(reading, config, problem_type, norm_eps, assumptions)
+
+
+def architecture_name(arch: str | int) -> str:
+    """Returns ``"densenet169"`` for 169, ``"169"`` and ``"densenet169"``.
+
+    Raises:
+        ArchitectureError: there is no such architecture.
+    """
+    name = f"densenet{str(arch).removeprefix('densenet')}"
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(f"There is no {name}, expected one of {', '.join(ARCHITECTURES)}.")
+    return name
+
+
+def _canonical_shapes(tensors: Mapping[str, Any], reading: Reading) -> dict[str, Shape]:
+    """Returns the shapes by canonical name, with the counters that files of 2017 lack."""
+    shapes: dict[str, Shape] = {}
+    for name, target in reading.explanation.targets.items():
+        shape, axes = tuple(tensors[name].shape), reading.explanation.axes.get(name)
+        if axes is not None and len(axes) != len(shape):
+            raise LayoutError(
+                f"{quoted(name)} has shape {list(shape)}, expected {len(axes)} dimensions in "
+                f"{reading.layout.name}."
+            )
+        shapes[target] = shape if axes is None else tuple(shape[axis] for axis in axes)
+    return shapes | dict.fromkeys(absent_counters(shapes), ())
