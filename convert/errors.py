@@ -13,6 +13,7 @@ ConvertError                the root; the command line prints its message and ex
 |- LabelError               the names of the classes can't be had, or are not as many
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
+|- OwnNetworkError          the owner's own network can't be had, or does not run
 `- ParityError              the converted network is not the reference's function (exit code 3)
 
 A message says where, what was expected, what was found, and what to do next.
@@ -77,6 +78,10 @@ class ImageError(ConvertError):
 
 class ReportError(ConvertError):
     """The report can't be made."""
+
+
+class OwnNetworkError(ConvertError):
+    """The owner's own network can't be had, does not take the tensors, or does not run."""
 
 
 class ParityError(ConvertError):

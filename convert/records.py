@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .claims import Assumption, Claims, Remark
 from .results import Proof
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 MULTI_LABEL = "multi_label_classification"
 AnyPath = str | os.PathLike[str]
+# A network at hand, or its tensors by their names.
+InMemory: TypeAlias = "nn.Module | Mapping[str, Tensor]"
 # Takes items and what they are, such as "images", and returns an iterable over the same items; tqdm fits.
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 ORIGIN_IMAGENET = "IMAGENET1K_V1"
 ORIGIN_RANDOM = "random"
 ORIGIN_FILE = "file"
+ORIGIN_MEMORY = "memory"
 ORIGIN_BESIDE = "beside"
 IMAGENET = "imagenet1k"
 
@@ -40,11 +43,12 @@ class Checkpoint:
     Attributes:
         tensors: contiguous tensors on the CPU under the source's own names, in its order.
         digests: SHA-256 of each tensor's bytes, as they were when it was read.
-        sha256: digest of the whole file, hexadecimal.
-        size: length of the file in bytes.
+        sha256: digest of the whole file, hexadecimal; of what was in memory that of a text with a line for
+            each tensor: its name, dtype, shape and SHA-256.
+        size: length of the file in bytes; of what was in memory that of all tensors.
         format: how the bytes were turned into tensors, such as ``"torch-legacy"``.
         container: the keys that led to the state dict, joined by dots; None for the file's own object.
-        origin: ``"IMAGENET1K_V1"``, ``"random"`` or ``"file"``.
+        origin: ``"IMAGENET1K_V1"``, ``"random"``, ``"file"`` or ``"memory"``.
         seed: what random weights were drawn from; None for others.
         layers: what the source tells of its layers, by their paths; empty where it holds tensors alone.
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
@@ -71,7 +75,7 @@ class Options:
     """What the user says of a conversion; ``convert`` explains each.
 
     It travels as one value from the command line and the public functions to the steps, and to workers in
-    other processes.
+    other processes.  Of a network at hand ``reference`` is ``"memory"``.
     """
 
     arch: str | int | None = None
@@ -81,6 +85,9 @@ class Options:
     head: str | None = None
     final_relu: bool | None = None
     key: str | None = None
+    reference: str | None = None
+    reference_output: str | None = None
+    reference_input_size: str | None = None
     ignore_config: bool = False
     device: str = "auto"
     force: bool = False

@@ -37,7 +37,8 @@ class EveryInput:
 
     Attributes:
         logits, gradients, buffers: ``"equal"``, if both compute them by the same operations from the same
-            tensors; ``"unknown"``, if the numbers alone were compared.
+            tensors; ``"unknown"``, if the numbers alone were compared; ``"differs"`` is said of an owner's
+            own network in training alone, and fails the proof everywhere else.
         because: why something is unknown; None where nothing is.
     """
 
@@ -50,6 +51,51 @@ class EveryInput:
     def holds(self) -> bool:
         """Whether all of it is equal."""
         return {self.logits, self.gradients, self.buffers} == {EQUAL}
+
+
+@dataclass(frozen=True)
+class OwnParity:
+    """The converted network beside the owner's own.
+
+    Attributes:
+        name: ``"module:function"``, which built it, or ``"memory"`` for a network that was at hand.
+        sha256: of the file that has the function; None for a network at hand.
+        output: which output was compared, or which module's; None where there is one alone.
+        around: operators that the owner's network runs around what was compared.
+        inputs: mode and shape of each input that was compared on.
+        refused: the inputs that the owner's network does not take, with what it raises.
+        every_input: what is known for every input of these shapes; what differs in training is said, and is
+            no error.
+        largest: largest difference of an output in eval mode, absolute.
+        bound: what that may not exceed; 0 where both are equal for every input.
+    """
+
+    name: str
+    sha256: str | None
+    output: str | None
+    around: tuple[str, ...]
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    refused: tuple[str, ...]
+    every_input: EveryInput
+    largest: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class OutputsParity:
+    """The converted network beside outputs that were recorded elsewhere; it shows these inputs alone.
+
+    Attributes:
+        sha256: of the file that holds them.
+        images: number of inputs.
+        largest: largest error of a recorded output against our network in float64, absolute.
+        bound: what that may not exceed.
+    """
+
+    sha256: str
+    images: int
+    largest: float
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -118,6 +164,8 @@ class Proof:
         golden: largest difference from the golden outputs, as a share of its bound; None without them.
         library: the source library's own network, whose outputs were compared in float64, and the largest
             difference, of their scale; None where it is the reference already, or is not installed.
+        own: what came of the owner's own network; None where there was none.
+        outputs: what came of outputs that were recorded elsewhere; None where there were none.
     """
 
     device: str
@@ -136,3 +184,5 @@ class Proof:
     images: Agreement | None = None
     golden: float | None = None
     library: tuple[str, float] | None = None
+    own: OwnParity | None = None
+    outputs: OutputsParity | None = None

@@ -73,6 +73,7 @@ def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
     compared = (
         _compare_source(written.receipt, content, network)
         | _compare_network(written.receipt, network, job.options)
+        | _compare_references(written.receipt["verification"], job.options)
         | _compare_labels(written.receipt, network, job.options, beside)
         | _compare_files(written, job.options, beside)
     )
@@ -100,6 +101,16 @@ def _compare_network(receipt: Mapping[str, Any], network: Identified, options: O
     if options.arch is not None:
         compared["the architecture"] = (size_of(config), architecture_name(options.arch))
     return compared
+
+
+def _compare_references(proof: Mapping[str, Any], options: Options) -> Compared:
+    if options.reference is None:
+        return {}
+    own = proof.get("own_network", {})
+    return {
+        "the owner's network": (own.get("name"), options.reference),
+        "its output": (own.get("output"), options.reference_output),
+    }
 
 
 def _compare_labels(

@@ -7,7 +7,7 @@ import logging
 from ..claims import Beside, Claims, Remark
 from ..errors import first_few
 from ..folder.labels import choose_labels
-from ..records import ORIGIN_FILE, Checkpoint, Identified, Options
+from ..records import ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options
 
 log = logging.getLogger("densenet_convert")
 
@@ -35,7 +35,7 @@ def make_claims(checkpoint: Checkpoint, network: Identified, options: Options, b
     remarks = (*_on_calls(checkpoint.calls), *beside.remarks)
     for remark in remarks:
         log.warning("%s", remark.text)
-    assumed = checkpoint.origin == ORIGIN_FILE
+    assumed = checkpoint.origin in (ORIGIN_FILE, ORIGIN_MEMORY)
     return Claims(
         labels=labels,
         preprocessing={**network.reading.layout.preprocessing, **beside.preprocessing},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..claims import Beside
-from ..errors import FolderError, LayoutError
+from ..errors import FolderError, LayoutError, OwnNetworkError
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
@@ -19,15 +20,18 @@ from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
     ORIGIN_IMAGENET,
+    ORIGIN_MEMORY,
     ORIGIN_RANDOM,
     AnyPath,
     Checkpoint,
     Identified,
+    InMemory,
     Options,
     Progress,
     Written,
 )
 from ..source.beside import read_beside
+from ..source.memory import copy_of, read_memory
 from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
 from .claims import make_claims
 
@@ -39,7 +43,7 @@ log = logging.getLogger("densenet_convert")
 
 
 def convert(
-    source: AnyPath,
+    source: AnyPath | InMemory,
     output: AnyPath,
     *,
     arch: str | int | None = None,
@@ -55,6 +59,10 @@ def convert(
     golden: bool = False,
     report: AnyPath | None = None,
     images: AnyPath | None = None,
+    outputs: AnyPath | None = None,
+    reference: str | None = None,
+    reference_output: str | None = None,
+    reference_input_size: str | None = None,
     labels: AnyPath | None = None,
     multi_label: bool = False,
     license: str | None = None,
@@ -66,7 +74,8 @@ def convert(
 
     Args:
         source: a checkpoint, which holds a state dict or a module in a layout of ``known_layouts``; a file
-            here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
+            here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub. A ``torch.nn.Module`` is
+            its own reference, is copied and left as it is; a mapping of names to tensors is taken as well.
         output: the folder to create; one that exists is refused without ``force``.
         arch: 121, 161, 169 or 201, which it must then be.
         layout: name of the layout that it must be in.
@@ -82,6 +91,12 @@ def convert(
         golden: write the reference's outputs as well, to parity.safetensors.
         report: a page to write about the proof, also where it fails; needs matplotlib.
         images: a folder of images on which both networks must agree as well.
+        reference: the owner's own network, as ``"module:function"``; the function takes no argument and
+            returns the network that was saved. It is imported and run: the proof compares with it, too.
+        reference_output: which of its outputs is compared, or which module of it.
+        reference_input_size: height and width of an input that it takes, ``"320"`` or ``"320x256"``.
+        outputs: a file of outputs that the source's network gave elsewhere: safetensors with ``input``,
+            ``[N, C, H, W]``, and ``outputs``, ``[N, classes]``.
         labels: names of the classes, ``"imagenet1k"`` or a file with one name a line; by default
             torchvision's for its own weights, and none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
@@ -104,6 +119,9 @@ def convert(
         head=head,
         final_relu=final_relu,
         key=key,
+        reference=reference,
+        reference_output=reference_output,
+        reference_input_size=reference_input_size,
         ignore_config=ignore_config,
         device=device,
         force=force,
@@ -112,24 +130,38 @@ def convert(
         multi_label=multi_label,
         license=license,
     )
-    return convert_source(source, output, options, report=report, images=images, progress=progress)
+    extras = ProofExtras(golden, report, images, outputs, progress=progress)
+    return convert_source(source, output, options, extras)
 
 
 def convert_source(
-    source: AnyPath,
-    output: AnyPath,
-    options: Options,
-    *,
-    report: AnyPath | None = None,
-    images: AnyPath | None = None,
-    progress: Progress | None = None,
+    source: AnyPath | InMemory, output: AnyPath, options: Options, extras: ProofExtras
 ) -> Written:
     """Does what ``convert`` does, with its options as one value."""
     folder = Path(output)
-    extras = ProofExtras(options.golden, report, images, progress)
+    if not isinstance(source, str | os.PathLike):
+        options, extras = _of_memory(source, options, extras)
+    extras = extras.of(options)
     device = _refuse_early(folder, options, extras)
     with plain_torch():
-        return _convert_file(source, folder, options, device, extras)
+        if isinstance(source, str | os.PathLike):
+            return _convert_file(source, folder, options, device, extras)
+        read = read_memory(source)
+        network = identify_network(read, options, source=None)
+        return _convert_network(read, network, Beside(), folder, options, device, extras)
+
+
+def _of_memory(source: InMemory, options: Options, extras: ProofExtras) -> tuple[Options, ProofExtras]:
+    """Returns both for a source in memory: a network at hand is its own reference, where it lies."""
+    if isinstance(source, Mapping):
+        return options, extras
+    if options.reference is not None:
+        raise OwnNetworkError("A network at hand is its own reference: leave reference out.")
+    network = copy_of(source)
+    device = next((one.device.type for one in network.parameters()), "cpu")
+    on_gpu = options.device == "auto" and device == "cuda"
+    options = replace(options, reference=ORIGIN_MEMORY, device="cuda" if on_gpu else options.device)
+    return options, replace(extras, network=network)
 
 
 def convert_torchvision(
@@ -144,6 +176,10 @@ def convert_torchvision(
     golden: bool = False,
     report: AnyPath | None = None,
     images: AnyPath | None = None,
+    outputs: AnyPath | None = None,
+    reference: str | None = None,
+    reference_output: str | None = None,
+    reference_input_size: str | None = None,
     labels: AnyPath | None = None,
     multi_label: bool = False,
     license: str | None = None,
@@ -162,6 +198,7 @@ def convert_torchvision(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden, report, images, labels, multi_label, license, ignore_config: see ``convert``.
+        outputs, reference, reference_output, reference_input_size: see there.
         progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
@@ -179,6 +216,9 @@ def convert_torchvision(
     folder = Path(name if output is None else output)
     options = Options(
         arch=name,
+        reference=reference,
+        reference_output=reference_output,
+        reference_input_size=reference_input_size,
         ignore_config=ignore_config,
         device=device,
         force=force,
@@ -187,7 +227,7 @@ def convert_torchvision(
         multi_label=multi_label,
         license=license,
     )
-    extras = ProofExtras(golden, report, images, progress)
+    extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
     chosen = _refuse_early(folder, options, extras)
     with plain_torch():
         if checkpoint is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,19 @@ from ..errors import ArchitectureError, LayoutError, ReadError
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
-from ..layouts.attempt import network_of
+from ..layouts.attempt import Held, network_of
 from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
-from ..records import Options
+from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
+from ..source.memory import read_memory
+from ..tensors import dtype_name
 
 if TYPE_CHECKING:
-    import os
-
     from densenet_convert.densenet import DenseNetConfig
 
     from ..formats.raw import RawTensor
-    from ..formats.recognise import Content
     from ..layout import Reading
 
 
@@ -48,11 +48,11 @@ class Inspection:
     """What a checkpoint's file holds.
 
     Attributes:
-        path: the file.
+        path: the file; None of what is in memory.
         size: its length in bytes.
         sha256: its digest, hexadecimal.
         format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
-            ``"keras-h5"`` or ``"keras"``.
+            ``"keras-h5"`` or ``"keras"``; ``"memory"`` of what is in memory.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
         layout: what the tensors' names are called as a whole; None where no layout explains them.
         prefix: what stands before these names; None likewise.
@@ -66,7 +66,7 @@ class Inspection:
         names: what its pickles want to import; nothing of it was.
     """
 
-    path: Path
+    path: Path | None
     size: int
     sha256: str
     format: str
@@ -82,14 +82,15 @@ class Inspection:
     names: tuple[str, ...]
 
 
-def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: bool = False) -> Inspection:
+def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:
     """Says what the file at ``path`` holds; it is mapped, not read into memory.
 
     A file that is made shorter meanwhile ends the process, by the system's signal SIGBUS.
 
     Args:
         path: a checkpoint in one of the known formats, of a DenseNet or another network; a file here, or
-            ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
+            ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub. A network at hand, or a mapping of
+            names to tensors, is taken as well.
         key: keys that lead to the state dict, joined by dots, in a file that holds several.
         hashes: digest every tensor as well.
 
@@ -102,12 +103,14 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
         >>> found.format, found.layout, found.architecture, found.config.num_classes
         ('torch-legacy', 'torchvision-dotted', 'densenet121', 1000)
     """
+    if not isinstance(path, str | os.PathLike):
+        return _inspect_memory(path, hashes)
     path = local_file(path)
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
         content = parse_checkpoint(data, path, key)
-        reading, config, problem = _identify(content, path, key)
+        reading, config, problem = _identify(content, path, Options(key=key))
     return Inspection(
         path=path,
         size=len(data),
@@ -126,15 +129,42 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     )
 
 
+def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
+    held = read_memory(source)
+    reference = None if isinstance(source, Mapping) else ORIGIN_MEMORY
+    reading, config, problem = _identify(held, None, Options(reference=reference))
+    digests = held.digests if hashes else {}
+    dtypes = {name: dtype_name(tensor) for name, tensor in held.tensors.items()}
+    return Inspection(
+        path=None,
+        size=held.size,
+        sha256=held.sha256,
+        format=held.format,
+        container=None,
+        layout=reading.layout.name if reading else None,
+        prefix=reading.prefix if reading else None,
+        architecture=architecture_of(config) if config else None,
+        config=config,
+        problem=problem,
+        dtypes=dict(Counter(dtypes.values())),
+        tensors=tuple(
+            TensorInfo(name, tuple(tensor.shape), dtypes[name], digests.get(name))
+            for name, tensor in held.tensors.items()
+        ),
+        metadata={},
+        names=(),
+    )
+
+
 def _identify(
-    content: Content, path: Path, key: str | None
+    content: Held, path: Path | None, options: Options
 ) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
     """Returns the reading and the config, or why one of them is None, or what only the owner knows."""
-    settings = settings_beside(path)
+    settings = {} if path is None else settings_beside(path)
     norm_eps, final_relu = settings.get("norm_eps"), settings.get("final_relu")
     try:
-        options = Options(key=key, final_relu=final_relu)
-        network = identify_network(content, options, norm_eps, source=str(path))
+        options = replace(options, final_relu=final_relu)
+        network = identify_network(content, options, norm_eps, source=None if path is None else str(path))
         return network.reading, network.config, None
     except (ArchitectureError, LayoutError) as error:
         problem = str(error)

@@ -69,6 +69,9 @@ def convert_many(
     head: str | None = None,
     final_relu: bool | None = None,
     key: str | None = None,
+    reference: str | None = None,
+    reference_output: str | None = None,
+    reference_input_size: str | None = None,
     ignore_config: bool = False,
     device: str = "auto",
     force: bool = False,
@@ -90,6 +93,7 @@ def convert_many(
             see the same files, such as those of ``process_executor`` and ``dask_executor``, which stays
             the caller's; None for one after the other in this process.
         arch, layout, prefix, only, head, final_relu, key: see ``convert``; they hold for every source.
+        reference, reference_output, reference_input_size: likewise; workers import it by themselves.
         ignore_config, device, force, golden, labels, multi_label, license: likewise.
         progress: wraps the jobs as they are done, and is told what they are.
 
@@ -114,6 +118,9 @@ def convert_many(
         head=head,
         final_relu=final_relu,
         key=key,
+        reference=reference,
+        reference_output=reference_output,
+        reference_input_size=reference_input_size,
         ignore_config=ignore_config,
         device=device,
         force=force,
@@ -186,12 +193,13 @@ def _process() -> tuple[str, int]:
 
 
 def _convert(job: Job) -> Outcome:
+    from ..proof.prove import ProofExtras
     from .convert import convert_source
 
     force = job.options.force
     if force or not os.path.lexists(job.folder):
         try:
-            return _done(job, "converted", convert_source(job.source, job.folder, job.options))
+            return _done(job, "converted", convert_source(job.source, job.folder, job.options, ProofExtras()))
         except FolderError:
             # Dask gives a job to a second worker where the first one only seemed to be dead.
             if force or not os.path.lexists(job.folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +35,24 @@ from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
     ORIGIN_FILE,
     ORIGIN_IMAGENET,
+    ORIGIN_MEMORY,
     AnyPath,
     Checkpoint,
     Identified,
+    InMemory,
     Progress,
     Renamed,
     Verified,
     Written,
 )
 from ..results import Proof
+from ..source.memory import copy_of, read_memory
 from ..source.read import is_imagenet, read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from ..layout import Reading
 
@@ -55,10 +62,14 @@ log = logging.getLogger("densenet_convert")
 def verify(
     folder: AnyPath,
     *,
-    source: AnyPath | None = None,
+    source: AnyPath | InMemory | None = None,
     device: str = "auto",
     report: AnyPath | None = None,
     images: AnyPath | None = None,
+    outputs: AnyPath | None = None,
+    reference: str | None = None,
+    reference_output: str | None = None,
+    reference_input_size: str | None = None,
     progress: Progress | None = None,
 ) -> Verified:
     """Repeats the proof of a folder that was converted, against its source where that is given.
@@ -70,9 +81,12 @@ def verify(
 
     Args:
         folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
-        source: the checkpoint that it was converted from, here or on the Hub.
+        source: the checkpoint that it was converted from, here or on the Hub, or in memory as ``convert``
+            takes it.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
-        report, images, progress: see ``convert``.
+        report, images, outputs, progress: see ``convert``.
+        reference, reference_output, reference_input_size: see there; without the source the network gets its
+            tensors as they are rebuilt.
 
     Raises:
         HubError: the Hub does not have the folder, or does not give it.
@@ -86,7 +100,17 @@ def verify(
         727
     """
     folder = local_folder(folder)
-    extras = ProofExtras(False, report, images, progress)
+    at_hand = _at_hand(source)
+    extras = ProofExtras(
+        report=report,
+        images=images,
+        outputs=outputs,
+        reference=reference if at_hand is None else ORIGIN_MEMORY,
+        reference_output=reference_output,
+        reference_input_size=reference_input_size,
+        network=at_hand,
+        progress=progress,
+    )
     extras.check(folder)
     chosen = choose_device(device)
     with plain_torch():
@@ -112,14 +136,23 @@ def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:
     return {**receipt, "verification": {**describe_proof(proof), "files": files}}
 
 
-def _read_again(source: AnyPath, written: Written) -> Checkpoint:
-    path = local_file(source)
+def _at_hand(source: AnyPath | InMemory | None) -> nn.Module | None:
+    """Returns a copy of the source where it is a network that can run."""
+    if source is None or isinstance(source, str | os.PathLike | Mapping):
+        return None
+    return copy_of(source)
+
+
+def _read_again(source: AnyPath | InMemory, written: Written) -> Checkpoint:
     claimed = written.receipt["source"]
-    checkpoint = read_checkpoint(path, key=claimed["container"])
+    if isinstance(source, str | os.PathLike):
+        named, checkpoint = str(source), read_checkpoint(local_file(source), key=claimed["container"])
+    else:
+        named, checkpoint = "What is in memory", read_memory(source)
     if checkpoint.sha256 != claimed["sha256"]:
         raise FolderError(
-            f"{path} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
-            f"the receipt names {claimed['sha256']}. Name the file that was converted."
+            f"{named} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
+            f"the receipt names {claimed['sha256']}. Name what was converted."
         )
     known = {"norm_eps": claimed["norm_eps"]} if CONFIG in written.receipt["beside"] else {}
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"], **known)
@@ -149,8 +182,9 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
         today["preprocessing"] = dict(renamed.reading.layout.preprocessing)
         compared.append("preprocessing")
     # Without the source its layers are not there to tell what is settled.
-    if whole and written.receipt["assumptions"] is not None:
-        assumed = written.receipt["source"]["origin"] == ORIGIN_FILE
+    settled = "own_network" in written.receipt["verification"]
+    if whole and written.receipt["assumptions"] is not None and not settled:
+        assumed = written.receipt["source"]["origin"] in (ORIGIN_FILE, ORIGIN_MEMORY)
         today["assumptions"] = describe_assumptions(network.assumptions if assumed else ())
         compared.append("assumptions")
     if not whole:  # which names were dropped is not known again, but whether these would be

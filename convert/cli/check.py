@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,14 +20,13 @@ from .reporting import Results, progress_bar, reporting_errors, set_up_logging
 @click.pass_context
 def verify(
     context: click.Context,
+    /,
     folder: str,
     source: str | None,
-    images: Path | None,
-    report: Path | None,
-    device: str,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **options: Any,
 ) -> None:
     """Repeat the proof of a converted FOLDER, against its source where that is given.
 
@@ -42,9 +42,7 @@ def verify(
         from ..hub.fetch import local_folder
 
         here = local_folder(folder)
-        verified = verify(
-            here, source=source, device=device, images=images, report=report, progress=progress_bar(quiet)
-        )
+        verified = verify(here, source=source, progress=progress_bar(quiet), **options)
         results.add(folder, receipt_with(verified.proof, here))
     context.exit(results.finish())
 

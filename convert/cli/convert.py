@@ -164,9 +164,8 @@ def file(
     if jsonl and as_json:
         raise click.UsageError("--json and --jsonl are two ways to print: choose one.")
     if len(sources) > 1 or Path(sources[0]).is_dir() or jobs or dask or jsonl:
-        images, report = options.pop("images"), options.pop("report")
-        if images or report:
-            raise click.UsageError("--images and --report go with one source.")
+        if any([options.pop("images"), options.pop("report"), options.pop("outputs")]):
+            raise click.UsageError("--images, --outputs and --report go with one source.")
         if jobs and dask:
             raise click.UsageError("--jobs and --dask are two ways to do it: choose one.")
         context.exit(

@@ -76,11 +76,38 @@ def conversion_options(command: Command) -> Command:
     return command
 
 
+def _reference_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--reference",
+            metavar="MODULE:FUNCTION",
+            help="Compare with your own network, which this function returns; it is imported and run.",
+        ),
+        click.option(
+            "--reference-output",
+            metavar="KEY",
+            help="Which of its outputs, or which module of it.  [default: the one of the logits' shape]",
+        ),
+        click.option(
+            "--reference-input-size",
+            metavar="HEIGHT[xWIDTH]",
+            help="Size of an input that it takes.  [default: those of the proof]",
+        ),
+    ]
+
+
 def proof_options(command: Command) -> Command:
     """The options of commands that prove a conversion."""
     options = [
+        *_reference_options(),
         click.option(
             "--images", type=ANY_PATH, metavar="DIR", help="Compare both networks on these images as well."
+        ),
+        click.option(
+            "--outputs",
+            type=ANY_PATH,
+            metavar="FILE",
+            help="Compare with outputs that your network gave elsewhere: safetensors with input and outputs.",
         ),
         click.option(
             "--report",

@@ -21,7 +21,7 @@ from densenet_convert.densenet.config_file import as_json
 from ..claims import Assumption, Claims, Labels
 from ..errors import FolderError, quoted
 from ..records import Renamed, Trace
-from ..results import Coverage, EveryInput, Proof
+from ..results import Coverage, EveryInput, OwnParity, Proof
 from ..tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 3
@@ -137,6 +137,10 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
         ]
     if proof.library is not None:
         asked["library"] = dict(zip(("name", "relative_difference"), proof.library, strict=True))
+    if proof.own is not None:
+        asked["own_network"] = _describe_own(proof.own)
+    if proof.outputs is not None:
+        asked["outputs"] = asdict(proof.outputs)
     if proof.images is not None:
         asked["images"] = asdict(proof.images)
     if proof.golden is not None:
@@ -145,13 +149,32 @@ def describe_proof(proof: Proof) -> dict[str, Any]:
         "device": proof.device,
         "dtype": proof.dtype,
         "reference": proof.reference,
-        "inputs": [{"mode": mode, "shape": list(shape)} for mode, shape in proof.inputs],
+        "inputs": _describe_inputs(proof.inputs),
         "compared": dict(proof.compared),
         "largest_difference": dict(proof.largest),
         "every_input": _describe_every_input(proof.every_input),
         **_describe_seen_of(proof),
         **asked,
         **proof.environment,
+    }
+
+
+def _describe_inputs(inputs: Sequence[tuple[str, Sequence[int]]]) -> list[dict[str, Any]]:
+    return [{"mode": mode, "shape": list(shape)} for mode, shape in inputs]
+
+
+def _describe_own(own: OwnParity) -> dict[str, Any]:
+    """The field ``own_network``."""
+    return {
+        "name": own.name,
+        "sha256": own.sha256,
+        "output": own.output,
+        "around": list(own.around),
+        "inputs": _describe_inputs(own.inputs),
+        "refused": list(own.refused),
+        "every_input": _describe_every_input(own.every_input),
+        "largest_difference": own.largest,
+        "bound": own.bound,
     }
 
 

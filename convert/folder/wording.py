@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import floor, isfinite
 from typing import Any
 
@@ -11,8 +11,8 @@ from densenet_convert.densenet.config import unlike_torchvision
 
 from ..errors import quoted
 from ..layout import FEATURES
-from ..records import ORIGIN_FILE, ORIGIN_RANDOM
-from ..results import EQUAL
+from ..records import ORIGIN_FILE, ORIGIN_MEMORY, ORIGIN_RANDOM
+from ..results import DIFFERS, EQUAL, UNKNOWN
 
 
 def network_name(config: DenseNetConfig) -> str:
@@ -76,6 +76,13 @@ def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
         rows["library"] = (
             f"{library['name']}: {library['relative_difference']:.1g} of the outputs, in float64"
         )
+    if own := proof.get("own_network"):
+        rows["own network"] = _own_text(own)
+    if outputs := proof.get("outputs"):
+        rows["outputs"] = (
+            f"of {outputs['images']:,} images, recorded elsewhere, largest error {outputs['largest']:.3g} "
+            f"of at most {outputs['bound']:.3g}; this shows these inputs alone"
+        )
     if images := proof.get("images"):
         rows["images"] = (
             f"{images['images']:,}: the same class for {images['agreed']:,}, "
@@ -86,6 +93,34 @@ def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
             f"every layer within its bound, the largest difference at {golden['share_of_bound']:.1%} of it"
         )
     return rows
+
+
+def _own_text(own: Mapping[str, Any]) -> str:
+    """What came of the owner's own network, in one line."""
+    name = "the network at hand" if own["name"] == ORIGIN_MEMORY else quoted(own["name"])
+    known, kinds = own["every_input"], ("logits", "gradients", "buffers")
+    said = [name]
+    if own["output"]:
+        said.append(f"its {quoted(own['output'])}")
+    if own["around"]:
+        said.append(f"around which it runs {', '.join(map(quoted, own['around']))}")
+    said.append(f"on {inputs_text(own)}")
+    said += [f"{' and '.join(found)} {verdict}" for verdict, found in _by_verdict(known, kinds)]
+    if own["bound"]:
+        said.append(f"largest difference {own['largest_difference']:.3g} of at most {own['bound']:.3g}")
+    because = f"; {quoted(known['because'], 400)}" if "because" in known else ""
+    return ", ".join(said) + because
+
+
+def _by_verdict(known: Mapping[str, str], kinds: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    words = {
+        EQUAL: "are equal for every input of these shapes",
+        UNKNOWN: "were measured alone",
+        DIFFERS: "differ in training",
+    }
+    for verdict, said in words.items():
+        if found := [kind for kind in kinds if known[kind] == verdict]:
+            yield said, found
 
 
 def coverage_text(proof: Mapping[str, Any]) -> str:
@@ -107,7 +142,11 @@ def every_input_text(proof: Mapping[str, Any]) -> str:
 
 def origin_text(source: Mapping[str, Any]) -> str:
     """``"a file"``, or whose the weights are."""
-    kinds = {ORIGIN_RANDOM: f"random weights, seed {source['seed']}", ORIGIN_FILE: "a file"}
+    kinds = {
+        ORIGIN_RANDOM: f"random weights, seed {source['seed']}",
+        ORIGIN_FILE: "a file",
+        ORIGIN_MEMORY: "a network in memory",
+    }
     return kinds.get(source["origin"], f"torchvision's {source['origin']}")
 
 

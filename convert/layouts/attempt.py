@@ -6,6 +6,7 @@ Needs no torch: it looks at names, shapes and what a file declares of its layers
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from densenet_convert.densenet import ARCHITECTURES
@@ -73,14 +74,24 @@ def identify_once(
             networks = whole_networks(held.tensors, known_layouts())
         around = Surroundings(held.tensors, reading, network.config.num_features, networks)
         known = declared.tree is not None and declared.tree.keras
-        judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
+        if options.reference is None:
+            judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
+        elif options.head is None and around.candidates:
+            around.ask_for_head()
+    if options.reference is not None:  # the owner's own network settles the rest
+        return replace(network, assumptions=())
+    _require_known_end(reading, network, declared, options)
+    return network
+
+
+def _require_known_end(reading: Reading, network: Identified, declared: Declared, options: Options) -> None:
+    """Raises UnclearError if only the owner knows what runs behind the last norm."""
     if network.config.num_classes:
         refuse_unknown(declared.unknown)
     if network.config.num_classes and (declared.tree is None or not end_is_known(declared.tree)):
         alone = declared.tree is None or head_is_alone(declared.tree)
         if options.final_relu is None and not (alone and reading.head_is_beside_features):
             ask_for_relu(reading)
-    return network
 
 
 def network_of(

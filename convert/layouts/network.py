@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from typing import NamedTuple
+from dataclasses import Field, fields, replace
+from typing import Any, NamedTuple
 
 from ..errors import ArchitectureError, LayoutError
 from ..layout import FEATURES, Reading
-from ..records import Identified, Options
+from ..records import ORIGIN_MEMORY, Identified, Options
 from . import known_layouts
 from .attempt import Held, identify_once
 from .declared_layers import XRAY
@@ -38,7 +38,7 @@ class Attempt(NamedTuple):
 
 
 def identify_network(
-    held: Held, options: Options, norm_eps: float | None = None, *, source: str = "FILE"
+    held: Held, options: Options, norm_eps: float | None = None, *, source: str | None = "FILE"
 ) -> Identified:
     """Returns which network a source holds.
 
@@ -46,7 +46,8 @@ def identify_network(
         held: the source's names, shapes and declared layers.
         options: what the user says of them.
         norm_eps: the epsilon that is known from beside the source, where it declares no layers.
-        source: what the user calls it, for the commands that a message advises.
+        source: what the user calls it, for the commands that a message advises; None for what is in memory,
+            which Python converts.
 
     Raises:
         LayoutError: no layout explains its names, more than one does, or they leave open which function it
@@ -66,7 +67,7 @@ def _advised(
     held: Held,
     options: Options,
     norm_eps: float | None,
-    source: str,
+    source: str | None,
 ) -> str:
     """Returns the error's message, with what gets through, or why nothing does."""
     try:
@@ -156,19 +157,25 @@ def _introduction(through: Sequence[Attempt]) -> str:
     return "This command converts it:"
 
 
-def command_for(source: str, options: Options) -> str | None:
-    """Returns the whole command; None if a stranger's name in it can't be printed."""
-    words = [COMMAND, shlex.quote(source)]
-    for one in fields(options):
-        value = getattr(options, one.name)
-        if one.name in UNSAID or value == one.default:
-            continue
-        flag = one.name.replace("_", "-")
-        if one.name == "arch":
-            value = str(value).removeprefix("densenet")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words.append(f"--{flag} {shlex.quote(str(value))}")
-    command = " ".join(words)
+def command_for(source: str | None, options: Options) -> str | None:
+    """Returns the whole command, or Python's call; None if a stranger's name in it can't be printed."""
+    said = {one.name: getattr(options, one.name) for one in fields(options) if _is_said(options, one)}
+    if source is None:
+        command = f"convert(SOURCE, OUTPUT{''.join(f', {name}={value!r}' for name, value in said.items())})"
+    else:
+        command = " ".join([COMMAND, shlex.quote(source), *(_flag(*item) for item in said.items())])
     return command if command.isprintable() else None
+
+
+def _is_said(options: Options, one: Field[Any]) -> bool:
+    value = getattr(options, one.name)
+    return one.name not in UNSAID and value not in (one.default, ORIGIN_MEMORY)
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if name == "arch":
+        value = str(value).removeprefix("densenet")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {shlex.quote(str(value))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -187,15 +187,22 @@ def step_beside(
     return pairs, take_step(ours, run, recorder=recorder)
 
 
-def take_step(network: nn.Module, run: Callable[[], Tensor], *, recorder: Recorder | None = None) -> Step:
+def take_step(
+    network: nn.Module,
+    run: Callable[[], Tensor],
+    *,
+    recorder: Recorder | None = None,
+    parameters: Sequence[Tensor] | None = None,
+) -> Step:
     """Runs a network forward, by ``run``, and backward in training mode, and leaves it as it was.
 
     Args:
         recorder: records the way back; ``run`` sees to the way forward.
+        parameters: those whose gradients are taken; all by default.
     """
     with _training(network):
         logits = run()
-        parameters: list[Tensor] = list(network.parameters())
+        parameters = list(network.parameters()) if parameters is None else parameters
         with nullcontext() if recorder is None else recorder.recording():
             gradients = torch.autograd.grad(logits, parameters, cotangent(logits))
         buffers = {module: dict(module.named_buffers(recurse=False)) for module in network.modules()}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 # Operators that write without saying so in their schema: their running mean and variance, where they are
 # given and the sixth argument says that this is training.  Source: native_functions.yaml of torch 2.14.
 NORMS = ("aten.native_batch_norm.default", "aten.cudnn_batch_norm.default", "aten.miopen_batch_norm.default")
-NORM_WRITES, NORM_TRAINING = (3, 4), 5
+NORM_WRITES, NORM_TRAINING, NORM_MOMENTUM = (3, 4), 5, 6
 # What Python reads a tensor's values by, so that a branch may follow that no step shows.
 READS = {
     *("__array__", "__bool__", "__complex__", "__contains__", "__dlpack__", "__float__", "__format__"),
@@ -61,3 +63,22 @@ def facts_of(operator: Any) -> Facts:
     plain = any("Tensor" not in str(one.type) for one in schema.returns)
     draws = torch.Tag.nondeterministic_seeded in operator.tags
     return Facts(writes, is_view, draws, reading or plain)
+
+
+def written_by(
+    label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[Tensor]:
+    """Yields the tensors that an operator writes, as its schema says, or as is known of it."""
+    given = [args[i] if i < len(args) else kwargs.get(name) for name, i in facts.writes]
+    if label in NORMS and args[NORM_TRAINING] is True:
+        given += [args[i] for i in NORM_WRITES]
+    yield from tensors_in(given)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yields each tensor in an argument or a result."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from tensors_in(one)

@@ -13,13 +13,13 @@ from densenet_convert.densenet.config_file import config_json
 from ..claims import Claims
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import AnyPath, Loaded, Progress, Renamed, Verified
-from ..results import Agreement, Measured, Proof
+from ..records import AnyPath, Loaded, Options, Progress, Renamed, Verified
+from ..results import Agreement, Measured, OwnParity, Proof
 from .load import load_model
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from densenet_convert.densenet import DenseNetConfig
 
@@ -43,13 +43,33 @@ class ProofExtras:
         golden: take the reference's outputs, to be written beside the weights.
         report: where a page about the proof is written, also where it fails.
         images: a folder of images on which both networks must agree as well.
+        outputs: a file of outputs that the source network gave elsewhere.
+        reference: the owner's own network, ``"module:function"``, or ``"memory"`` for ``network``.
+        reference_output: which of its outputs is compared.
+        reference_input_size: height and width of what it takes.
+        network: the owner's own at hand; it is run.
         progress: wraps the images as they are gone through.
     """
 
     golden: bool = False
     report: AnyPath | None = None
     images: AnyPath | None = None
+    outputs: AnyPath | None = None
+    reference: str | None = None
+    reference_output: str | None = None
+    reference_input_size: str | None = None
+    network: nn.Module | None = None
     progress: Progress | None = None
+
+    def of(self, options: Options) -> ProofExtras:
+        """The same with what the options ask for."""
+        return replace(
+            self,
+            golden=options.golden,
+            reference=options.reference,
+            reference_output=options.reference_output,
+            reference_input_size=options.reference_input_size,
+        )
 
     def check(self, folder: Path) -> None:
         """Refuses at once what could not be made in the end.
@@ -142,9 +162,16 @@ def prove_networks(
 
         library = compare_with_library(loaded.model, loaded.config.in_channels, reference.outputs)
         proof = replace(proof, library=library)
+    if extras.reference is not None:
+        proof = replace(proof, own=_compare_own(loaded, device, extras))
+    if extras.outputs is not None:
+        from .recorded_outputs import compare_recorded_outputs
+
+        found = compare_recorded_outputs(loaded, Path(extras.outputs), device)
+        proof = replace(proof, outputs=found)
     if extras.images is not None:
-        found = _compare_images(loaded, reference, device, claims, extras)
-        proof = replace(proof, images=found)
+        agreement = _compare_images(loaded, reference, device, claims, extras)
+        proof = replace(proof, images=agreement)
     if extras.golden or golden is not None:
         from .golden import compare_golden, take_golden
 
@@ -153,6 +180,20 @@ def prove_networks(
         share = compare_golden(loaded.model, golden, loaded.config, device)
         proof = replace(proof, golden=share)
     return Verified(loaded, proof, golden, claims)
+
+
+def _compare_own(loaded: Loaded, device: torch.device, extras: ProofExtras) -> OwnParity:
+    from .own_parity import compare_own
+    from .references.own_network import load_own, own_at_hand
+
+    checkpoint = loaded.renamed.checkpoint
+    if extras.network is None:
+        own = load_own(extras.reference or "", checkpoint)
+    else:
+        own = own_at_hand(extras.network, checkpoint)
+    log.info("verifying against the network of %s", own.name)
+    asked = {"output": extras.reference_output, "input_size": extras.reference_input_size}
+    return compare_own(loaded, own, device, **asked)
 
 
 def _compare_images(

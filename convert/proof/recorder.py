@@ -9,6 +9,9 @@ nothing, and a write renames whatever looks at that storage.
 
 What is not seen as an operation makes names worthless, and is noted: a value that Python reads, autocast, a
 tensor that no step made.  A branch on the shape is not seen: the claim is for inputs of these shapes.
+
+In eval what depends on leaves alone, such as a weight times its pruning mask, is named by its bytes, as if it
+were a leaf: it is the same for every input.  A norm's momentum has no part in a result there.
 """
 
 from __future__ import annotations
@@ -21,9 +24,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .modes import Reads, Steps
 from .naming import (
     DIGEST,
     Name,
@@ -40,16 +42,16 @@ from .operators import (
     CAT,
     COMMUTATIVE,
     CONSTANT,
-    MAKERS,
     MEAN,
+    NORM_MOMENTUM,
     NORM_TRAINING,
-    NORM_WRITES,
     NORMS,
     OVERWRITING,
-    READS,
     UNWRITTEN,
     Facts,
     facts_of,
+    tensors_in,
+    written_by,
 )
 
 # What the input is called among the leaves.
@@ -92,6 +94,7 @@ class Recorder:
     labels: dict[Name, str] = field(default_factory=dict)
     leaves: dict[StorageWeakRef, Name] = field(default_factory=dict)
     _held: dict[StorageWeakRef, Name] = field(default_factory=dict)
+    _constants: set[Name] = field(default_factory=set)
     _flattened: dict[Name, tuple[str, tuple[Name, ...]]] = field(default_factory=dict)
     _paused: bool = False
 
@@ -104,15 +107,23 @@ class Recorder:
             if storage not in self.leaves:
                 self.leaves[storage] = name_of_bytes(tensor, INPUT if label == INPUT else "")
             self._held[storage] = name = self.leaves[storage]
+            if label != INPUT:
+                self._constants.add(name)
             self.labels.setdefault(name, label)
 
     def name_of(self, tensor: Tensor) -> Name:
         """Returns the name of what a tensor holds now."""
-        held = self._held.get(storage_of(tensor))
-        if held is None:
+        if (held := self._held.get(storage_of(tensor))) is None:
             self._note(f"a tensor of shape {list(tensor.shape)} comes from no step")
             return b"?"
         return held + geometry_of(tensor)
+
+    def has_held(self, name: Name) -> bool:
+        """Whether a storage holds, or held to its end, what this name stands for."""
+        return name[:DIGEST] in self._held.values()
+
+    def _is_watching(self) -> bool:
+        return not self._paused and self.unknown is None
 
     def _note(self, why: str) -> None:
         """Keeps the first reason for which names tell nothing."""
@@ -121,7 +132,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records what this thread runs in the block."""
-        with _Reads(self), _Steps(self):
+        with Reads(self._is_watching, self._note), Steps(self._take):
             yield
 
     @contextmanager
@@ -158,19 +169,23 @@ class Recorder:
         reads: list[Name] = []
         words: list[str] = []
         try:
-            read = args[1:] if label.startswith(OVERWRITING) else args
-            walk_arguments((read, kwargs), self.name_of, reads, words)
+            walk_arguments((_that_count(label, args), kwargs), self.name_of, reads, words)
         except UnknownArgumentError as error:
             self._note(str(error))
             return operator(*args, **kwargs)
         if facts.draws:
-            words.append(_state_of_generators())
+            words.append(state_of_generators())
         out = operator(*args, **kwargs)
-        if not all(one.layout == torch.strided for one in _tensors_in(out)):
+        if any(one.layout != torch.strided for one in tensors_in(out)):
             self._note("a tensor is sparse")
             return out
         if label == CAT and len(args[0]) == 1 and is_whole(args[0][0]):
             self._held[storage_of(out)] = reads[0][:DIGEST]  # a copy
+            return out
+        if reads and _is_constant(facts, reads, out, self._constants):
+            for one in tensors_in(out):
+                self._held[storage_of(one)] = name = name_of_bytes(one)
+                self._constants.add(name)
             return out
         step = self._step(label, reads, mean_words(args, kwargs) if label == MEAN else words)
         self.steps.append(step)
@@ -185,34 +200,21 @@ class Recorder:
         plain = label.replace("_.", ".") if label.startswith("aten.") else label
         if plain == CAT:  # however many there are, only the dimension matters
             words = [word for word in words if not word.startswith(("(", "*"))]
-            reads = [one for read in reads for one in self._parts(read, words)]
+            reads = [one for read in reads for one in _parts(read, words, self._flattened)]
         # With alpha a sum weights its second operand.
         turns = plain in COMMUTATIVE and "alpha" not in words
         name = digest_of(plain, sorted(reads) if turns else reads, words)
         return Step(name, label, tuple(reads), " ".join(words), self.layer)
 
-    def _parts(self, read: Name, words: list[str]) -> tuple[Name, ...]:
-        """What a whole concatenation along the same dimension was made of: doing it twice copies twice."""
-        made = self._flattened.get(read)
-        return made[1] if made is not None and made[0] == " ".join(words) else (read,)
-
     def _name_results(
-        self,
-        step: Step,
-        facts: Facts,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        out: Any,
+        self, step: Step, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
     ) -> None:
         """Names what a step wrote and returned, by its geometry and, of several, by its number."""
-        written = list(_written_by(step.operator, facts, args, kwargs))
+        written = list(written_by(step.operator, facts, args, kwargs))
         storages = {storage_of(tensor) for tensor in written}
-        results = [*written, *(one for one in _tensors_in(out) if storage_of(one) not in storages)]
+        results = [*written, *(one for one in tensors_in(out) if storage_of(one) not in storages)]
         for i, tensor in enumerate(results):
-            words = [str(i)] if len(results) > 1 else []
-            # A mean that keeps its sides has another geometry, and the same bits.
-            geometry = [] if step.operator == MEAN else [geometry_of(tensor)]
-            self._write(tensor, digest_of("result", [step.name, *geometry], words), i < len(written))
+            self._write(tensor, _name_of_result(step, tensor, i, len(results)), i < len(written))
 
     def _write(self, tensor: Tensor, name: Name, is_written: bool) -> None:
         storage = storage_of(tensor)
@@ -226,25 +228,34 @@ class Recorder:
         self._held[storage] = name
 
 
-def _written_by(
-    label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterator[Tensor]:
-    """Yields the tensors that an operator writes, as its schema says, or as is known of it."""
-    given = [args[i] if i < len(args) else kwargs.get(name) for name, i in facts.writes]
-    if label in NORMS and args[NORM_TRAINING] is True:
-        given += [args[i] for i in NORM_WRITES]
-    yield from _tensors_in(given)
+def _parts(read: Name, words: list[str], flattened: Mapping[Name, Any]) -> tuple[Name, ...]:
+    """What a whole concatenation along the same dimension was made of: doing it twice copies twice."""
+    made = flattened.get(read)
+    return tuple(made[1]) if made is not None and made[0] == " ".join(words) else (read,)
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors_in(one)
+def _name_of_result(step: Step, tensor: Tensor, number: int, of: int) -> Name:
+    # A mean that keeps its sides has another geometry, and the same bits.
+    geometry = [] if step.operator == MEAN else [geometry_of(tensor)]
+    return digest_of("result", [step.name, *geometry], [str(number)] if of > 1 else [])
 
 
-def _state_of_generators() -> str:
+def _is_constant(facts: Facts, reads: list[Name], out: Any, constants: set[Name]) -> bool:
+    """Whether results depend on leaves alone, and no gradient is to flow: they are named as leaves are."""
+    is_fresh = all(map(is_whole, tensors_in(out))) and not (facts.writes or facts.draws)
+    return is_fresh and all(read[:DIGEST] in constants for read in reads) and not torch.is_grad_enabled()
+
+
+def _that_count(label: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns the arguments that change a result."""
+    if label.startswith(OVERWRITING):
+        return args[1:]
+    if label in NORMS and args[NORM_TRAINING] is False:  # momentum is for running statistics in training
+        return args[:NORM_MOMENTUM] + args[NORM_MOMENTUM + 1 :]
+    return args
+
+
+def state_of_generators() -> str:
     """What torch draws from next, on the CPU and on the current GPU."""
     states = [torch.get_rng_state()]
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -261,38 +272,3 @@ def recording(network: nn.Module, x: Tensor, recorder: Recorder | None) -> Itera
     recorder.add_leaves({**dict(network.named_parameters()), **dict(network.named_buffers()), INPUT: x})
     with recorder.recording():
         yield
-
-
-def _holds_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
-    return next(_tensors_in([*args[-1:], *(kwargs or {}).values()]), None) is not None
-
-
-class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives every operator to a recorder."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.recorder._take(func, args, kwargs or {})
-
-
-class _Reads(TorchFunctionMode):
-    """Notes what no operator shows."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        recorder = self.recorder
-        if not recorder._paused and recorder.unknown is None:
-            name = getattr(func, "__name__", "")
-            if name in READS:
-                recorder.unknown = f"its code reads values of a tensor in Python, by {name}"
-            elif name in MAKERS and _holds_tensors(args, kwargs):
-                recorder.unknown = f"its code makes a tensor of others' values, by {name}"
-            elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-                recorder.unknown = "its code uses autocast"
-        return func(*args, **(kwargs or {}))

@@ -151,6 +151,11 @@ DIFFERENT: dict[str, tuple[Function, Function]] = {
         lambda net, x: torch.cat([torch.cat([(x * 1e9).long(), x], 1), x.double()], 1),
         lambda net, x: torch.cat([(x * 1e9).long(), x, x.double()], 1),
     ),
+    "computed of other leaves": (
+        lambda net, x: x * (net.a * 2)[:, None, None],
+        lambda net, x: x * (net.b * 2)[:, None, None],
+    ),
+    "a leaf written": (lambda net, x: x * _added(net, 1), lambda net, x: x * _added(net, 2)),
     "another seed": (lambda net, x: _drawn(x, 1), lambda net, x: _drawn(x, 2)),
     "transposed": (lambda net, x: x.transpose(2, 3) * 1.0, lambda net, x: x * 1.0),
     "a difference turned round": (lambda net, x: x - net.a.sum(), lambda net, x: net.a.sum() - x),
@@ -172,6 +177,14 @@ SAME: dict[str, tuple[Function, Function]] = {
         lambda net, x: x.mean((3, 2)),
     ),
     "operands turned round": (lambda net, x: x + net.a.sum(), lambda net, x: net.a.sum() + x),
+    "computed of leaves alone": (
+        lambda net, x: x * (net.a * 2)[:, None, None],
+        lambda net, x: x * (net.a + net.a)[:, None, None],
+    ),
+    "momentum in eval": (
+        lambda net, x: F.batch_norm(x, net.mean, net.var, momentum=0.1),
+        lambda net, x: F.batch_norm(x, net.mean, net.var, momentum=0.2),
+    ),
     "an equal constant": (lambda net, x: x * torch.tensor(2.0), lambda net, x: x * torch.tensor(2.0)),
 }
 # What Python reads, or another setting, makes names worthless.
@@ -191,6 +204,11 @@ UNSEEN: dict[str, Function] = {
     "sparse": lambda net, x: x.to_sparse().to_dense(),
     "autocast": lambda net, x: _under_autocast(x),
 }
+
+
+def _added(net: Any, value: float) -> Tensor:
+    with torch.no_grad():
+        return net.mean.add_(value)[:, None, None]
 
 
 def _in_inference_mode(x: Tensor) -> Tensor:
