@@ -1,13 +1,14 @@
 """A plugin for pytest: that a converted folder is what its receipt says is a test like any other.
 
 ``pytest --densenet-parity FOLDER`` adds a test for each folder, and the fixture ``densenet_parity``
-gives the verified network to tests of your own.  Importing this module loads no torch, and a run
+gives the verified network to tests of your own.  The fixture ``densenet_convert`` converts and proves
+what is at hand.  Importing this module loads no torch, and a run
 that does not ask for parity pays for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,12 +16,13 @@ import pytest
 from .errors import ConvertError, ParityError
 
 if TYPE_CHECKING:
-    from .records import Verified
+    from .records import AnyPath, InMemory, Verified, Written
     from .results import Proof
 
 FIXTURE = "densenet_parity"
 GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k selects them by
 OPTION, DEVICE = "--densenet-parity", "--densenet-parity-device"
+REFERENCE = "--densenet-parity-reference"
 
 # What came of each folder: it is verified once in a process.
 _VERIFIED = pytest.StashKey[dict[str, "Verified | ConvertError"]]()
@@ -37,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         DEVICE, default="auto", metavar="DEVICE", help="Where: auto, cpu or cuda[:N]. [default: auto]"
+    )
+    group.addoption(
+        REFERENCE,
+        metavar="MODULE:FUNCTION",
+        help="Compare each folder with your own network, which this function returns.",
     )
 
 
@@ -77,6 +84,24 @@ def densenet_parity(request: pytest.FixtureRequest) -> Verified:
     if isinstance(found, ConvertError):
         pytest.fail(str(found), pytrace=False)
     return found
+
+
+@pytest.fixture(scope="session")
+def densenet_convert(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Written]:
+    """A function that converts and proves what ``convert`` takes, such as a network at hand.
+
+    It takes the source and the options of ``convert``, writes into a temporary folder, and returns what was
+    written; a proof that fails raises ``ParityError``.
+    """
+    from .api.convert import convert
+
+    def run(source: AnyPath | InMemory, **options: Any) -> Written:
+        folder = tmp_path_factory.mktemp("densenet") / "converted"
+        return convert(source, folder, **{"device": request.config.getoption(DEVICE), **options})
+
+    return run
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
@@ -124,7 +149,8 @@ def _verify(config: pytest.Config, folder: str) -> Verified | ConvertError:
     known = config.stash.setdefault(_VERIFIED, {})
     if folder not in known:
         try:
-            known[folder] = verify(folder, device=config.getoption(DEVICE))
+            device, reference = config.getoption(DEVICE), config.getoption(REFERENCE)
+            known[folder] = verify(folder, device=device, reference=reference)
         except ConvertError as error:
             known[folder] = error
     return known[folder]

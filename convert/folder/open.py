@@ -12,7 +12,7 @@ from densenet_convert.densenet import config_file
 
 from ..errors import FolderError, first_few
 from ..formats.safetensors import read_data, read_header
-from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_RANDOM, Written
+from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM, Written
 from ..tensors import dtype_name, tensor_sha256
 from . import receipt
 from .files import ADDED_BY_HUB, CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
@@ -127,7 +127,7 @@ def _require_source(source: dict[str, Any]) -> None:
             raise TypeError(f"{field} of the source is {source[field]!r}")
     if not re.fullmatch("[0-9a-f]{64}", source["sha256"]):
         raise ValueError(f"sha256 of the source is {source['sha256']!r}")
-    origins = (ORIGIN_IMAGENET, ORIGIN_RANDOM, ORIGIN_FILE)
+    origins = (ORIGIN_IMAGENET, ORIGIN_RANDOM, ORIGIN_FILE, ORIGIN_MEMORY)
     if type(source["size"]) is not int or source["origin"] not in origins:
         raise ValueError(f"size and origin of the source are {source['size']!r} and {source['origin']!r}")
     if not isinstance(source["norm_eps"], float | None):

@@ -19,7 +19,7 @@ from densenet_convert.densenet import DenseNet
 
 from ..errors import OwnNetworkError, ParityError, is_out_of_memory, quoted
 from ..layout import FEATURES
-from ..records import Loaded
+from ..records import ORIGIN_MEMORY, Loaded
 from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput, OwnParity
 from ..tensors import same_bits
 from .comparisons import describe
@@ -28,12 +28,14 @@ from .every_input import Judgement
 from .inputs import FEWEST_LOGITS, INPUTS, Shape, draw
 from .layers import OUTPUT
 from .own_runs import OwnPart, Run, operators_beyond, run_ours, run_up_to
-from .own_training import Trained, judge_steps, train_both, train_theirs
+from .own_training import judge_steps, train_both, train_exactly
 from .references.own_network import OwnNetwork
 from .tolerance import bound, largest_error
 
 # Sides of a further input, for networks that do not take the proof's own.
 LARGER = (224, 224)
+EACH_TIME = "its code does something else each time"
+WITHOUT = "Compare with a network that runs without it."
 LAST_NORM = f"{FEATURES}norm5"
 Size = tuple[int, int]
 T = TypeVar("T")
@@ -124,10 +126,10 @@ class _Both:
         with torch.no_grad():
             x, theirs = self._first_taken("eval", sizes, self.theirs.run)
             if theirs is None:
+                way = self.theirs.own.option("reference-input-size", "320x256")
                 raise OwnNetworkError(
-                    f"The network of {quoted(self.theirs.own.name)} takes no input of the proof. "
-                    f"{'; '.join(self.refused)}. Name a size that it takes by --reference-input-size, such "
-                    "as 320 or 320x256."
+                    f"{self.theirs.own.words} takes no input of the proof. {'; '.join(self.refused)}. Name a "
+                    f"size that it takes, height first, such as {way}."
                 )
             ours = run_ours(self.ours, x, theirs.output)
             judged = self._judge(x, ours, theirs)
@@ -145,16 +147,8 @@ class _Both:
         if steps is None:
             left_out = Judgement(UNKNOWN, f"no training step could be compared: {self.refused[-1]}")
             return (), left_out, left_out
-        exact = None if steps[1].draws else self._train_exactly(x)
-        return tuple(x.shape), *judge_steps(*steps, exact, self.theirs.pairs)
-
-    def _train_exactly(self, x: Tensor) -> Trained | None:
-        try:
-            return train_theirs(self.theirs.in_float64(), x.double())
-        except Exception as error:  # the owner's code may not run in float64
-            if is_out_of_memory(error):
-                raise
-            return None
+        judged = judge_steps(*steps, lambda: train_exactly(self.theirs, x), self.theirs.pairs)
+        return tuple(x.shape), *judged
 
     def _first_taken(
         self, mode: str, sizes: Sequence[Size], run: Callable[[Tensor], T]
@@ -181,7 +175,7 @@ class _Both:
             ParityError: an operation takes another tensor or argument, or more runs around an equal network.
         """
         if self.theirs.run(x).name != theirs.name:
-            return Judgement(UNKNOWN, "its code does something else each time")
+            return Judgement(UNKNOWN, EACH_TIME)
         judged = ours.judge(theirs)
         if judged.verdict == EQUAL:
             return judged
@@ -196,12 +190,10 @@ class _Both:
         inner = self.theirs.module_alike(x, ours)
         if inner is None and not self._is_within(x, ours, theirs):
             return
-        if inner:
-            way = f"Compare what is within by --reference-output {inner}."
-        else:
-            way = f"Let {self.theirs.own.name} return a network without it."
+        own = self.theirs.own
+        way = f"Compare what is within by {own.option('reference-output', inner)}." if inner else WITHOUT
         raise ParityError(
-            f"The network of {self.theirs.own.name} is equal to the converted one up to "
+            f"{own.words} is equal to the converted one up to "
             f"{', '.join(operators_beyond(theirs.steps, ours.steps))}, which it runs around it.",
             where=OUTPUT,
             largest=inf,
@@ -226,7 +218,9 @@ class _Both:
         difference = largest_error(ours.output, theirs.output.double())
         exact = self._exact(x, theirs.output)
         limit = bound(largest_error(theirs.output, exact), exact, self.dtype)
-        if judged.verdict == EQUAL or not largest_error(ours.output, exact) <= limit:
+        # A bound as large as the outputs are apart tells nothing.
+        within = largest_error(ours.output, exact) <= limit < exact.std(correction=0).item()
+        if judged.verdict == EQUAL or judged.because == EACH_TIME or not within:
             raise self._other_function(judged, difference)
         return difference, limit
 
@@ -241,11 +235,14 @@ class _Both:
 
     def _other_function(self, judged: Judgement, largest: float) -> ParityError:
         because = judged.because or "the outputs differ"
-        advice = "Only what a DenseNet computes can be converted: name that part of it by --reference-output."
+        own, final_relu = self.theirs.own, self.ours.config.final_relu
+        advice = "Only what a DenseNet computes can be converted."
         if judged.where == LAST_NORM and "aten.relu" in because:
-            advice = f"Say so by {'--no-final-relu' if self.ours.config.final_relu else '--final-relu'}."
+            flag = "--no-final-relu" if final_relu else "--final-relu"
+            keyword = f"final_relu={not final_relu}"
+            advice = f"Say so by {keyword if own.name == ORIGIN_MEMORY else flag}."
         return ParityError(
-            f"The converted network is not the function of {self.theirs.own.name}: {because}.",
+            f"{own.words} is another function than the converted one: {because}.",
             where=judged.where or OUTPUT,
             largest=largest,
             advice=advice,

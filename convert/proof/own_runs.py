@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -111,9 +112,11 @@ class OwnPart:
 
         first = next((name for name, ours in self.pairs if ours == FIRST_WEIGHT), "")
         stem = dict(self.own.network.named_modules()).get(first.rpartition(".")[0])
-        with nullcontext() if stem is None else stem.register_forward_pre_hook(begin):
+        if stem is None or isinstance(stem, torch.jit.ScriptModule):
+            return x, self.run(x, recorder)
+        with stem.register_forward_pre_hook(begin):
             run = self.run(x, recorder)
-        return (taken[0] if taken else x), run
+        return taken[0], run
 
     def module_alike(self, x: Tensor, ours: Run) -> str | None:
         """Returns the outermost module that gives what ours gives."""

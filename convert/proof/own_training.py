@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
 
-from ..errors import first_few
+from ..errors import first_few, is_out_of_memory
 from ..results import DIFFERS, EQUAL, UNKNOWN
 from ..tensors import same_bits
 from .comparisons import Step, take_step
@@ -58,6 +58,16 @@ def train_theirs(theirs: OwnPart, x: Tensor) -> Trained:
     return trained._replace(draws=state_of_generators() != before)
 
 
+def train_exactly(theirs: OwnPart, x: Tensor) -> Trained | None:
+    """Takes the owner's step in float64, or returns None where its code does not run in that."""
+    try:
+        return train_theirs(theirs.in_float64(), x.double())
+    except Exception as error:  # whatever the owner's code raises
+        if is_out_of_memory(error):
+            raise
+        return None
+
+
 def _trained(network: nn.Module, step: Step, recorder: Recorder) -> Trained:
     gradients = {
         name: step.gradients[one] for name, one in network.named_parameters() if one in step.gradients
@@ -71,55 +81,67 @@ def _trained(network: nn.Module, step: Step, recorder: Recorder) -> Trained:
 
 
 def judge_steps(
-    ours: Trained, theirs: Trained, exact: Trained | None, pairs: Sequence[tuple[str, str]]
+    ours: Trained,
+    theirs: Trained,
+    take_exact: Callable[[], Trained | None],
+    pairs: Sequence[tuple[str, str]],
 ) -> tuple[Judgement, Judgement]:
-    """Judges the gradients and the buffers of both.
+    """Judges the gradients and the buffers of both by names, and where these leave it open by the numbers.
 
     Args:
         ours, theirs: in one dtype.
-        exact: the owner's in float64; None where its code does not run in that, or draws random numbers.
+        take_exact: takes the owner's step in float64; gives None where its code does not run in that.
         pairs: the owner's name and ours of each tensor.
     """
-    recorders = ours.recorder, theirs.recorder
-    exact_gradients: Mapping[str, Tensor] = exact.gradients if exact else {}
-    exact_buffers: Mapping[str, Tensor] = exact.buffers if exact else {}
+    steps = ours, theirs
+    gradients = _judge(steps, [step.gradients for step in steps], pairs)
+    buffers = _judge(steps, [step.buffers for step in steps], pairs)
+    if DIFFERS not in (gradients.verdict, buffers.verdict):
+        return gradients, buffers
+    exact = None if theirs.draws else take_exact()
+    if exact is None:
+        return gradients, buffers
     return (
-        _judge(recorders, ours.gradients, theirs.gradients, exact_gradients, pairs),
-        _judge(recorders, ours.buffers, theirs.buffers, exact_buffers, pairs),
+        _measured(gradients, ours.gradients, theirs.gradients, exact.gradients, pairs),
+        _measured(buffers, ours.buffers, theirs.buffers, exact.buffers, pairs),
     )
 
 
 def _judge(
-    recorders: tuple[Recorder, Recorder],
+    steps: tuple[Trained, Trained], found: Sequence[Mapping[str, Tensor]], pairs: Sequence[tuple[str, str]]
+) -> Judgement:
+    """Judges by names and bits; what is other bits differs, until it is measured."""
+    ours, theirs = found
+    own_names = {our_name: name for name, our_name in pairs if name in theirs}
+    if missing := [name for name in ours if name not in own_names]:
+        return Judgement(UNKNOWN, f"the owner's network has no tensor for {first_few(missing)}")
+    mine, other = (step.recorder for step in steps)
+    names = [mine.name_of(one) for one in ours.values()]
+    their_names = [other.name_of(theirs[own_names[name]]) for name in ours]
+    judged = judge_names(mine, other, names, their_names)
+    if judged.verdict == EQUAL:
+        return judged
+    alike = all(same_bits(one, theirs[own_names[name]]) for name, one in ours.items())
+    return judged._replace(verdict=UNKNOWN if alike else DIFFERS)
+
+
+def _measured(
+    judged: Judgement,
     ours: Mapping[str, Tensor],
     theirs: Mapping[str, Tensor],
     exact: Mapping[str, Tensor],
     pairs: Sequence[tuple[str, str]],
 ) -> Judgement:
-    """Judges by names, and where they leave it open by the numbers."""
-    own_names = {our_name: name for name, our_name in pairs if name in theirs}
-    if missing := [name for name in ours if name not in own_names]:
-        return Judgement(UNKNOWN, f"the owner's network has no tensor for {first_few(missing)}")
-    both = [(ours[mine], theirs[own_names[mine]]) for mine in ours]
-    mine, other = recorders
-    judged = judge_names(
-        mine, other, [mine.name_of(one) for one, _ in both], [other.name_of(one) for _, one in both]
-    )
-    if judged.verdict == EQUAL:
+    """Judges what has other bits: our errors, each as a share of its tensor's largest value, and theirs."""
+    if judged.verdict != DIFFERS:
         return judged
-    values = [exact.get(own_names[name]) for name in ours]
-    alike = all(same_bits(*one) for one in both) or _are_within_bound(both, values)
-    return judged._replace(verdict=UNKNOWN if alike else DIFFERS)
-
-
-def _are_within_bound(both: Sequence[tuple[Tensor, Tensor]], exact: Sequence[Tensor | None]) -> bool:
-    """Whether our errors, each as a share of its tensor's largest value, are as small as theirs may be."""
-    ours = theirs = 0.0
-    for (mine, other), value in zip(both, exact, strict=True):
-        if value is None:
-            return False
+    own_names = {our_name: name for name, our_name in pairs}
+    error = their_error = 0.0
+    for name, one in ours.items():
+        value = exact[own_names[name]]
         scale = value.abs().max().item() or 1.0
-        ours = max(ours, largest_error(mine, value) / scale)
-        theirs = max(theirs, largest_error(other, value) / scale)
-    rounding = torch.finfo(both[0][0].dtype).eps / 2
-    return ours <= factor(sum(mine.numel() for mine, _ in both)) * max(theirs, rounding)
+        error = max(error, largest_error(one, value) / scale)
+        their_error = max(their_error, largest_error(theirs[own_names[name]], value) / scale)
+    rounding = torch.finfo(next(iter(ours.values())).dtype).eps / 2
+    limit = factor(sum(one.numel() for one in ours.values())) * max(their_error, rounding)
+    return judged._replace(verdict=UNKNOWN if error <= limit else DIFFERS)

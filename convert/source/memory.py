@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def read_memory(source: InMemory) -> Checkpoint:
         OwnNetworkError: the network is quantized, or can't be copied.
         ReadError: something in it is no plain tensor.
     """
-    tensors = source if isinstance(source, Mapping) else folded(copy_of(source)).state_dict()
+    tensors = source if isinstance(source, Mapping) else _tensors_of(_deep_copy(source))
     copies = {name: _copied(name, value) for name, value in tensors.items()}
     if not copies:
         raise ReadError("There is no tensor in it, expected those of a DenseNet.")
@@ -51,13 +51,19 @@ def read_memory(source: InMemory) -> Checkpoint:
 
 
 def copy_of(network: nn.Module) -> nn.Module:
-    """Returns a deep copy in eval mode, out of what wraps a whole network; half precision becomes float32.
+    """Returns a deep copy that can run, out of what wraps a whole network; half precision becomes float32.
 
     Raises:
         OwnNetworkError: the network is quantized, or can't be copied.
     """
     import torch
 
+    copied, halves = _deep_copy(network), (torch.float16, torch.bfloat16)
+    return copied.float() if any(one.dtype in halves for one in copied.parameters()) else copied
+
+
+def _deep_copy(network: nn.Module) -> nn.Module:
+    """Returns a copy in eval mode, in which what is computed of parameters is as it would be then."""
     network = unwrapped(network)
     for path, module in network.named_modules():
         kind = type(module)
@@ -67,14 +73,18 @@ def copy_of(network: nn.Module) -> nn.Module:
                 "computes is no float network's. Convert the network that it was quantized from."
             )
     try:
-        copied = deepcopy(network)
+        return deepcopy(network, _computed_tensors(network)).eval()
     except Exception as error:  # whatever a class of somebody's own raises
         reason = quoted(" ".join(str(error).split()))
         raise OwnNetworkError(
             f"The network can't be copied: {type(error).__name__}: {reason}. {WAY}"
         ) from error
-    halves = (torch.float16, torch.bfloat16)
-    return (copied.float() if any(one.dtype in halves for one in copied.parameters()) else copied).eval()
+
+
+def _computed_tensors(network: nn.Module) -> dict[int, Any]:
+    """Returns what deepcopy is to take for tensors that are computed of others, which it can't copy."""
+    held = [value for module in network.modules() for value in vars(module).values()]
+    return {id(one): one.detach().clone() for one in held if getattr(one, "grad_fn", None) is not None}
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -90,27 +100,40 @@ def unwrapped(network: nn.Module) -> nn.Module:
             return network
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """Replaces what is computed of parameters alone, before each run, by what comes of it."""
+def _tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Returns its state dict, in which what is computed of parameters before each run has its own name."""
+    tensors = dict(network.state_dict())
+    for path, module in network.named_modules():
+        before = f"{path}." if path else ""
+        for name, tensor, parts in _computed(module):
+            for part in parts:
+                tensors.pop(before + part, None)
+            tensors[before + name] = tensor
+    return tensors
+
+
+def _computed(module: nn.Module) -> Iterator[tuple[str, Tensor, list[str]]]:
+    """Yields each tensor of a module that is computed of others before it runs, and what these are called."""
     import torch
-    from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.prune import BasePruningMethod
     from torch.nn.utils.spectral_norm import SpectralNorm
     from torch.nn.utils.weight_norm import WeightNorm
 
-    for module in network.modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
-            elif isinstance(hook, WeightNorm):
-                remove_weight_norm(module, hook.name)
-            elif isinstance(hook, SpectralNorm):
-                remove_spectral_norm(module, hook.name)
-        if isinstance(parametrizations := getattr(module, "parametrizations", None), torch.nn.ModuleDict):
-            for name in list(parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return network
+    if isinstance(module, torch.jit.ScriptModule):
+        return
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, BasePruningMethod):
+            name = hook._tensor_name
+            yield name, hook.apply_mask(module), [f"{name}_orig", f"{name}_mask"]  # type: ignore[no-untyped-call]
+        elif isinstance(hook, WeightNorm):
+            yield hook.name, hook.compute_weight(module), [f"{hook.name}_g", f"{hook.name}_v"]
+        elif isinstance(hook, SpectralNorm):
+            weight = hook.compute_weight(module, do_power_iteration=False)
+            yield hook.name, weight, [f"{hook.name}_{part}" for part in ("orig", "u", "v")]
+    if isinstance(parametrized := getattr(module, "parametrizations", None), torch.nn.ModuleDict):
+        for name in parametrized:
+            parts = [f"parametrizations.{name}.{part}" for part in parametrized[name].state_dict()]
+            yield name, getattr(module, name), parts
 
 
 def _copied(name: Any, value: Any) -> Tensor:

@@ -160,18 +160,18 @@ def test_the_fixture_skips_where_no_folder_is_named(run: Any, pytester: pytest.P
 def test_a_folder_is_verified_once_and_on_the_device_that_was_asked_for(
     run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, converted: Path
 ) -> None:
-    calls: list[tuple[str, str]] = []
+    calls: list[tuple[str, str, None]] = []
     verified = verify.verify(converted)
 
-    def count(folder: str, *, device: str) -> Any:
-        calls.append((folder, device))
+    def count(folder: str, *, device: str, reference: None) -> Any:
+        calls.append((folder, device, reference))
         return verified
 
     monkeypatch.setattr(verify, "verify", count)
     pytester.makepyfile("def test_a(densenet_parity): pass\ndef test_b(densenet_parity): pass")
     twice = ("--densenet-parity", converted) * 2
     run(*twice, "--densenet-parity-device", "cpu").assert_outcomes(passed=3)
-    assert calls == [(str(converted), "cpu")]
+    assert calls == [(str(converted), "cpu", None)]
 
 
 def test_items_are_listed_counted_and_selected_as_any_other(
@@ -214,3 +214,26 @@ def test_a_run_that_does_not_ask_for_parity_loads_no_torch(tmp_path: Path) -> No
         [sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout
+
+
+def test_a_network_at_hand_is_converted_by_the_fixture(run: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import own_networks, pytest
+        from densenet_convert import ParityError
+
+        def test_equal(densenet_convert):
+            written = densenet_convert(own_networks.Own())
+            assert written.receipt["verification"]["own_network"]["every_input"]["logits"] == "equal"
+
+        def test_other_function(densenet_convert):
+            with pytest.raises(ParityError):
+                densenet_convert(own_networks.WithMaximum())
+        """
+    )
+    run("--densenet-parity-device=cpu").assert_outcomes(passed=2)
+
+
+def test_a_folder_is_compared_with_the_network_that_is_named(run: Any, converted: Path) -> None:
+    asked = ("--densenet-parity", converted, "--densenet-parity-reference")
+    run(*asked, "own_networks:of_other_classes").assert_outcomes(failed=1)

@@ -15,11 +15,20 @@ from densenet_convert.records import Options
 FIELDS = {field.name for field in fields(Options)}
 # What each takes beside the options, and what it does not take of them.
 BESIDE: dict[str, set[str]] = {
-    "convert": {"source", "output", "report", "images", "progress"},
+    "convert": {"source", "output", "report", "images", "outputs", "progress"},
     "convert_many": {"sources", "output", "executor", "progress"},
-    "convert_torchvision": {"output", "weights", "seed", "checkpoint", "report", "images", "progress"},
-    "file": {"sources", "output", "report", "images", "jobs", "dask"},
-    "torchvision": {"output", "weights", "seed", "checkpoint", "report", "images"},
+    "convert_torchvision": {
+        "output",
+        "weights",
+        "seed",
+        "checkpoint",
+        "report",
+        "images",
+        "outputs",
+        "progress",
+    },
+    "file": {"sources", "output", "report", "images", "outputs", "jobs", "dask"},
+    "torchvision": {"output", "weights", "seed", "checkpoint", "report", "images", "outputs"},
 }
 # torchvision's own names need no layout, prefix, part, head or key, and their last ReLU is known.
 WITHOUT = {"layout", "prefix", "only", "head", "final_relu", "key"}
