@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from densenet_convert.densenet import DenseNetConfig
@@ -53,14 +54,15 @@ def check_values(renamed: Renamed) -> tuple[Remark, ...]:
     """
     floats: dict[torch.dtype, str] = {}
     remarks: list[Remark] = []
+    source_names = renamed.source_names
     for name, tensor in renamed.tensors.items():
-        label = quoted(renamed.source_names[name] or name)
+        label = quoted(source_names[name] or name)
         if name.endswith(".num_batches_tracked"):
             _check_count(label, tensor)
         else:
-            _check_floats(label, tensor, lowest_allowed=0 if name.endswith(".running_var") else None)
+            largest = _largest_of(label, tensor, lowest_allowed=0 if name.endswith(".running_var") else None)
             floats.setdefault(tensor.dtype, label)
-            remarks += _remarks_on(label, tensor)
+            remarks += _remarks_on(label, tensor, largest)
     if len(floats) > 1:
         found = ", ".join(f"{dtype} ({label})" for dtype, label in floats.items())
         raise ValueRangeError(
@@ -70,7 +72,7 @@ def check_values(renamed: Renamed) -> tuple[Remark, ...]:
     return tuple(remarks)
 
 
-def _remarks_on(label: str, tensor: torch.Tensor) -> Iterator[Remark]:
+def _remarks_on(label: str, tensor: torch.Tensor, largest: float) -> Iterator[Remark]:
     """Yields a remark if an element is beyond all reason.
 
     One flipped bit, the exponent's highest, multiplies a number below 2 by F: 2**16 in float16, 2**128 in
@@ -82,17 +84,14 @@ def _remarks_on(label: str, tensor: torch.Tensor) -> Iterator[Remark]:
     import torch
 
     root = ROOTS[str(tensor.dtype).removeprefix("torch.")]
-    if not tensor.numel():
-        return
-    sizes = tensor.detach().abs().flatten()
-    largest = sizes.max()
     if largest < root:
         return
+    sizes = tensor.detach().abs().flatten()
     if tensor.dtype == torch.float16:
         if sizes.numel() < FEWEST:
             return
-        second = sizes.topk(2).values[1].double()
-        if not 0 < second * root <= largest.double():
+        second = sizes.topk(2).values[1].item()
+        if not 0 < second * root <= largest:
             return
     place = [int(i) for i in torch.unravel_index(sizes.argmax(), tensor.shape)]
     value = tensor[tuple(place)].item()
@@ -113,7 +112,8 @@ def _check_count(label: str, tensor: torch.Tensor) -> None:
         )
 
 
-def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) -> None:
+def _largest_of(label: str, tensor: torch.Tensor, lowest_allowed: int | None) -> float:
+    """Returns the largest absolute value, which is one that a trained network may have."""
     import torch
 
     if tensor.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
@@ -122,13 +122,14 @@ def _check_floats(label: str, tensor: torch.Tensor, lowest_allowed: int | None) 
             "No network can compute with other weights, which this one could be held against."
         )
     if not tensor.numel():
-        return
-    lowest, highest = torch.aminmax(tensor)  # a NaN anywhere makes both NaN
-    if not torch.isfinite(lowest) or not torch.isfinite(highest):
+        return 0.0
+    lowest, highest = (bound.item() for bound in torch.aminmax(tensor))  # a NaN anywhere makes both NaN
+    if not (isfinite(lowest) and isfinite(highest)):
         bad = int(torch.count_nonzero(~torch.isfinite(tensor)))
         raise ValueRangeError(
             f"{label} has {bad:,} of {tensor.numel():,} elements that are NaN or infinite. "
             "The training diverged or the file is damaged: use an earlier checkpoint."
         )
     if lowest_allowed is not None and lowest < lowest_allowed:
-        raise ValueRangeError(f"{label} holds {lowest.item():.4g}, expected no variance below 0.")
+        raise ValueRangeError(f"{label} holds {lowest:.4g}, expected no variance below 0.")
+    return max(-lowest, highest)

@@ -38,10 +38,10 @@ def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Nam
 
 def name_of_bytes(tensor: Tensor, kind: str = "") -> Name:
     """Of what a tensor holds; an input and a weight of the same bytes are of another ``kind``."""
-    digest = hashlib.blake2b(digest_size=DIGEST)
-    digest.update(f"{kind} {tensor.dtype} {list(tensor.shape)} ".encode())
+    # Processors compute it, 2.6 times as fast as blake2b, which is the faster one for few bytes.
+    digest = hashlib.sha256(f"{kind} {tensor.dtype} {list(tensor.shape)} ".encode())
     digest.update(tensor_bytes(tensor.cpu()))
-    return digest.digest()
+    return digest.digest()[:DIGEST]
 
 
 def geometry_of(tensor: Tensor) -> Name:
