@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput
 from .comparisons import Step as TrainingStep
-from .layers import Pair
+from .layers import OUTPUT, Pair
 from .naming import DIGEST, Name
 from .operators import SUMS
 from .recorder import Recorder, Step
@@ -36,85 +36,116 @@ class Judgement(NamedTuple):
     where: str = ""
 
 
-def judge_names(
-    ours: Recorder, theirs: Recorder, our_names: Sequence[Name], their_names: Sequence[Name]
-) -> Judgement:
-    """Judges results of two recorded networks, which are given in one order, by their names."""
+class Result(NamedTuple):
+    """One result of both networks: what it is called here, and its names."""
+
+    called: str
+    ours: Name
+    theirs: Name
+
+
+Results = Mapping[str, Sequence[Result]]
+
+
+def judge_results(ours: Recorder, theirs: Recorder, results: Results) -> Mapping[str, Judgement]:
+    """Judges each kind of results of two recorded networks by their names."""
+    return {kind: _judge(ours, theirs, some) for kind, some in results.items()}
+
+
+def _judge(ours: Recorder, theirs: Recorder, results: Sequence[Result]) -> Judgement:
     for whose, recorder in (("the converted network", ours), ("the reference", theirs)):
         if recorder.unknown is not None:
             return Judgement(UNKNOWN, f"of {whose}, {recorder.unknown}")
-    if list(our_names) == list(their_names):
+    other = next((result for result in results if result.ours != result.theirs), None)
+    if other is None:
         return Judgement(EQUAL)
     our_step, their_step = _first_alone(ours, theirs), _first_alone(theirs, ours)
     if our_step is None or their_step is None:
-        return Judgement(UNKNOWN, "the results are other ones of the same steps")
+        return _other_result(ours, theirs, other)
     because = (
-        f"behind {our_step.layer or 'the input'} it runs {_words(our_step, ours)}, and the reference, behind "
-        f"{their_step.layer or 'the input'}, {_words(their_step, theirs)}"
+        f"behind {our_step.layer or 'the input'} it runs {_words(our_step)}, and the reference, behind "
+        f"{their_step.layer or 'the input'}, {_words(their_step)}"
     )
-    leaves = [label for label in _leaves(our_step, ours) if "." in label]
+    leaves = [label for label in our_step.leaves if "." in label]
     where = leaves[0].rpartition(".")[0] if leaves else our_step.layer
     same = our_step.operator == their_step.operator and our_step.operator not in SUMS
     return Judgement(DIFFERS if same else UNKNOWN, because, where)
 
 
-def judge_eval(
+def _other_result(ours: Recorder, theirs: Recorder, other: Result) -> Judgement:
+    """Judges a result that is another one of the same steps, or a leaf that no step reads."""
+    leaves = {*ours.leaves.values(), *theirs.leaves.values()}
+    if other.ours[:DIGEST] in leaves and other.theirs[:DIGEST] in leaves:
+        return Judgement(DIFFERS, f"it holds another {other.called} than the reference", other.called)
+    return Judgement(UNKNOWN, "the results are other ones of the same steps")
+
+
+def eval_results(
     recorders: tuple[Recorder, Recorder], logits: Sequence[Tensor], pairs: Sequence[Pair]
-) -> Mapping[str, Judgement]:
-    """Judges the logits of both networks, and what their buffers hold after a run in eval mode.
+) -> Results:
+    """Names the logits of both networks, and what their buffers hold after a run in eval mode.
 
     Args:
         recorders: of our network and the reference.
         logits: of both.
         pairs: their layers.
     """
-    buffers = [(ours, theirs) for pair in pairs for _, ours, theirs in pair.buffers()]
+    ours, theirs = logits
     return {
-        "logits": _judge(recorders, [tuple(logits)]),
-        "buffers": _judge(recorders, buffers),
+        "logits": [_result(recorders, OUTPUT, ours, theirs)],
+        "buffers": [_result(recorders, *trio) for pair in pairs for trio in pair.buffers()],
     }
 
 
-def judge_training(
+def training_results(
     recorders: tuple[Recorder, Recorder], pairs: Sequence[Pair], ours: TrainingStep, theirs: TrainingStep
-) -> Mapping[str, Judgement]:
-    """Judges logits, gradients and buffers after a training step of both networks."""
-    parameters = [(mine, other) for pair in pairs for _, mine, other in pair.parameters()]
-    gradients = [(ours.gradients[mine], theirs.gradients[other]) for mine, other in parameters]
-    buffers = [
-        (buffer, theirs.buffers[pair.theirs][field])
-        for pair in pairs
-        for field, buffer in ours.buffers[pair.ours].items()
-    ]
+) -> Results:
+    """Names logits, gradients and buffers after a training step of both networks."""
+    parameters = [trio for pair in pairs for trio in pair.parameters()]
     return {
-        "logits": _judge(recorders, [(ours.logits, theirs.logits)]),
-        "gradients": _judge(recorders, gradients),
-        "buffers": _judge(recorders, buffers),
+        "logits": [_result(recorders, OUTPUT, ours.logits, theirs.logits)],
+        "gradients": [
+            _result(recorders, name, ours.gradients[mine], theirs.gradients[other])
+            for name, mine, other in parameters
+        ],
+        "buffers": [
+            _result(recorders, f"{pair.name}.{field}", buffer, theirs.buffers[pair.theirs][field])
+            for pair in pairs
+            for field, buffer in ours.buffers[pair.ours].items()
+        ],
     }
+
+
+def _result(recorders: tuple[Recorder, Recorder], called: str, ours: Tensor, theirs: Tensor) -> Result:
+    return Result(called, recorders[0].name_of(ours), recorders[1].name_of(theirs))
+
+
+def require_one_function(tally: Tally, judged: Mapping[str, Judgement]) -> None:
+    """Raises if an operation takes another tensor or argument than the reference's.
+
+    Raises:
+        ParityError: it does.
+    """
+    for judgement in judged.values():
+        if judgement.verdict == DIFFERS:
+            raise tally.other_function(judgement.where, str(judgement.because))
 
 
 def summarise(tally: Tally, *judged: Mapping[str, Judgement]) -> EveryInput:
     """Returns what is known of each kind of results, over all runs.
 
     Raises:
-        ParityError: an operation takes another tensor or argument than the reference's.
+        ParityError: see ``require_one_function``.
     """
     verdicts: dict[str, str] = {}
     because = None
     for found in judged:
+        require_one_function(tally, found)
         for kind, judgement in found.items():
-            if judgement.verdict == DIFFERS:
-                raise tally.other_function(judgement.where, str(judgement.because))
             because = because or judgement.because
             known = verdicts.get(kind, EQUAL) == judgement.verdict == EQUAL
             verdicts[kind] = EQUAL if known else UNKNOWN
     return EveryInput(**verdicts, because=because)
-
-
-def _judge(recorders: tuple[Recorder, Recorder], results: Sequence[tuple[Tensor, ...]]) -> Judgement:
-    ours, theirs = recorders
-    names = [(ours.name_of(mine), theirs.name_of(other)) for mine, other in results]
-    return judge_names(ours, theirs, [mine for mine, _ in names], [other for _, other in names])
 
 
 def _first_alone(recorder: Recorder, other: Recorder) -> Step | None:
@@ -127,12 +158,6 @@ def _first_alone(recorder: Recorder, other: Recorder) -> Step | None:
     return None
 
 
-def _words(step: Step, recorder: Recorder) -> str:
+def _words(step: Step) -> str:
     """``"aten.convolution.default of features.conv0.weight"``: what a step does, and to which leaves."""
-    leaves = _leaves(step, recorder)
-    return step.operator + (f" of {', '.join(leaves)}" if leaves else f" ({step.arguments})")
-
-
-def _leaves(step: Step, recorder: Recorder) -> list[str]:
-    """Returns what the leaves are called that a step reads."""
-    return [recorder.labels[read[:DIGEST]] for read in step.reads if read[:DIGEST] in recorder.labels]
+    return step.operator + (f" of {', '.join(step.leaves)}" if step.leaves else f" ({step.arguments})")

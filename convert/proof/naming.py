@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +35,40 @@ def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Nam
     for read in reads:
         parts += (len(read).to_bytes(4, "little"), read)
     return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
+
+
+class Made(NamedTuple):
+    """How a name was made of others: what ``digest_of`` took, and whether ``reads`` were put in order."""
+
+    name: Name
+    operator: str
+    reads: tuple[Name, ...]
+    words: tuple[str, ...]
+    turns: bool
+
+
+@dataclass
+class Names:
+    """Makes names of others.
+
+    Attributes:
+        made: how each was made, in order.
+        parts: of whole concatenations their arguments, in words, and what they were made of, by their names.
+    """
+
+    made: list[Made] = field(default_factory=list)
+    parts: dict[Name, tuple[str, list[Name]]] = field(default_factory=dict)
+
+    def make(self, operator: str, reads: list[Name], words: list[str], *, turns: bool = False) -> Name:
+        """Returns the name of an operation; ``turns``: the order of what it reads changes nothing."""
+        name = digest_of(operator, sorted(reads) if turns else reads, words)
+        self.made.append(Made(name, operator, tuple(reads), tuple(words), turns))
+        return name
+
+    def parts_of(self, read: Name, words: list[str]) -> list[Name]:
+        """What a whole concatenation along the same dimension was made of: doing it twice copies twice."""
+        arguments, parts = self.parts.get(read, ("", []))
+        return parts if parts and arguments == " ".join(words) else [read]
 
 
 def name_of_bytes(tensor: Tensor, kind: str = "") -> Name:
@@ -98,3 +133,11 @@ def mean_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
     else:
         places = sorted(one % tensor.ndim for one in dimensions)
     return [*map(str, places), str(kwargs.get("dtype"))]
+
+
+def state_of_generators() -> str:
+    """What torch draws from next, on the CPU and on the current GPU."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states.append(torch.cuda.get_rng_state())
+    return " ".join(name_of_bytes(state).hex() for state in states)

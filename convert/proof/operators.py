@@ -76,7 +76,7 @@ def written_by(
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yields each tensor in an argument or a result."""
+    """Yields the tensors of an argument or a result, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):

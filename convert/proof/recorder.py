@@ -29,12 +29,13 @@ from .modes import Reads, Steps
 from .naming import (
     DIGEST,
     Name,
+    Names,
     UnknownArgumentError,
-    digest_of,
     geometry_of,
     is_whole,
     mean_words,
     name_of_bytes,
+    state_of_generators,
     storage_of,
     walk_arguments,
 )
@@ -64,14 +65,14 @@ class Step(NamedTuple):
     Attributes:
         name: digest of the operator, what it reads and what else it takes.
         operator: such as ``"aten.convolution.default"``.
-        reads: names of the tensors that it reads, in order.
+        leaves: what the leaves are called that it reads, in order.
         arguments: what else it takes, in words.
         layer: name of the layer that ran last; empty before the first.
     """
 
     name: Name
     operator: str
-    reads: tuple[Name, ...]
+    leaves: tuple[str, ...]
     arguments: str
     layer: str
 
@@ -84,18 +85,19 @@ class Recorder:
         steps: in the order in which they ran.
         unknown: the first reason for which names tell nothing; None where there is none.
         layer: set by whoever watches the network: the layer that ran last.
-        labels: what the leaves are called, by their names.
+        labels: what the leaves are called, by their storages.
         leaves: names of storages that nobody writes to, which recorders of one proof share.
+        names: makes names of others, and keeps how it made them.
     """
 
     steps: list[Step] = field(default_factory=list)
     unknown: str | None = None
     layer: str = ""
-    labels: dict[Name, str] = field(default_factory=dict)
+    labels: dict[StorageWeakRef, str] = field(default_factory=dict)
     leaves: dict[StorageWeakRef, Name] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
     _held: dict[StorageWeakRef, Name] = field(default_factory=dict)
     _constants: set[Name] = field(default_factory=set)
-    _flattened: dict[Name, tuple[str, tuple[Name, ...]]] = field(default_factory=dict)
     _paused: bool = False
 
     def add_leaves(self, tensors: Mapping[str, Tensor]) -> None:
@@ -109,7 +111,7 @@ class Recorder:
             self._held[storage] = name = self.leaves[storage]
             if label != INPUT:
                 self._constants.add(name)
-            self.labels.setdefault(name, label)
+            self.labels.setdefault(storage, label)
 
     def name_of(self, tensor: Tensor) -> Name:
         """Returns the name of what a tensor holds now."""
@@ -168,8 +170,14 @@ class Recorder:
     ) -> Any:
         reads: list[Name] = []
         words: list[str] = []
+        leaves: list[str] = []
+
+        def name_of(tensor: Tensor) -> Name:
+            leaves.extend(filter(None, [self.labels.get(storage_of(tensor))]))
+            return self.name_of(tensor)
+
         try:
-            walk_arguments((_that_count(label, args), kwargs), self.name_of, reads, words)
+            walk_arguments((_that_count(label, args), kwargs), name_of, reads, words)
         except UnknownArgumentError as error:
             self._note(str(error))
             return operator(*args, **kwargs)
@@ -187,24 +195,26 @@ class Recorder:
                 self._held[storage_of(one)] = name = name_of_bytes(one)
                 self._constants.add(name)
             return out
-        step = self._step(label, reads, mean_words(args, kwargs) if label == MEAN else words)
-        self.steps.append(step)
+        words = mean_words(args, kwargs) if label == MEAN else words
+        parts = self._add_step(label, reads, words, leaves)
         if not label.startswith(UNWRITTEN):
-            self._name_results(step, facts, args, kwargs, out)
+            self._name_results(self.steps[-1], facts, args, kwargs, out)
         if label == CAT and all(one.dtype == out.dtype for one in args[0]):
-            self._flattened[self.name_of(out)] = (step.arguments, step.reads)
+            self.names.parts[self.name_of(out)] = (self.steps[-1].arguments, parts)
         return out
 
-    def _step(self, label: str, reads: list[Name], words: list[str]) -> Step:
+    def _add_step(self, label: str, reads: list[Name], words: list[str], leaves: list[str]) -> list[Name]:
+        """Adds a step; returns what it reads, of concatenations what they were made of."""
         # In place or not, an operator of torch's own computes the same.
         plain = label.replace("_.", ".") if label.startswith("aten.") else label
         if plain == CAT:  # however many there are, only the dimension matters
             words = [word for word in words if not word.startswith(("(", "*"))]
-            reads = [one for read in reads for one in _parts(read, words, self._flattened)]
+            reads = [one for read in reads for one in self.names.parts_of(read, words)]
         # With alpha a sum weights its second operand.
         turns = plain in COMMUTATIVE and "alpha" not in words
-        name = digest_of(plain, sorted(reads) if turns else reads, words)
-        return Step(name, label, tuple(reads), " ".join(words), self.layer)
+        name = self.names.make(plain, reads, words, turns=turns)
+        self.steps.append(Step(name, label, tuple(leaves), " ".join(words), self.layer))
+        return reads
 
     def _name_results(
         self, step: Step, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
@@ -214,7 +224,10 @@ class Recorder:
         storages = {storage_of(tensor) for tensor in written}
         results = [*written, *(one for one in tensors_in(out) if storage_of(one) not in storages)]
         for i, tensor in enumerate(results):
-            self._write(tensor, _name_of_result(step, tensor, i, len(results)), i < len(written))
+            words = [str(i)] if len(results) > 1 else []
+            # A mean that keeps its sides has another geometry, and the same bits.
+            geometry = [] if step.operator == MEAN else [geometry_of(tensor)]
+            self._write(tensor, self.names.make("result", [step.name, *geometry], words), i < len(written))
 
     def _write(self, tensor: Tensor, name: Name, is_written: bool) -> None:
         storage = storage_of(tensor)
@@ -224,20 +237,8 @@ class Recorder:
                     f"a tensor of shape {list(tensor.shape)} is written in part, and comes from no step"
                 )
                 return
-            name = digest_of("part", [self._held[storage], geometry_of(tensor), name], [])
+            name = self.names.make("part", [self._held[storage], geometry_of(tensor), name], [])
         self._held[storage] = name
-
-
-def _parts(read: Name, words: list[str], flattened: Mapping[Name, Any]) -> tuple[Name, ...]:
-    """What a whole concatenation along the same dimension was made of: doing it twice copies twice."""
-    made = flattened.get(read)
-    return tuple(made[1]) if made is not None and made[0] == " ".join(words) else (read,)
-
-
-def _name_of_result(step: Step, tensor: Tensor, number: int, of: int) -> Name:
-    # A mean that keeps its sides has another geometry, and the same bits.
-    geometry = [] if step.operator == MEAN else [geometry_of(tensor)]
-    return digest_of("result", [step.name, *geometry], [str(number)] if of > 1 else [])
 
 
 def _is_constant(facts: Facts, reads: list[Name], out: Any, constants: set[Name]) -> bool:
@@ -253,14 +254,6 @@ def _that_count(label: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if label in NORMS and args[NORM_TRAINING] is False:  # momentum is for running statistics in training
         return args[:NORM_MOMENTUM] + args[NORM_MOMENTUM + 1 :]
     return args
-
-
-def state_of_generators() -> str:
-    """What torch draws from next, on the CPU and on the current GPU."""
-    states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states.append(torch.cuda.get_rng_state())
-    return " ".join(name_of_bytes(state).hex() for state in states)
 
 
 @contextmanager

@@ -24,7 +24,13 @@ from .comparisons import (
 )
 from .coverage import CoverageMeter
 from .determinism import deterministic, device_name, environment
-from .every_input import judge_eval, judge_training, summarise
+from .every_input import (
+    eval_results,
+    judge_results,
+    require_one_function,
+    summarise,
+    training_results,
+)
 from .inputs import MOST_ADDED, Shape, draw, proof_inputs
 from .recorder import Recorder
 from .tally import Tally
@@ -94,11 +100,13 @@ class _Both:
             in_eval = Recorder(leaves=leaves), Recorder(leaves=leaves)
             pairs, *logits = compare_outputs(self.ours, self.theirs, x, self.tally, in_eval)
         _require_finite(logits[0], x)
-        judged = judge_eval(in_eval, logits, pairs)
+        judged = judge_results(*in_eval, eval_results(in_eval, logits, pairs))
+        require_one_function(self.tally, judged)
         x = self._draw(*trained)
         in_training = Recorder(leaves=leaves), Recorder(leaves=leaves)
         ran = compare_training_step(self.ours, self.theirs, x, self.tally, in_training)
-        return summarise(self.tally, judged, judge_training(in_training, *ran))
+        trained = judge_results(*in_training, training_results(in_training, *ran))
+        return summarise(self.tally, judged, trained)
 
     def measure(self, inputs: Sequence[tuple[str, Shape]]) -> None:
         """Compares on each input, and on further ones as long as they show more of the network.

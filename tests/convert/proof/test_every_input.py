@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from densenet_convert.densenet import DenseNet
 from densenet_convert.densenet.config import DenseNetConfig
-from densenet_convert.proof.every_input import DIFFERS, EQUAL, UNKNOWN, Judgement, judge_names
+from densenet_convert.proof.every_input import (
+    DIFFERS,
+    EQUAL,
+    UNKNOWN,
+    Judgement,
+    Result,
+    judge_results,
+)
 from densenet_convert.proof.operators import NORM_WRITES, NORMS
 from densenet_convert.proof.recorder import Recorder
 
@@ -53,7 +60,8 @@ def judged(ours: nn.Module, theirs: nn.Module, x: Tensor = X, *, train: bool = F
     mine, our_output = recorded(ours, x, train=train)
     torch.manual_seed(0)
     other, their_output = recorded(theirs, x, train=train)
-    return judge_names(mine, other, [mine.name_of(our_output)], [other.name_of(their_output)])
+    output = Result("the output", mine.name_of(our_output), other.name_of(their_output))
+    return judge_results(mine, other, {"logits": [output]})["logits"]
 
 
 def scaled(net: Any, x: Tensor) -> Tensor:
