@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput
 from .comparisons import Step as TrainingStep
 from .layers import OUTPUT, Pair
-from .naming import DIGEST, Name
+from .naming import Name
 from .operators import SUMS
 from .recorder import Recorder, Step
 from .tally import Tally
@@ -37,11 +38,18 @@ class Judgement(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One result of both networks: what it is called here, and its names."""
+    """One result of both networks.
+
+    Attributes:
+        called: what it is called here.
+        ours, theirs: its names.
+        is_leaf: whether both are what was loaded, and nothing has written to them.
+    """
 
     called: str
     ours: Name
     theirs: Name
+    is_leaf: bool = False
 
 
 Results = Mapping[str, Sequence[Result]]
@@ -49,21 +57,28 @@ Results = Mapping[str, Sequence[Result]]
 
 def judge_results(ours: Recorder, theirs: Recorder, results: Results) -> Mapping[str, Judgement]:
     """Judges each kind of results of two recorded networks by their names."""
-    return {kind: _judge(ours, theirs, some) for kind, some in results.items()}
-
-
-def _judge(ours: Recorder, theirs: Recorder, results: Sequence[Result]) -> Judgement:
     for whose, recorder in (("the converted network", ours), ("the reference", theirs)):
         if recorder.unknown is not None:
-            return Judgement(UNKNOWN, f"of {whose}, {recorder.unknown}")
-    other = next((result for result in results if result.ours != result.theirs), None)
-    if other is None:
-        return Judgement(EQUAL)
+            return dict.fromkeys(results, Judgement(UNKNOWN, f"of {whose}, {recorder.unknown}"))
+    others = {kind: _first_other(some) for kind, some in results.items()}
+    steps = _judge_steps(ours, theirs) if any(others.values()) else None
+    return {
+        kind: Judgement(EQUAL) if other is None else steps or _judge_result(other)
+        for kind, other in others.items()
+    }
+
+
+def _first_other(results: Sequence[Result]) -> Result | None:
+    return next((result for result in results if result.ours != result.theirs), None)
+
+
+def _judge_steps(ours: Recorder, theirs: Recorder) -> Judgement | None:
+    """Judges by the first steps that have no partner; None where each has one."""
     our_step, their_step = _first_alone(ours, theirs), _first_alone(theirs, ours)
     if our_step is None or their_step is None:
-        return _other_result(ours, theirs, other)
+        return None
     because = (
-        f"behind {our_step.layer or 'the input'} it runs {_words(our_step)}, and the reference, behind "
+        f"at {our_step.layer or 'the input'} it runs {_words(our_step)}, and the reference, at "
         f"{their_step.layer or 'the input'}, {_words(their_step)}"
     )
     leaves = [label for label in our_step.leaves if "." in label]
@@ -72,12 +87,11 @@ def _judge(ours: Recorder, theirs: Recorder, results: Sequence[Result]) -> Judge
     return Judgement(DIFFERS if same else UNKNOWN, because, where)
 
 
-def _other_result(ours: Recorder, theirs: Recorder, other: Result) -> Judgement:
+def _judge_result(other: Result) -> Judgement:
     """Judges a result that is another one of the same steps, or a leaf that no step reads."""
-    leaves = {*ours.leaves.values(), *theirs.leaves.values()}
-    if other.ours[:DIGEST] in leaves and other.theirs[:DIGEST] in leaves:
+    if other.is_leaf:
         return Judgement(DIFFERS, f"it holds another {other.called} than the reference", other.called)
-    return Judgement(UNKNOWN, "the results are other ones of the same steps")
+    return Judgement(UNKNOWN, f"{other.called} is another result of the same steps", other.called)
 
 
 def eval_results(
@@ -117,7 +131,9 @@ def training_results(
 
 
 def _result(recorders: tuple[Recorder, Recorder], called: str, ours: Tensor, theirs: Tensor) -> Result:
-    return Result(called, recorders[0].name_of(ours), recorders[1].name_of(theirs))
+    mine, other = recorders
+    is_leaf = mine.holds_leaf(ours) and other.holds_leaf(theirs)
+    return Result(called, mine.name_of(ours), other.name_of(theirs), is_leaf)
 
 
 def require_one_function(tally: Tally, judged: Mapping[str, Judgement]) -> None:
@@ -150,7 +166,7 @@ def summarise(tally: Tally, *judged: Mapping[str, Judgement]) -> EveryInput:
 
 def _first_alone(recorder: Recorder, other: Recorder) -> Step | None:
     """Returns the first step that the other network does not take as well."""
-    partners = Counter(step.name for step in other.steps)
+    partners = Counter(map(itemgetter(0), other.steps))
     for step in recorder.steps:
         if not partners[step.name]:
             return step

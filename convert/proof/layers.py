@@ -42,7 +42,7 @@ def watching(network: nn.Module, observe: Observer, recorder: Recorder | None = 
     The output must be looked at, or copied, at once: the ReLU behind it works in place.
 
     Args:
-        recorder: is told which layer ran, and does not record what ``observe`` does.
+        recorder: is told which layer runs, and does not record what ``observe`` does.
     """
     names = {module: name for name, module in network.named_modules()}
 
@@ -50,11 +50,16 @@ def watching(network: nn.Module, observe: Observer, recorder: Recorder | None = 
         if recorder is None:
             observe(module, output)
             return
-        recorder.layer = names[module]
         with recorder.pausing():
             observe(module, output)
 
-    handles = [module.register_forward_hook(hook) for module in network.modules() if kind_of(module)]
+    def enter(module: nn.Module, _: object) -> None:
+        if recorder is not None:
+            recorder.layer = names[module]
+
+    layers = [module for module in network.modules() if kind_of(module)]
+    handles = [module.register_forward_pre_hook(enter) for module in layers]
+    handles += [module.register_forward_hook(hook) for module in layers]
     try:
         yield
     finally:

@@ -30,11 +30,25 @@ class UnknownArgumentError(Exception):
 
 def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Name:
     """Each part comes with its length, so that no two lists of parts are one text."""
-    text = "\0".join([operator, *(f"{len(word)} {word}" for word in words)])
-    parts = [len(text).to_bytes(4, "little"), text.encode()]
+    parts = [operation_bytes(operator, words)]
     for read in reads:
-        parts += (len(read).to_bytes(4, "little"), read)
-    return hashlib.blake2b(b"".join(parts), digest_size=DIGEST).digest()
+        parts += (length_bytes(read), read)
+    return digest_of_bytes(b"".join(parts))
+
+
+def operation_bytes(operator: str, words: Iterable[str]) -> bytes:
+    """What is digested of an operation beside what it reads."""
+    text = "\0".join([operator, *(f"{len(word)} {word}" for word in words)])
+    return len(text).to_bytes(4, "little") + text.encode()
+
+
+def length_bytes(read: Name) -> bytes:
+    """What is digested in front of a name that is read."""
+    return len(read).to_bytes(4, "little")
+
+
+def digest_of_bytes(parts: bytes) -> Name:
+    return hashlib.blake2b(parts, digest_size=DIGEST).digest()
 
 
 class Made(NamedTuple):

@@ -67,7 +67,7 @@ class Step(NamedTuple):
         operator: such as ``"aten.convolution.default"``.
         leaves: what the leaves are called that it reads, in order.
         arguments: what else it takes, in words.
-        layer: name of the layer that ran last; empty before the first.
+        layer: name of the layer that it belongs to, or follows; empty before the first.
     """
 
     name: Name
@@ -84,7 +84,7 @@ class Recorder:
     Attributes:
         steps: in the order in which they ran.
         unknown: the first reason for which names tell nothing; None where there is none.
-        layer: set by whoever watches the network: the layer that ran last.
+        layer: set by whoever watches the network: the layer that began last.
         labels: what the leaves are called, by their storages.
         leaves: names of storages that nobody writes to, which recorders of one proof share.
         names: makes names of others, and keeps how it made them.
@@ -124,8 +124,10 @@ class Recorder:
         """Whether a storage holds, or held to its end, what this name stands for."""
         return name[:DIGEST] in self._held.values()
 
-    def _is_watching(self) -> bool:
-        return not self._paused and self.unknown is None
+    def holds_leaf(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a leaf, as it was before anything ran."""
+        storage = storage_of(tensor)
+        return storage in self.labels and self._held[storage] == self.leaves[storage]
 
     def _note(self, why: str) -> None:
         """Keeps the first reason for which names tell nothing."""
@@ -134,7 +136,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records what this thread runs in the block."""
-        with Reads(self._is_watching, self._note), Steps(self._take):
+        with Reads(lambda: not (self._paused or self.unknown), self._note), Steps(self._take):
             yield
 
     @contextmanager
@@ -170,14 +172,11 @@ class Recorder:
     ) -> Any:
         reads: list[Name] = []
         words: list[str] = []
-        leaves: list[str] = []
-
-        def name_of(tensor: Tensor) -> Name:
-            leaves.extend(filter(None, [self.labels.get(storage_of(tensor))]))
-            return self.name_of(tensor)
-
+        read = _that_count(label, args)
+        storages = map(storage_of, tensors_in([*read, *kwargs.values()]))
+        leaves = [self.labels[storage] for storage in storages if storage in self.labels]
         try:
-            walk_arguments((_that_count(label, args), kwargs), name_of, reads, words)
+            walk_arguments((read, kwargs), self.name_of, reads, words)
         except UnknownArgumentError as error:
             self._note(str(error))
             return operator(*args, **kwargs)

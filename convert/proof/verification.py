@@ -105,8 +105,8 @@ class _Both:
         x = self._draw(*trained)
         in_training = Recorder(leaves=leaves), Recorder(leaves=leaves)
         ran = compare_training_step(self.ours, self.theirs, x, self.tally, in_training)
-        trained = judge_results(*in_training, training_results(in_training, *ran))
-        return summarise(self.tally, judged, trained)
+        after = judge_results(*in_training, training_results(in_training, *ran))
+        return summarise(self.tally, judged, after)
 
     def measure(self, inputs: Sequence[tuple[str, Shape]]) -> None:
         """Compares on each input, and on further ones as long as they show more of the network.

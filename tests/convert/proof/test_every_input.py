@@ -274,6 +274,25 @@ def test_the_same_operator_of_another_tensor_differs_and_names_both() -> None:
     assert "aten.mul.Tensor of the input, b" in found.because
 
 
+def test_of_two_tensors_of_the_same_bytes_the_one_that_is_read_is_named() -> None:
+    ours = Net(lambda net, x: x * net.b[:, None, None])
+    ours.b = nn.Parameter(ours.a.detach().clone())
+    found = judged(ours, Net(lambda net, x: x * net.b[:, None, None]))
+    assert found.verdict == DIFFERS
+    assert found.because is not None
+    assert "it runs aten.mul.Tensor of the input, b," in found.because
+
+
+def test_a_buffer_that_no_step_reads_is_named() -> None:
+    ours, theirs = Net(scaled), Net(scaled)
+    mine, _ = recorded(ours)
+    other, _ = recorded(theirs)
+    names = mine.name_of(ours.var), other.name_of(theirs.mean)
+    for is_leaf, verdict in ((True, DIFFERS), (False, UNKNOWN)):
+        found = judge_results(mine, other, {"buffers": [Result("norm.var", *names, is_leaf)]})["buffers"]
+        assert (found.verdict, found.where) == (verdict, "norm.var")
+
+
 def test_another_operator_is_not_known_to_differ() -> None:
     assert (
         judged(Net(lambda net, x: x.mean((2, 3))), Net(lambda net, x: x.mean(3).mean(2))).verdict == UNKNOWN

@@ -123,7 +123,7 @@ def pairs_of_one_shape() -> list[tuple[str, str]]:
     return [(a, b) for a, b in combinations(shapes, 2) if shapes[a] == shapes[b]]
 
 
-def test_every_pair_of_one_shape_that_the_table_exchanges_is_found_without_the_bytes() -> None:
+def test_two_tensors_that_the_table_exchanges_are_found_without_the_bytes() -> None:
     """The bytes agree through a wrong map, and are no help here: each pair is located."""
     state = state_dict_of()
     for tensor in state.values():
@@ -133,8 +133,8 @@ def test_every_pair_of_one_shape_that_the_table_exchanges_is_found_without_the_b
     pairs = pairs_of_one_shape()
     assert len(pairs) > 1000
     order = list(SMALL.tensor_shapes())
-    # A spread over all pairs; the whole of them takes minutes.
-    for a, b in pairs[::29]:
+    # A few of them, through the whole proof; names alone judge each (selftest/test_exchanges.py).
+    for a, b in pairs[::200]:
         error = refused(loaded_from(checkpoint, swapped(a, b)), checkpoint, TORCHVISION_DOTTED)
         first = min(a, b, key=order.index)
         assert error.where == first.rpartition(".")[0]
