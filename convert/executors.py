@@ -24,6 +24,11 @@ log = logging.getLogger("densenet_convert")
 PATIENCE = 10
 
 
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def process_executor(jobs: int) -> Iterator[futures.Executor]:
     """An executor of ``jobs`` processes of this machine, which share its cores.
@@ -73,8 +78,7 @@ class _Processes(futures.Executor):
 
     def __init__(self, jobs: int) -> None:
         self._threads = futures.ThreadPoolExecutor(jobs)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._threads_each = max(1, cores // jobs)
+        self._threads_each = max(1, available_cores() // jobs)
         self._idle: SimpleQueue[futures.ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):
             self._idle.put(self._start())

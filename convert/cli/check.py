@@ -81,8 +81,9 @@ def prove(
 ) -> None:
     """Prove the proof: inject every kind of fault into a conversion, and count what is caught.
 
-    Without FOLDER a small network of random weights is taken, which takes minutes; with a
-    converted FOLDER its own network, which takes much longer.  Nothing in FOLDER is changed.
+    Every two tensors of one shape are exchanged, and faults of values, of the network and of files
+    are drawn.  Without FOLDER a small network of random weights is taken, with a converted FOLDER
+    its own; both take minutes.  Nothing in FOLDER is changed.
 
     \b
     Examples:

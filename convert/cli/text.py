@@ -218,7 +218,7 @@ def _table(
     width: int, title: str, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]] | list[Any]
 ) -> Iterator[str]:
     labels = [SHORT.get(column, column) for column in columns]
-    widths = [max(len(label), 7) + 1 for label in labels]
+    widths = [max(len(label), 6) + 1 for label in labels]
 
     def line(name: str, cells: Sequence[str]) -> str:
         return f"{name:<{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))

@@ -5,24 +5,24 @@ from __future__ import annotations
 from random import Random
 
 from ...records import Loaded
-from .faults import Fault, accounting, exchanges, transforms, values
+from .faults import Draw, Fault, accounting, exchanges, transforms, values
 from .network_faults import network_faults
 
 
-def all_faults(clean: Loaded, pairs: int | None, seed: int = 0) -> list[Fault]:
+def all_faults(clean: Loaded, sites: int, seed: int = 0) -> list[Fault]:
     """Returns the catalogue for one network.
 
     Args:
         clean: a sound conversion, into which the faults go.
-        pairs: number of pairs of one shape to exchange beside those inside a layer; None for all of them.
+        sites: of a kind of fault that fits at many places, so many are drawn.
         seed: what places and values are drawn from.
     """
-    random = Random(seed)
+    draw = Draw(Random(seed), sites)
     # One after the other: they draw from the same numbers.
     return [
-        *exchanges(clean, pairs, random),
-        *accounting(clean, random),
-        *transforms(clean, random),
-        *values(clean, random),
-        *network_faults(clean, random),
+        *exchanges(clean, draw),
+        *accounting(clean, draw),
+        *transforms(clean, draw),
+        *values(clean, draw),
+        *network_faults(clean, draw),
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import first_few
+from .exchanges import Counted
 from .judging import AFTER, BEFORE, FUNCTIONAL, Judged
 from .peers import PEERS, STRICT_LOAD
 
@@ -79,6 +80,20 @@ def count_kinds(judged: Iterable[Judged]) -> Iterator[FaultKind]:
             located=sum(one.located for one in real),
             checks={check: _count([one.findings for one in real], check) for check in CHECKS},
             peers={peer: _count([one.peers for one in real], peer) for peer in (STRICT_LOAD, *PEERS)},
+        )
+
+
+def count_exchanges(counted: Mapping[str, Counted]) -> Iterator[FaultKind]:
+    """Yields one record for each set of exchanges, which names alone judged."""
+    for name, found in counted.items():
+        yield FaultKind(
+            name=name,
+            injected=found.injected,
+            nothing=found.nothing,
+            caught=found.caught,
+            located=found.located,
+            checks={**dict.fromkeys(CHECKS, (0, 0)), "names": (found.caught, found.injected)},
+            peers=dict.fromkeys((STRICT_LOAD, *PEERS), (0, 0)),
         )
 
 

@@ -24,13 +24,13 @@ from densenet_convert.densenet import DenseNet
 
 from ...layout import Drop, Layout, Reading, Rule
 from ...layouts.explain import explain
-from ...records import Loaded
+from ...records import Loaded, Renamed
 from ...tensors import same_bits
 
 TABLE, TENSORS, NETWORK, IN_FILES = "table", "tensors", "network", "files"
 
-# Of a kind of fault that fits at many places of a network, so many are drawn.
-SITES = 24
+# What an exchange of two tensors is called that belong to different layers.
+ELSEWHERE = "two tensors of one shape exchanged"
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,24 @@ class Fault:
     nothing: bool = False
 
 
-def draw_places(items: Sequence[Any], random: Random, most: int | None = None) -> list[Any]:
-    """Draws some of the places that a kind of fault fits at; ``SITES`` of them by default."""
-    return random.sample(list(items), min(SITES if most is None else most, len(items)))
+@dataclass(frozen=True)
+class Draw:
+    """Draws where faults go, and with which values.
+
+    Attributes:
+        random: what is drawn from.
+        sites: of a kind of fault that fits at many places, so many are drawn.
+    """
+
+    random: Random
+    sites: int
+
+    def places(self, items: Sequence[Any], most: int | None = None) -> list[Any]:
+        """Draws some of the places that a kind of fault fits at; ``sites`` of them by default."""
+        return self.random.sample(list(items), min(self.sites if most is None else most, len(items)))
 
 
-def _at(*names: str) -> frozenset[str]:
+def at(*names: str) -> frozenset[str]:
     """The tensors and their layers."""
     return frozenset({*names, *(name.rpartition(".")[0] for name in names)})
 
@@ -66,30 +78,43 @@ def _at(*names: str) -> frozenset[str]:
 # The table of renames.
 
 
-def exchanges(clean: Loaded, pairs: int | None, random: Random) -> Iterator[Fault]:
-    """Yields tables in which two tensors are exchanged, or two batch norms."""
-    renamed = clean.renamed
-    named = [trace.name for trace in renamed.trail if trace.source_name]
-    shapes = {name: tuple(renamed.tensors[name].shape) for name in named}
-    alike = [(a, b) for a, b in combinations(named, 2) if shapes[a] == shapes[b]]
-    elsewhere = []
-    for a, b in alike:
-        if a.rpartition(".")[0] == b.rpartition(".")[0]:
-            yield _exchange("two fields of a batch norm exchanged", {a: b, b: a}, clean)
-        elif _dense_layer(a) and _dense_layer(a) == _dense_layer(b):
-            yield _exchange("two tensors of a dense layer exchanged", {a: b, b: a}, clean)
-        else:
-            elsewhere.append((a, b))
-    for a, b in elsewhere if pairs is None else draw_places(elsewhere, random, pairs):
-        yield _exchange("two tensors of one shape exchanged", {a: b, b: a}, clean)
-    for a, b in draw_places([pair for pair in elsewhere if pair[0].endswith(".running_mean")], random):
-        fields = [
-            f".{name.rpartition('.')[2]}" for name in named if name.startswith(a.rpartition(".")[0] + ".")
-        ]
+def pairs_of_one_shape(renamed: Renamed) -> Iterator[tuple[str, str]]:
+    """Yields the canonical names of every two tensors of one shape and dtype that the source has."""
+    kinds: dict[tuple[Any, ...], list[str]] = {}
+    for trace in renamed.trail:
+        if trace.source_name:
+            tensor = renamed.tensors[trace.name]
+            kinds.setdefault((tuple(tensor.shape), tensor.dtype), []).append(trace.name)
+    for names in kinds.values():
+        yield from combinations(names, 2)
+
+
+def exchanges(clean: Loaded, draw: Draw) -> Iterator[Fault]:
+    """Yields tables in which two tensors are exchanged, or two batch norms.
+
+    These are drawn, for every check to judge; names judge all of them (``exchanges.py``).
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for a, b in pairs_of_one_shape(clean.renamed):
+        kinds.setdefault(_kind_of_exchange(a, b), []).append((a, b))
+    for kind, pairs in kinds.items():
+        for a, b in draw.places(pairs):
+            yield _exchange(kind, {a: b, b: a}, clean)
+    means = [pair for pair in kinds.get(ELSEWHERE, []) if all(n.endswith(".running_mean") for n in pair)]
+    for a, b in draw.places(means):
         norms = [name.rpartition(".")[0] for name in (a, b)]
-        if b.endswith(".running_mean"):
-            swap = {x + f: y + f for f in fields for x, y in (norms, norms[::-1])}
-            yield _exchange("two batch norms exchanged", swap, clean)
+        fields = [name.removeprefix(norms[0]) for name in clean.renamed.source_names if at(name) & {norms[0]}]
+        fields = [field for field in fields if clean.renamed.source_names[norms[0] + field]]
+        swap = {x + field: y + field for field in fields for x, y in (norms, norms[::-1])}
+        yield _exchange("two batch norms exchanged", swap, clean)
+
+
+def _kind_of_exchange(a: str, b: str) -> str:
+    if a.rpartition(".")[0] == b.rpartition(".")[0]:
+        return "two fields of a batch norm exchanged"
+    if _dense_layer(a) and _dense_layer(a) == _dense_layer(b):
+        return "two tensors of a dense layer exchanged"
+    return ELSEWHERE
 
 
 def _dense_layer(name: str) -> str:
@@ -103,30 +128,36 @@ def _exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
     given = {sources[right]: wrong for right, wrong in targets.items()}
     tensors = clean.renamed.tensors
     nothing = all(same_bits(tensors[a], tensors[b]) for a, b in targets.items())
-    return Fault(name, TABLE, lambda reading: _with_targets(reading, given), _at(*targets, *given), nothing)
+    return Fault(name, TABLE, lambda reading: with_targets(reading, given), at(*targets, *given), nothing)
 
 
-def _with_targets(reading: Reading, given: Mapping[str, str]) -> Layout:
+def with_targets(reading: Reading, given: Mapping[str, str]) -> Layout:
     """Returns the layout with literal rules for some source names, which its own rules no longer match."""
     axes = explain(reading, given, expect_drops=False).explanation.axes
     literal = [
-        Rule(re.escape(str(reading.own_name(name))), target, axes.get(name)) for name, target in given.items()
+        Rule(re.escape(str(reading.own_name(name))), target, axes=axes.get(name))
+        for name, target in given.items()
     ]
     return replace(reading.layout, rules=(*_but_not(reading, given), *literal))
 
 
 def _but_not(reading: Reading, names: Iterable[str]) -> tuple[Rule, ...]:
     """Returns the layout's rules, which no longer match these source names."""
-    others = "|".join(re.escape(str(reading.own_name(name))) for name in names)
-    rules = reading.layout.rules
-    return tuple(replace(rule, pattern=rf"(?!(?:{others})\Z)(?:{rule.pattern})") for rule in rules)
+    own = [str(reading.own_name(name)) for name in names]
+    others = "|".join(map(re.escape, own))
+    return tuple(
+        replace(rule, pattern=rf"(?!(?:{others})\Z)(?:{rule.pattern})")
+        if any(re.fullmatch(rule.pattern, name, re.ASCII) for name in own)
+        else rule
+        for rule in reading.layout.rules
+    )
 
 
-def accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
+def accounting(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields tables that forget, drop or double a name."""
     sources = {source: target for target, source in clean.renamed.source_names.items() if source}
-    for source in draw_places(list(sources), random):
-        where = _at(source, sources[source])
+    for source in draw.places(list(sources)):
+        where = at(source, sources[source])
 
         def forgotten(reading: Reading, source: str = source) -> Layout:
             return replace(reading.layout, rules=_but_not(reading, [source]))
@@ -138,12 +169,12 @@ def accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
         yield Fault("a name that no rule takes", TABLE, forgotten, where)
         nothing = source.endswith("num_batches_tracked") and not clean.renamed.tensors[sources[source]].any()
         yield Fault("a name dropped", TABLE, dropped, where, nothing)
-    for one, other in draw_places(list(combinations(draw_places(list(sources), random), 2)), random):
+    for one, other in draw.places(list(combinations(draw.places(list(sources)), 2))):
 
         def doubled(reading: Reading, one: str = one, other: str = other) -> Layout:
-            return _with_targets(reading, {one: sources[other]})
+            return with_targets(reading, {one: sources[other]})
 
-        yield Fault("two names to one target", TABLE, doubled, _at(one, other, sources[one], sources[other]))
+        yield Fault("two names to one target", TABLE, doubled, at(one, other, sources[one], sources[other]))
 
 
 # What a table's transforms do, and what happens to values on the way.
@@ -151,13 +182,13 @@ def accounting(clean: Loaded, random: Random) -> Iterator[Fault]:
 
 def _replacing(name: str, changed: Mapping[str, Tensor], clean: Loaded) -> Fault:
     nothing = all(same_bits(tensor, clean.renamed.tensors[n]) for n, tensor in changed.items())
-    return Fault(name, TENSORS, lambda _: changed, _at(*changed), nothing)
+    return Fault(name, TENSORS, lambda _: changed, at(*changed), nothing)
 
 
-def transforms(clean: Loaded, random: Random) -> Iterator[Fault]:
+def transforms(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields axes permuted, colours exchanged, and rows of the classifier in another order."""
     tensors = clean.renamed.tensors
-    for name, tensor in draw_places([i for i in tensors.items() if i[1].ndim == 4], random, 2 * SITES):
+    for name, tensor in draw.places([i for i in tensors.items() if i[1].ndim == 4]):
         for axes in ((0, 1, 3, 2), (1, 0, 2, 3)):
             turned = tensor.permute(axes)
             if turned.shape == tensor.shape and (axes[0] or tensor.shape[2] > 1):
@@ -168,9 +199,9 @@ def transforms(clean: Loaded, random: Random) -> Iterator[Fault]:
     if weight not in tensors:
         return
     classes = len(tensors[bias])
-    for _ in range(SITES // 2):
-        order = torch.tensor(random.sample(range(classes), classes))
-        one, other = random.choices(range(classes), k=2)
+    for _ in range(draw.sites // 2):
+        order = torch.tensor(draw.random.sample(range(classes), classes))
+        one, other = draw.random.choices(range(classes), k=2)
         two = torch.arange(classes)
         two[[one, other]] = two[[other, one]]
         for rows in (order, two):
@@ -178,14 +209,14 @@ def transforms(clean: Loaded, random: Random) -> Iterator[Fault]:
             yield _replacing("classifier rows permuted", both, clean)
 
 
-def values(clean: Loaded, random: Random) -> Iterator[Fault]:
+def values(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields values that changed on the way: rounded, flipped, or left as they were drawn."""
     tensors = {name: t for name, t in clean.renamed.tensors.items() if t.is_floating_point()}
     initial = DenseNet(clean.config).state_dict()
-    for name, tensor in draw_places(list(tensors.items()), random, 4 * SITES):
-        i = random.randrange(tensor.numel())
+    for name, tensor in draw.places(list(tensors.items())):
+        i = draw.random.randrange(tensor.numel())
         yield _replacing("an element moved by 1 ulp", {name: _nudged(tensor, i)}, clean)
-        yield _replacing("a bit flipped", {name: _flipped(tensor, i, random)}, clean)
+        yield _replacing("a bit flipped", {name: _flipped(tensor, i, draw.random)}, clean)
         yield _replacing("a tensor left at its initial value", {name: initial[name].to(tensor.dtype)}, clean)
         for dtype in (torch.float16, torch.bfloat16):
             label = f"a round trip through {str(dtype).removeprefix('torch.')}"
@@ -194,7 +225,7 @@ def values(clean: Loaded, random: Random) -> Iterator[Fault]:
         label = f"all through {str(dtype).removeprefix('torch.')} and back"
         yield _replacing(label, {name: t.to(dtype).to(t.dtype) for name, t in tensors.items()}, clean)
     counters = [name for name in clean.renamed.tensors if name.endswith("num_batches_tracked")]
-    for name in draw_places(counters, random):
+    for name in draw.places(counters):
         yield _replacing("wrong num_batches_tracked", {name: clean.renamed.tensors[name] + 1}, clean)
 
 

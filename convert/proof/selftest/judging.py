@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from densenet_convert.densenet import DenseNet, config_file
 from densenet_convert.densenet.blank import SkipInit
@@ -24,13 +25,16 @@ from ...layouts.rename import rename_tensors
 from ...records import Loaded, Renamed, Verified
 from ..comparisons import compare_bytes
 from ..load import check_values
+from ..naming import Name
 from ..preprocessing import compare_preprocessing
-from .checks import KINDS, FirstDifferences, Recorded, run_checks
+from ..recorder import Recorder
+from .checks import KINDS, FirstDifferences, Recorded, UndecidedError, run_checks
 from .faults import IN_FILES, NETWORK, TABLE, TENSORS, Fault
 from .peers import STRICT_LOAD, notice
 
 BEFORE, AFTER = ("load",), ("read-back", "preset")
-FUNCTIONAL = ("layers", "forward", "placement", "gradients", "statistics")
+# In the order of the proof, which compares tensors of paired layers only where names leave something open.
+FUNCTIONAL = ("layers", "forward", "names", "gradients", "statistics", "placement")
 # The error that each check raised; None where it raised none.
 Findings = dict[str, ConvertError | None]
 
@@ -43,11 +47,13 @@ class Judged:
         fault: what was injected.
         findings: of each check that could run.
         peers: for each of other people's checks that could run, whether it would notice.
+        names_tell: whether names alone tell of a sound network that it is one.
     """
 
     fault: Fault
     findings: Findings
     peers: dict[str, bool]
+    names_tell: bool = True
 
     @property
     def shown(self) -> list[ConvertError]:
@@ -55,10 +61,20 @@ class Judged:
 
         Bytes compared through the map are left out: a wrong map agrees with them.
         """
-        files = self.fault.place == IN_FILES
-        groups = [[check] for check in AFTER] if files else [BEFORE, FUNCTIONAL]
-        firsts = (next((e for check in group if (e := self.findings.get(check))), None) for group in groups)
-        return [error for error in firsts if error]
+        if self.fault.place == IN_FILES:
+            return list(filter(None, map(self.findings.get, AFTER)))
+        functional = filter(None, map(self.findings.get, self._functional))
+        return [*filter(None, map(self.findings.get, BEFORE)), *list(functional)[:1]]
+
+    @property
+    def _functional(self) -> tuple[str, ...]:
+        """The checks of the network by which the proof judges: it ends where names are equal."""
+        names = self.findings.get("names")
+        if isinstance(names, UndecidedError):  # it says nothing of them, and goes on
+            return tuple(check for check in FUNCTIONAL if check != "names")
+        if names is None and self.names_tell:
+            return tuple(check for check in FUNCTIONAL if check != "placement")
+        return FUNCTIONAL
 
     @property
     def located(self) -> bool:
@@ -78,6 +94,7 @@ class Subject:
     Attributes:
         clean: the conversion.
         recorded: what its reference computed.
+        leaves: the digests of its tensors.
         device: where networks run.
         folder: the conversion as it was written.
         scratch: a folder for what is written of faults.
@@ -85,6 +102,7 @@ class Subject:
 
     clean: Verified
     recorded: Recorded
+    leaves: Mapping[StorageWeakRef, Name]
     device: torch.device
     folder: Path
     scratch: Path
@@ -103,17 +121,19 @@ def judge(fault: Fault, subject: Subject) -> Judged:
     peers = {STRICT_LOAD: not loads}
     if renamed is None:
         return Judged(fault, _light({"load": refusal}), peers)
-    model = _model(subject.loaded, renamed.tensors)
+    model = network_with(subject.loaded, renamed.tensors)
     if fault.place == NETWORK:
         fault.inject(model)
     found = FirstDifferences(renamed.source_names)
     compare_bytes(renamed, model, found)
-    logits = run_checks(model.to(subject.device, subject.recorded.train[0].dtype), subject.recorded, found)
-    noticed = notice(logits, subject.recorded.evals[-1][2])
+    recorded = subject.recorded
+    recorders = Recorder(leaves=dict(subject.leaves)), Recorder(leaves=dict(subject.leaves))
+    logits, _ = run_checks(model.to(subject.device, recorded.x.dtype), recorded, found, recorders)
     findings: Findings = {check: found.first.get(kind) for check, kind in KINDS.items()}
     read_back = None if fault.place == NETWORK else _write(subject, renamed)
     whole = {"load": refusal, **findings, "read-back": read_back}
-    return Judged(fault, _light(whole), {**peers, **noticed})
+    peers |= notice(logits, recorded.logits)
+    return Judged(fault, _light(whole), peers, not any(recorded.unknown))
 
 
 def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError | None, bool]:
@@ -137,7 +157,7 @@ def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError 
     return renamed, None, True
 
 
-def _model(clean: Loaded, tensors: Mapping[str, Tensor]) -> DenseNet:
+def network_with(clean: Loaded, tensors: Mapping[str, Tensor]) -> DenseNet:
     """A network of its own with these tensors, in eval mode.
 
     Raises:
@@ -153,7 +173,7 @@ def _model(clean: Loaded, tensors: Mapping[str, Tensor]) -> DenseNet:
 
 def _loads(clean: Loaded, tensors: Mapping[str, Tensor]) -> bool:
     try:
-        _model(clean, tensors)
+        network_with(clean, tensors)
     except RuntimeError:
         return False
     return True

@@ -6,7 +6,6 @@ A fault is located by the layer that it changes, or by the first that reads what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from random import Random
 from typing import Any
 
 import torch
@@ -16,24 +15,23 @@ from torch import Tensor, nn
 from densenet_convert.densenet import DenseNet
 
 from ...records import Loaded
-from . import faults
-from .faults import NETWORK, Fault, draw_places
+from .faults import NETWORK, Draw, Fault
 
 
-def network_faults(clean: Loaded, random: Random) -> Iterator[Fault]:
+def network_faults(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields every fault of the network, at places that are drawn."""
     names = {name: module for name, module in clean.model.named_modules() if name}
     norms = [name for name, module in names.items() if isinstance(module, nn.BatchNorm2d)]
     # Keras' in place of torchvision's, or the other way round.
     other = "1e-5" if clean.config.norm_eps == 1.001e-5 else "1.001e-5"
     yield _changing(f"epsilon of {other}", _set_all(norms, "eps", float(other)), *norms)
-    for name in draw_places(norms, random):
+    for name in draw.places(norms):
         yield _changing("a batch norm left in training", _set_all([name], "training", True), name)
         yield _changing("another momentum", _set_all([name], "momentum", 0.2), name, f"{name}.running_mean")
     yield from _pooling(names)
-    yield from _padding(names, random)
-    yield from _activations(names, random)
-    yield from _blocks(clean, random)
+    yield from _padding(names, draw)
+    yield from _activations(names, draw)
+    yield from _blocks(clean, draw)
 
 
 def _changing(name: str, change: Callable[[DenseNet], None], *where: str, nothing: bool = False) -> Fault:
@@ -66,11 +64,11 @@ def _pooling(names: Mapping[str, nn.Module]) -> Iterator[Fault]:
             yield _changing("ceil_mode", _set_all([name], "ceil_mode", True), name)
 
 
-def _padding(names: Mapping[str, nn.Module], random: Random) -> Iterator[Fault]:
+def _padding(names: Mapping[str, nn.Module], draw: Draw) -> Iterator[Fault]:
     convolutions = [(name, module) for name, module in names.items() if isinstance(module, nn.Conv2d)]
     padded = [name for name, module in convolutions if module.padding != (0, 0)]
     padded.remove("features.conv0")
-    for name in ["features.conv0", *draw_places(padded, random)]:
+    for name in ["features.conv0", *draw.places(padded)]:
 
         def change(model: DenseNet, name: str = name) -> None:
             layer: Any = model.get_submodule(name)
@@ -82,9 +80,9 @@ def _padding(names: Mapping[str, nn.Module], random: Random) -> Iterator[Fault]:
         yield _changing("asymmetric padding", change, name)
 
 
-def _activations(names: Mapping[str, nn.Module], random: Random) -> Iterator[Fault]:
+def _activations(names: Mapping[str, nn.Module], draw: Draw) -> Iterator[Fault]:
     relus = [name for name, module in names.items() if isinstance(module, nn.ReLU)]
-    for name in draw_places(relus, random):
+    for name in draw.places(relus):
         reader, norm = _around(name)
         yield _changing("a ReLU missing", _put(name, lambda _: nn.Identity()), reader)
 
@@ -112,13 +110,13 @@ def _around(relu: str) -> tuple[str, str]:
     return f"{parent}.conv{number}", f"{parent}.norm{number}"
 
 
-def _blocks(clean: Loaded, random: Random) -> Iterator[Fault]:
-    most = faults.SITES // len(clean.config.block_config) or 1
+def _blocks(clean: Loaded, draw: Draw) -> Iterator[Fault]:
+    most = draw.sites // len(clean.config.block_config) or 1
     for block, layers in enumerate(clean.config.block_config, start=1):
         name = f"features.denseblock{block}"
         after = _reader(clean, block, layers)
         yield _changing("concatenation reversed", _reversed_block(name), after)
-        for layer in draw_places(range(1, layers + 1), random, most):
+        for layer in draw.places(range(1, layers + 1), most):
             path, reader = f"{name}.denselayer{layer}", _reader(clean, block, layer)
             if layer > 1:
                 yield _changing("concatenation reversed", _reversed_layer(path), f"{path}.norm1")

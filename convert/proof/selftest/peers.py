@@ -1,6 +1,6 @@
 """The checks that people use today, for comparison: each says whether it would notice.
 
-All but the first look at one output, of one image, of the converted network and of the reference.
+All but the first look at one output, of two images, of the converted network and of the reference.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ STRICT_LOAD = "strict load"
 
 
 def notice(ours: Tensor, theirs: Tensor) -> dict[str, bool]:
-    """Whether each check would notice; both are logits, ``[1, classes]``."""
+    """Whether each check would notice; both are logits, ``[N, classes]``."""
     return {name: notices(ours, theirs) for name, notices in PEERS.items()}
