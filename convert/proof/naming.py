@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..tensors import tensor_bytes
 
@@ -108,31 +107,28 @@ def _geometry_words(*parts: Any) -> Name:
     return repr(parts).encode()
 
 
-def storage_of(tensor: Tensor) -> StorageWeakRef:
-    """Returns what stands for a storage; while it is held, no other one gets its address."""
-    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-
-
 def is_whole(tensor: Tensor) -> bool:
     """Whether a tensor is all of its storage, in order."""
     return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
-def walk_arguments(
-    value: Any, name_of: Callable[[Tensor], Name], reads: list[Name], words: list[str]
-) -> None:
-    """Collects the names of tensors, and everything else in words, in order."""
+def walk_arguments(value: Any, tensors: list[Tensor], words: list[str]) -> None:
+    """Collects tensors, and everything else in words, in order.
+
+    Raises:
+        UnknownArgumentError: an argument has no words that are its value.
+    """
     if isinstance(value, Tensor):
-        reads.append(name_of(value))
+        tensors.append(value)
         words.append("*")
     elif isinstance(value, list | tuple):
         words.append(f"({len(value)}")
         for one in value:
-            walk_arguments(one, name_of, reads, words)
+            walk_arguments(one, tensors, words)
     elif isinstance(value, dict):
         for key, one in value.items():
             words.append(key)
-            walk_arguments(one, name_of, reads, words)
+            walk_arguments(one, tensors, words)
     elif isinstance(value, PLAIN):
         words.append(repr(value))
     else:  # its words may be those of this run alone, such as an address

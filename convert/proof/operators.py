@@ -65,14 +65,12 @@ def facts_of(operator: Any) -> Facts:
     return Facts(writes, is_view, draws, reading or plain)
 
 
-def written_by(
-    label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterator[Tensor]:
-    """Yields the tensors that an operator writes, as its schema says, or as is known of it."""
+def written_by(label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Returns the tensors that an operator writes, as its schema says, or as is known of it."""
     given = [args[i] if i < len(args) else kwargs.get(name) for name, i in facts.writes]
     if label in NORMS and args[NORM_TRAINING] is True:
         given += [args[i] for i in NORM_WRITES]
-    yield from tensors_in(given)
+    return list(tensors_in(given))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -20,11 +20,12 @@ from ..errors import OwnNetworkError, first_few, is_out_of_memory, quoted
 from ..layout import FEATURES
 from ..records import Loaded
 from ..results import EQUAL
-from .every_input import Judgement, judge_names
-from .layers import watching
+from .every_input import Judgement, Result, judge_results
+from .layers import OUTPUT, watching
 from .naming import Name
-from .recorder import INPUT, Recorder, Step, recording
+from .recorder import Recorder, Step, recording
 from .references.own_network import OwnNetwork
+from .storages import INPUT
 
 FIRST_WEIGHT = f"{FEATURES}conv0.weight"
 
@@ -49,7 +50,8 @@ class Run(NamedTuple):
 
     def judge(self, theirs: Run) -> Judgement:
         """Judges its output by its name."""
-        return judge_names(self.recorder, theirs.recorder, [self.name], [theirs.name])
+        output = Result(OUTPUT, self.name, theirs.name)
+        return judge_results(self.recorder, theirs.recorder, {"logits": [output]})["logits"]
 
 
 class OwnPart:

@@ -14,9 +14,10 @@ from ..errors import first_few, is_out_of_memory
 from ..results import DIFFERS, EQUAL, UNKNOWN
 from ..tensors import same_bits
 from .comparisons import Step, take_step
-from .every_input import Judgement, judge_names
+from .every_input import Judgement, Result, judge_results
+from .naming import state_of_generators
 from .own_runs import OwnPart, run_ours
-from .recorder import Recorder, state_of_generators
+from .recorder import Recorder
 from .tolerance import factor, largest_error
 
 
@@ -116,9 +117,10 @@ def _judge(
     if missing := [name for name in ours if name not in own_names]:
         return Judgement(UNKNOWN, f"the owner's network has no tensor for {first_few(missing)}")
     mine, other = (step.recorder for step in steps)
-    names = [mine.name_of(one) for one in ours.values()]
-    their_names = [other.name_of(theirs[own_names[name]]) for name in ours]
-    judged = judge_names(mine, other, names, their_names)
+    results = [
+        Result(name, mine.name_of(one), other.name_of(theirs[own_names[name]])) for name, one in ours.items()
+    ]
+    judged = judge_results(mine, other, {"results": results})["results"]
     if judged.verdict == EQUAL:
         return judged
     alike = all(same_bits(one, theirs[own_names[name]]) for name, one in ours.items())

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from .modes import Reads, Steps
 from .naming import (
@@ -36,7 +35,6 @@ from .naming import (
     mean_words,
     name_of_bytes,
     state_of_generators,
-    storage_of,
     walk_arguments,
 )
 from .operators import (
@@ -54,9 +52,7 @@ from .operators import (
     tensors_in,
     written_by,
 )
-
-# What the input is called among the leaves.
-INPUT = "the input"
+from .storages import INPUT, Storages, storage_of
 
 
 class Step(NamedTuple):
@@ -78,65 +74,24 @@ class Step(NamedTuple):
 
 
 @dataclass
-class Recorder:
+class Recorder(Storages):
     """Records what runs within ``recording``.
 
     Attributes:
         steps: in the order in which they ran.
-        unknown: the first reason for which names tell nothing; None where there is none.
         layer: set by whoever watches the network: the layer that began last.
-        labels: what the leaves are called, by their storages.
-        leaves: names of storages that nobody writes to, which recorders of one proof share.
         names: makes names of others, and keeps how it made them.
     """
 
     steps: list[Step] = field(default_factory=list)
-    unknown: str | None = None
     layer: str = ""
-    labels: dict[StorageWeakRef, str] = field(default_factory=dict)
-    leaves: dict[StorageWeakRef, Name] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
-    _held: dict[StorageWeakRef, Name] = field(default_factory=dict)
-    _constants: set[Name] = field(default_factory=set)
     _paused: bool = False
-
-    def add_leaves(self, tensors: Mapping[str, Tensor]) -> None:
-        """Names tensors by their bytes: weights, buffers, the input; each comes with what it is called."""
-        for label, tensor in tensors.items():
-            storage = storage_of(tensor)
-            if not is_whole(tensor):
-                self._note(f"{label} is a part of what its storage holds")
-            if storage not in self.leaves:
-                self.leaves[storage] = name_of_bytes(tensor, INPUT if label == INPUT else "")
-            self._held[storage] = name = self.leaves[storage]
-            if label != INPUT:
-                self._constants.add(name)
-            self.labels.setdefault(storage, label)
-
-    def name_of(self, tensor: Tensor) -> Name:
-        """Returns the name of what a tensor holds now."""
-        if (held := self._held.get(storage_of(tensor))) is None:
-            self._note(f"a tensor of shape {list(tensor.shape)} comes from no step")
-            return b"?"
-        return held + geometry_of(tensor)
-
-    def has_held(self, name: Name) -> bool:
-        """Whether a storage holds, or held to its end, what this name stands for."""
-        return name[:DIGEST] in self._held.values()
-
-    def holds_leaf(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a leaf, as it was before anything ran."""
-        storage = storage_of(tensor)
-        return storage in self.labels and self._held[storage] == self.leaves[storage]
-
-    def _note(self, why: str) -> None:
-        """Keeps the first reason for which names tell nothing."""
-        self.unknown = self.unknown or why
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records what this thread runs in the block."""
-        with Reads(lambda: not (self._paused or self.unknown), self._note), Steps(self._take):
+        with Reads(lambda: not (self._paused or self.unknown), self.note), Steps(self._take):
             yield
 
     @contextmanager
@@ -155,14 +110,14 @@ class Recorder:
         facts, label = facts_of(operator), str(operator)
         if label == CONSTANT:
             out = operator(*args, **kwargs)
-            self._held[storage_of(out)] = name_of_bytes(out, "a constant")
+            self.held.name(out, name_of_bytes(out, "a constant"))
             return out
         if facts.is_view and not facts.reads_values:
             return operator(*args, **kwargs)
         if facts.reads_values:
-            self._note(f"its code reads values of a tensor, by {label}")
+            self.note(f"its code reads values of a tensor, by {label}")
         if torch.is_inference_mode_enabled():
-            self._note("its code runs in inference mode, which hides writes")
+            self.note("its code runs in inference mode, which hides writes")
         if self.unknown is not None:  # names tell nothing any more
             return operator(*args, **kwargs)
         return self._run_step(operator, label, facts, args, kwargs)
@@ -170,39 +125,35 @@ class Recorder:
     def _run_step(
         self, operator: Any, label: str, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        reads: list[Name] = []
+        read: list[Tensor] = []
         words: list[str] = []
-        read = _that_count(label, args)
-        storages = map(storage_of, tensors_in([*read, *kwargs.values()]))
-        leaves = [self.labels[storage] for storage in storages if storage in self.labels]
         try:
-            walk_arguments((read, kwargs), self.name_of, reads, words)
+            walk_arguments((_that_count(label, args), kwargs), read, words)
         except UnknownArgumentError as error:
-            self._note(str(error))
+            self.note(str(error))
             return operator(*args, **kwargs)
+        reads, leaves = [self.name_of(one) for one in read], self.leaves_among(read)
         if facts.draws:
             words.append(state_of_generators())
         out = operator(*args, **kwargs)
         if any(one.layout != torch.strided for one in tensors_in(out)):
-            self._note("a tensor is sparse")
+            self.note("a tensor is sparse")
             return out
         if label == CAT and len(args[0]) == 1 and is_whole(args[0][0]):
-            self._held[storage_of(out)] = reads[0][:DIGEST]  # a copy
-            return out
-        if reads and _is_constant(facts, reads, out, self._constants):
-            for one in tensors_in(out):
-                self._held[storage_of(one)] = name = name_of_bytes(one)
-                self._constants.add(name)
-            return out
-        words = mean_words(args, kwargs) if label == MEAN else words
-        parts = self._add_step(label, reads, words, leaves)
-        if not label.startswith(UNWRITTEN):
-            self._name_results(self.steps[-1], facts, args, kwargs, out)
-        if label == CAT and all(one.dtype == out.dtype for one in args[0]):
-            self.names.parts[self.name_of(out)] = (self.steps[-1].arguments, parts)
+            self.held.name(out, reads[0][:DIGEST])  # a copy
+        elif reads and _is_constant(facts, reads, out, self.constants):
+            self.name_constants(tensors_in(out))
+        else:
+            parts = self._add_step(label, reads, mean_words(args, kwargs) if label == MEAN else words, leaves)
+            if not label.startswith(UNWRITTEN):
+                self._name_results(self.steps[-1], written_by(label, facts, args, kwargs), out)
+            if label == CAT and all(one.dtype == out.dtype for one in args[0]):
+                self.names.parts[self.name_of(out)] = (self.steps[-1].arguments, parts)
         return out
 
-    def _add_step(self, label: str, reads: list[Name], words: list[str], leaves: list[str]) -> list[Name]:
+    def _add_step(
+        self, label: str, reads: list[Name], words: list[str], leaves: tuple[str, ...]
+    ) -> list[Name]:
         """Adds a step; returns what it reads, of concatenations what they were made of."""
         # In place or not, an operator of torch's own computes the same.
         plain = label.replace("_.", ".") if label.startswith("aten.") else label
@@ -212,14 +163,11 @@ class Recorder:
         # With alpha a sum weights its second operand.
         turns = plain in COMMUTATIVE and "alpha" not in words
         name = self.names.make(plain, reads, words, turns=turns)
-        self.steps.append(Step(name, label, tuple(leaves), " ".join(words), self.layer))
+        self.steps.append(Step(name, label, leaves, " ".join(words), self.layer))
         return reads
 
-    def _name_results(
-        self, step: Step, facts: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
-    ) -> None:
+    def _name_results(self, step: Step, written: list[Tensor], out: Any) -> None:
         """Names what a step wrote and returned, by its geometry and, of several, by its number."""
-        written = list(written_by(step.operator, facts, args, kwargs))
         storages = {storage_of(tensor) for tensor in written}
         results = [*written, *(one for one in tensors_in(out) if storage_of(one) not in storages)]
         for i, tensor in enumerate(results):
@@ -229,15 +177,15 @@ class Recorder:
             self._write(tensor, self.names.make("result", [step.name, *geometry], words), i < len(written))
 
     def _write(self, tensor: Tensor, name: Name, is_written: bool) -> None:
-        storage = storage_of(tensor)
         if is_written and not is_whole(tensor):
-            if storage not in self._held:
-                self._note(
+            if storage_of(tensor) not in self.held:
+                self.note(
                     f"a tensor of shape {list(tensor.shape)} is written in part, and comes from no step"
                 )
                 return
-            name = self.names.make("part", [self._held[storage], geometry_of(tensor), name], [])
-        self._held[storage] = name
+            held = self.held[storage_of(tensor)]
+            name = self.names.make("part", [held, geometry_of(tensor), name], [])
+        self.held.name(tensor, name)
 
 
 def _is_constant(facts: Facts, reads: list[Name], out: Any, constants: set[Name]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from .every_input import (
 )
 from .inputs import MOST_ADDED, Shape, draw, proof_inputs
 from .recorder import Recorder
+from .storages import Contents
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class _Both:
         Raises:
             ParityError: a value differs, or an operation takes another tensor or argument.
         """
-        leaves: dict[Any, bytes] = {}
+        leaves = Contents()
         x = self._draw(*evaluated)
         with torch.no_grad():
             in_eval = Recorder(leaves=leaves), Recorder(leaves=leaves)

@@ -23,7 +23,8 @@ from ...layout import Reading
 from ...layouts.explain import explain
 from ...layouts.rename import rename_tensors
 from ...records import Checkpoint, Loaded, Progress
-from ..recorder import INPUT, Recorder
+from ..recorder import Recorder
+from ..storages import INPUT
 from .checks import FirstDifferences, Recorded, run_checks
 from .faults import at, pairs_of_one_shape, with_targets
 from .judging import network_with

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from densenet_convert.densenet import DenseNet, config_file
 from densenet_convert.densenet.blank import SkipInit
@@ -25,9 +24,9 @@ from ...layouts.rename import rename_tensors
 from ...records import Loaded, Renamed, Verified
 from ..comparisons import compare_bytes
 from ..load import check_values
-from ..naming import Name
 from ..preprocessing import compare_preprocessing
 from ..recorder import Recorder
+from ..storages import Contents
 from .checks import KINDS, FirstDifferences, Recorded, UndecidedError, run_checks
 from .faults import IN_FILES, NETWORK, TABLE, TENSORS, Fault
 from .peers import STRICT_LOAD, notice
@@ -102,7 +101,7 @@ class Subject:
 
     clean: Verified
     recorded: Recorded
-    leaves: Mapping[StorageWeakRef, Name]
+    leaves: Contents
     device: torch.device
     folder: Path
     scratch: Path
@@ -127,7 +126,7 @@ def judge(fault: Fault, subject: Subject) -> Judged:
     found = FirstDifferences(renamed.source_names)
     compare_bytes(renamed, model, found)
     recorded = subject.recorded
-    recorders = Recorder(leaves=dict(subject.leaves)), Recorder(leaves=dict(subject.leaves))
+    recorders = Recorder(leaves=subject.leaves.copy()), Recorder(leaves=subject.leaves.copy())
     logits, _ = run_checks(model.to(subject.device, recorded.x.dtype), recorded, found, recorders)
     findings: Findings = {check: found.first.get(kind) for check, kind in KINDS.items()}
     read_back = None if fault.place == NETWORK else _write(subject, renamed)

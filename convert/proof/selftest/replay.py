@@ -22,9 +22,9 @@ from ..naming import (
     geometry_of,
     length_bytes,
     operation_bytes,
-    storage_of,
 )
 from ..recorder import Recorder, Step
+from ..storages import Contents
 
 
 class SymbolicRecorder(Recorder):
@@ -32,7 +32,8 @@ class SymbolicRecorder(Recorder):
 
     def add_leaves(self, tensors: Mapping[str, Tensor]) -> None:
         """As ``Recorder.add_leaves``, which see."""
-        self.leaves.update({storage_of(tensor): _symbol(label) for label, tensor in tensors.items()})
+        for label, tensor in tensors.items():
+            self.leaves.name(tensor, _symbol(label))
         super().add_leaves(tensors)
 
 
@@ -52,7 +53,7 @@ class Leaves:
 
     def __init__(self, tensors: Mapping[str, Tensor], known: Recorder | None = None) -> None:
         """Digests them; ``known`` keeps names of storages, so that none is digested twice."""
-        recorder = Recorder(leaves={} if known is None else known.leaves)
+        recorder = Recorder(leaves=Contents() if known is None else known.leaves)
         recorder.add_leaves(tensors)
         self.names = {label: recorder.name_of(tensor)[:DIGEST] for label, tensor in tensors.items()}
         self.geometries = {label: geometry_of(tensor) for label, tensor in tensors.items()}
@@ -159,7 +160,8 @@ class Replay:
             ]
             for kind, some in self._results.items()
         }
-        return Recorder(steps, self._unknown or given.unknown or self._lies_otherwise(given)), results
+        unknown = self._unknown or given.unknown or self._lies_otherwise(given)
+        return Recorder(steps=steps, unknown=unknown), results
 
     def _make_anew(self, names: dict[Name, Name], start: int) -> None:
         for made in self._made[start:]:

@@ -170,7 +170,7 @@ def run_recorded(network: nn.Module, recorder: Recorder) -> tuple[StateDict, Ten
     held = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     torch.manual_seed(0)
     recorder.add_leaves(tensors)
-    with torch.no_grad(), recorder.recording():
+    with recorder.recording():  # with gradients, or what depends on leaves alone would be no step
         return held, network(X)
 
 
