@@ -235,7 +235,7 @@ NETWORK_FAULTS: dict[str, tuple[Callable[[DenseNet], None], str]] = {
     "a missing second ReLU": (drop_relu("relu2"), f"{LAYER}.conv2"),
     "a missing last ReLU": (drop_last_relu, "classifier"),
     "a norm left in training": (train_one_norm, f"{LAYER}.norm2"),
-    "another momentum": (change_momentum, f"{LAYER}.norm2"),
+    "another momentum": (change_momentum, f"{LAYER}.norm2.running_mean"),
     "dropout": (use_dropout, "features.denseblock2.denselayer3.norm1"),
     "an element moved by one ulp": (nudge, f"{LAYER}.conv2.weight"),
 }
