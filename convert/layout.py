@@ -9,13 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 HEAD = "classifier"
 # What torchvision calls all but the head.
 FEATURES = "features."
 # A layer, or one in a Sequential.
 BESIDE_FEATURES = re.compile(r"[^./]+(?:[./]\d+)*(?:[./][^./]+)?", re.ASCII)
+# What a template holds of groups, and a backslash, which is none.
+GROUP = re.compile(r"\\\\|\\g<(\w+)>|\\([1-9]\d?)", re.ASCII)
+# Modules that run the one within them as it is, and what they call it: torch.compile, activation checkpointing
+# and FSDP of PyTorch, fairscale and Opacus, and DataParallel.
+WRAPPERS = frozenset(
+    ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module", "_module", "module")
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,34 @@ class Rule:
         target: the canonical name, a template as ``re.Match.expand`` takes it.
         axes: the source's axes in canonical order, as ``torch.Tensor.permute`` takes them;
             None where they are in it.
+        numbers: for groups of the pattern by their numbers, what is added to the number in them, or a table of
+            what stands for each text in them: a name that it lacks is not matched.
     """
 
     pattern: str
     target: str = r"\g<0>"
     axes: tuple[int, ...] | None = None
+    numbers: Mapping[int, int | Mapping[str, str]] = field(default_factory=dict, hash=False)
+
+    def target_of(self, match: re.Match[str]) -> str | None:
+        """Returns the canonical name of what the pattern matched; None where a table has no entry for it."""
+        if not self.numbers:
+            return match.expand(self.target)
+        groups = [match[0], *match.groups()]
+        for number, change in self.numbers.items():
+            text = match[number]
+            groups[number] = str(int(text) + change) if isinstance(change, int) else change.get(text)
+            if groups[number] is None:
+                return None
+
+        def group(found: re.Match[str]) -> str:
+            number = found[1] or found[2]
+            if number is None:
+                return found[0]
+            text = groups[int(number)] if number.isdigit() else match[number]
+            return (text or "").replace("\\", r"\\")
+
+        return match.expand(GROUP.sub(group, self.target))
 
 
 @dataclass(frozen=True)
@@ -63,11 +93,16 @@ class Layout:
             network's layers are not torch's; it raises ImportError as ``library`` does.
         names: ``"module:function"`` that takes a DenseNetConfig and returns the source's names, where
             ``reference`` does not bear them.
-        export_format: the format that ``export`` writes, ``"torch-legacy"`` or ``"keras-h5"``.
+        export_format: the format that ``export`` writes, ``"torch-legacy"``, ``"keras-h5"`` or ``"pickle"``;
+            empty where it writes none.
         has_counters: whether its files hold ``num_batches_tracked``, so that its library takes them.
         first_conv: what the source calls the first convolution's weight.
         other_stems: what else it has called it.
+        sign: a name by which files are found, where other networks call their first convolution so, too.
+        features: what stands before the names of all but the head, where ``first_conv`` begins with it.
         head: what it calls the last layer.
+        relu: what runs the ReLU behind the last norm: the ``"network"``, for a head beside its features; the
+            ``"features"``, wherever the head is; or ``"unknown"``, where no library has such a network.
         overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
         problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
         preprocessing: fields of config.json's ``pretrained_cfg`` that the layout implies, where images
@@ -87,7 +122,10 @@ class Layout:
     has_counters: bool = True
     first_conv: str = "features.conv0.weight"
     other_stems: tuple[str, ...] = ()
+    sign: str = ""
+    features: str = FEATURES
     head: str = HEAD
+    relu: Literal["network", "features", "unknown"] = "network"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +164,7 @@ class Reading:
         head: whole source name of the last layer, where it is not ``prefix`` and the layout's ``head``; empty
             where the features are taken without one.
         only: whether what is not the network's is left out, because the user says so.
+        unwrapped: whether ``WRAPPERS`` are taken off the source's names before they are read.
         explanation: what the table makes of the names; two readings may be equal without it.
     """
 
@@ -134,12 +173,14 @@ class Reading:
     inside: str = ""
     head: str | None = None
     only: bool = False
+    unwrapped: bool = False
     explanation: Explanation = field(default_factory=Explanation, compare=False, repr=False)
 
     @property
     def is_plain(self) -> bool:
         """Whether the source's names are the table's own, and nothing is left out of it by the user."""
-        return (self.prefix, self.inside, self.head, self.only) == ("", "", None, False)
+        found = (self.prefix, self.inside, self.head, self.only, self.unwrapped)
+        return found == ("", "", None, False, False)
 
     @property
     def features_alone(self) -> bool:
@@ -149,7 +190,9 @@ class Reading:
 
     @property
     def head_is_beside_features(self) -> bool:
-        """Whether the features bear the table's own name, and the head stands beside them."""
+        """Whether what runs the features' last ReLU also runs the head, as far as their names tell."""
+        if self.layout.relu != "network":
+            return self.layout.relu == "features"
         if not self.prefix.endswith(self.inside):
             return False
         if self.head is None or not self.layout.first_conv.startswith(FEATURES):
@@ -157,8 +200,13 @@ class Reading:
         place = self.prefix.removesuffix(self.inside)
         return self.head.startswith(place) and bool(BESIDE_FEATURES.fullmatch(self.head, len(place)))
 
+    def clean(self, name: str) -> str:
+        """Returns a source name as it is read: without wrappers, where these are taken off."""
+        return without_wrappers(name, self.layout.separator) if self.unwrapped else name
+
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""
+        name = self.clean(name)
         if self.head:
             parent, _, last = name.rpartition(self.layout.separator)
             if parent == self.head:
@@ -170,4 +218,10 @@ class Reading:
     def is_of_unused_head(self, name: str) -> bool:
         """Whether a source name belongs to the usual head, and another layer took its place."""
         usual = f"{self.prefix}{self.layout.head}"
-        return self.head not in (None, usual) and name.rpartition(self.layout.separator)[0] == usual
+        layer = self.clean(name).rpartition(self.layout.separator)[0]
+        return self.head not in (None, usual) and layer == usual
+
+
+def without_wrappers(name: str, separator: str = ".") -> str:
+    """Returns a name, or the path of a module, without what wrappers put into it."""
+    return separator.join(part for part in name.split(separator) if part not in WRAPPERS)

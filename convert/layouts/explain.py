@@ -25,11 +25,13 @@ HEADS = (
     "output",
     "predictions",
     "dense",
+    "class_layers",
 )
 # What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
 OPERATION_COUNTS = ("total_ops", "total_params")
 # What a part of the features is called.
-STEP = re.compile(r"(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
+STEP = re.compile(r"(?:features_)?(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
+NUMBER = re.compile(r"(\d{1,9})\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
 
 
@@ -94,7 +96,9 @@ class _Matching:
         if own is None:
             self._outside(name)
             return
-        found = [(m.expand(rule.target), rule) for p, rule in self.rules if (m := p.fullmatch(own))]
+        matching = ((p.fullmatch(own), rule) for p, rule in self.rules)
+        targets = ((rule.target_of(match), rule) for match, rule in matching if match)
+        found = [(target, rule) for target, rule in targets if target is not None]
         left = [drop for pattern, drop in self.drops if pattern.fullmatch(own)]
         matches = len(found) + len(left)
         if self.reading.only and not matches:
@@ -151,21 +155,32 @@ def _inseparable(reading: Reading, targets: Mapping[str, str], left_out: Iterabl
     """Yields a sentence for each name that can't be left out: the network would be another function.
 
     Such a name is of one of the network's modules, is called as a part of the features, or stands by its
-    number in one sequence with the head.  What thop counted may be left out.
+    number among these, or in one sequence with the head.  What thop counted may be left out.
     """
     mark, prefix = reading.layout.separator, reading.prefix
+    targets = {reading.clean(name): ours for name, ours in targets.items()}
     head = next((name.rpartition(mark)[0] for name, ours in targets.items() if ours == f"{HEAD}.weight"), "")
     modules = _network_modules(reading, targets, head)
     sequence, _, last = head.rpartition(mark)
     before = re.escape(f"{sequence}{mark}") if sequence else ""
     numbered = re.compile(rf"{before}\d+{re.escape(mark)}.*" if last.isdigit() else r"(?!)")
-    for name in left_out:
+    last_number = max(_numbers(name.removeprefix(prefix) for name in targets), default=-1)
+    for source_name in left_out:
+        name = reading.clean(source_name)
         *parents, field = name.split(mark)
         own = name.removeprefix(prefix) if name.startswith(prefix) else ""
         within = any(mark.join(parents[: i + 1]) in modules for i in range(len(parents)))
-        of_features = bool(reading.inside and STEP.match(own))
+        named = bool(STEP.match(own)) and (reading.inside != "" or own.startswith("features_"))
+        of_features = named or any(number <= last_number for number in _numbers([own]))
         if field not in OPERATION_COUNTS and (within or of_features or numbered.fullmatch(name)):
-            yield f"{name} is of the network, and nothing that a DenseNet has"
+            yield f"{source_name} is of the network, and nothing that a DenseNet has"
+
+
+def _numbers(names: Iterable[str]) -> Iterator[int]:
+    """Yields the numbers with which names begin, as those of a sequence's children do."""
+    for name in names:
+        if match := NUMBER.match(name):
+            yield int(match[1])
 
 
 def _network_modules(reading: Reading, targets: Mapping[str, str], head: str) -> set[str]:

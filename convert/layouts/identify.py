@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ..errors import LayoutError, first_few, quoted
-from ..layout import FEATURES, Layout, Reading
-from .explain import HEADS, LEFT_OUT, explain, missing
-
-# Under whatever stands before it; in a Sequential it has a number, and Keras numbers its dense layers.
-HEAD_NAME = re.compile(rf"(?:{'|'.join(HEADS)}|dense_\d+)(?:\.(?:\d+|fc|out))*")
-# Each is read in every layout, so that a file of nothing but first convolutions would take forever.
-MOST_NETWORKS = 8
+from ..layout import Layout, Reading
+from .explain import LEFT_OUT, explain, missing
+from .views import views
 
 
 def identify_layout(
@@ -45,27 +38,42 @@ def identify_layout(
     """
     known = list(layouts) if layout is None else [named_layout(layout, layouts)]
     whole = whole and layout is None  # what tells a layout from another is not needed where it is named
-    if head and head not in set(map(_layer_of, names)):
-        raise LayoutError(f"There is no layer {quoted(head)} for the head, expected the whole name of one.")
-    # The others' first convolution is not there: they are only worth a message.
-    likely = [one for one in known if any(_prefixes(one, names))] or known
-    asked = _separated(only if prefix is None else prefix, names)
-    readings = (one for table in likely for one in _readings(table, names, asked, head, only is not None))
-    fitting, nearest = _fitting(readings, names, whole)
-    # Several layouts may explain the names of an incomplete network; the shapes tell later what is missing.
+    nearest: Reading | None = None
+    for view in views(names):
+        asked = only if prefix is None else prefix
+        where, last = (None if one is None else view.clean(one) for one in (asked, head))
+        if last and last not in set(map(_layer_of, view.names)):
+            continue
+        # The others' first convolution is not there: they are only worth a message.
+        readings = view.readings(view.likely(known) or known, where, last, only is not None)
+        fitting, closest = _fitting(readings, names, whole)
+        if fitting:
+            return _only_one(fitting, names)
+        nearest = min(filter(None, (nearest, closest)), key=_count_problems, default=None)
+    if nearest is None:
+        raise LayoutError(f"There is no layer {quoted(head or '')} for the head, expected the whole name of one.")
+    raise LayoutError(
+        f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
+        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}."
+    )
+
+
+def _only_one(fitting: Sequence[Reading], names: Collection[str]) -> Reading:
+    """Returns the only reading that explains a whole network, or the first of those that explain a part.
+
+    Several layouts may explain the names of an incomplete network; the shapes tell later what is missing.
+    """
     complete = [one for one in fitting if not missing(one.explanation.targets.values())]
     if len(complete) > 1:
         raise LayoutError(
             f"More than one layout explains all {len(names):,} names: {_listed(complete)}. "
             "Choose one with --layout or --prefix."
         )
-    if fitting:
-        return (complete or fitting)[0]
-    assert nearest is not None  # of each reading there is one or the other
-    raise LayoutError(
-        f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
-        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}."
-    )
+    return (complete or fitting)[0]
+
+
+def _count_problems(reading: Reading) -> int:
+    return len(reading.explanation.problems)
 
 
 def whole_networks(names: Collection[str], layouts: Sequence[Layout]) -> list[Reading]:
@@ -76,21 +84,13 @@ def whole_networks(names: Collection[str], layouts: Sequence[Layout]) -> list[Re
     Raises:
         LayoutError: there are too many to try.
     """
-    likely = [one for one in layouts if any(_prefixes(one, names))]
-    readings = [reading for layout in likely for reading in _readings(layout, names, None, "", True)]
-    fitting, _ = _fitting(readings, names, True)
-    found = {reading.prefix: reading for reading in reversed(fitting)}
-    order = {prefix: i for i, prefix in enumerate(_first_with(names, found))}
-    return sorted(found.values(), key=lambda reading: order[reading.prefix])
-
-
-def _first_with(names: Iterable[str], prefixes: Collection[str]) -> Iterator[str]:
-    """Yields the prefixes as the names begin with them."""
-    waiting = sorted(prefixes, key=len, reverse=True)
-    for name in names:
-        for prefix in [one for one in waiting if name.startswith(one)]:
-            waiting.remove(prefix)
-            yield prefix
+    for view in views(names):
+        fitting, _ = _fitting(view.readings(view.likely(layouts), None, "", True), names, True)
+        found = {reading.prefix: reading for reading in reversed(fitting)}
+        if found:
+            order = {prefix: i for i, prefix in enumerate(view.first_with(found))}
+            return sorted(found.values(), key=lambda reading: order[reading.prefix])
+    return []
 
 
 def _fitting(
@@ -146,71 +146,9 @@ def identify_again(
     return identify_layout(names, layouts, layout=source["layout"], **where, head=head, whole=whole)
 
 
-def _readings(
-    layout: Layout, names: Collection[str], prefix: str | None, head: str | None, only: bool
-) -> Iterator[Reading]:
-    """Yields a reading for each prefix that the first convolution shows, or for the one that is asked for."""
-    found = dict.fromkeys(_prefixes(layout, names))
-    if prefix is not None:
-        # The prefix may be that of the features alone.
-        outer = (prefix.removesuffix(FEATURES), "")
-        fallback = (prefix, FEATURES if prefix.endswith(FEATURES) and outer in found else "")
-        found = {one: None for one in found if one[0] == prefix} or {fallback: None}
-    if len(found) > MOST_NETWORKS:
-        raise LayoutError(
-            f"There are {len(found):,} networks, under {first_few([before for before, _ in found])}. "
-            "Convert one with --only, and the rest is left out."
-        )
-    for before, inside in found or {("", ""): None}:
-        bare = Reading(layout, before, inside, only=only)
-        heads = _heads(bare, names) if head is None else {head}
-        usual = not inside and f"{before}{layout.head}" in heads
-        last = None if usual or len(heads) != 1 else next(iter(heads))
-        yield replace(bare, head=last)
-
-
-def _prefixes(layout: Layout, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What stands before the names, and what is missing in them."""
-    short = layout.first_conv.removeprefix(FEATURES)
-    for name in names:
-        first = next(filter(partial(_ends_with, name), (layout.first_conv, *layout.other_stems)), None)
-        if first is not None:
-            yield name.removesuffix(first), ""
-        elif short != layout.first_conv and _ends_with(name, short):
-            yield name.removesuffix(short), FEATURES
-
-
-def _ends_with(name: str, end: str) -> bool:
-    return name == end or name.endswith((f".{end}", f"/{end}"))
-
-
-def _heads(reading: Reading, names: Collection[str]) -> set[str]:
-    """Returns the whole names of the layers that are named as heads are."""
-    before, mark = reading.prefix, reading.layout.separator
-    parts = before.split(mark)[:-1]
-    # A head may stand beside the network it belongs to, but not in what --only leaves out.
-    places = {before} if reading.only else {mark.join([*parts[:i], ""]) for i in range(len(parts) + 1)}
-    candidates = set()
-    for name in names:
-        last, _, field = name.rpartition(mark)
-        starts = (0, *(i + 1 for i, letter in enumerate(last) if letter == mark))
-        if field in ("weight", "bias", "kernel") and any(
-            HEAD_NAME.fullmatch(last, start) and last[:start] in places for start in starts
-        ):
-            candidates.add(last)
-    return candidates
-
-
 def _layer_of(name: str) -> str:
     """``"fc"`` of ``"fc.weight"``; empty where nothing is before it."""
     return name[: max(name.rfind("."), name.rfind("/"), 0)]
-
-
-def _separated(prefix: str | None, names: Collection[str]) -> str | None:
-    """The prefix with what stands behind it in the names."""
-    if not prefix or prefix.endswith((".", "/")):
-        return prefix
-    return f"{prefix}/" if any(name.startswith(f"{prefix}/") for name in names) else f"{prefix}."
 
 
 def label_of(reading: Reading) -> str:

@@ -12,7 +12,7 @@ from dataclasses import Field, fields, replace
 from typing import Any, NamedTuple
 
 from ..errors import ArchitectureError, LayoutError
-from ..layout import FEATURES, Reading
+from ..layout import Reading
 from ..records import ORIGIN_MEMORY, Identified, Options
 from . import known_layouts
 from .attempt import Held, identify_once
@@ -113,8 +113,9 @@ def _ways_to(
             # One that is called as a head is found without being named.
             yield only if around.is_called_as_head(head.layer) else replace(only, head=head.layer)
     yield only
-    if not network.inside and network.layout.first_conv.startswith(FEATURES):
-        yield replace(only, only=f"{network.prefix}{FEATURES}", head=None)
+    features = network.layout.features
+    if not network.inside and network.layout.first_conv.startswith(features):
+        yield replace(only, only=f"{network.prefix}{features}", head=None)
     else:
         yield replace(only, head="")
 

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from ..errors import LayoutError, first_few, quoted
 from ..layout import HEAD, Reading
 from .explain import LEFT_OUT, OPERATION_COUNTS
-from .identify import HEAD_NAME
 from .layer_kinds import DeclaredLayer
 from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_behind, widths_taken
+from .views import HEAD_NAME
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
