@@ -18,8 +18,8 @@ FEATURES = "features."
 BESIDE_FEATURES = re.compile(r"[^./]+(?:[./]\d+)*(?:[./][^./]+)?", re.ASCII)
 # What a template holds of groups, and a backslash, which is none.
 GROUP = re.compile(r"\\\\|\\g<(\w+)>|\\([1-9]\d?)", re.ASCII)
-# Modules that run the one within them as it is, and what they call it: torch.compile, activation checkpointing
-# and FSDP of PyTorch, fairscale and Opacus, and DataParallel.
+# What modules call the one within them that they run as it is: torch.compile, activation checkpointing and
+# FSDP of PyTorch, fairscale, Opacus and DataParallel.
 WRAPPERS = frozenset(
     ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module", "_module", "module")
 )
@@ -34,8 +34,8 @@ class Rule:
         target: the canonical name, a template as ``re.Match.expand`` takes it.
         axes: the source's axes in canonical order, as ``torch.Tensor.permute`` takes them;
             None where they are in it.
-        numbers: for groups of the pattern by their numbers, what is added to the number in them, or a table of
-            what stands for each text in them: a name that it lacks is not matched.
+        numbers: for a group of the pattern, what is added to the number in it, or a table of what stands for
+            the text in it: a name whose text the table lacks is not matched.
     """
 
     pattern: str

@@ -20,6 +20,7 @@ MOST_NUMBERS = 4
 NUMBERS = {"float64": "d", "float32": "f", "int64": "q", "int32": "i"}
 # Attributes of a module that make it do something beside what its class does, where they hold anything.
 REPLACED = ("_forward_pre_hooks", "_forward_hooks", "forward")
+TUPLES = ("builtins.tuple", "__builtin__.tuple")
 # How often a module's attributes are searched for one.
 LOOKUPS = 5 + len(REPLACED)
 Values = list[tuple[Any, Any]]
@@ -164,6 +165,16 @@ def _pairs(value: Any) -> Values:
 
 
 def tensor_in(value: Any) -> RawTensor | Broken | None:
-    """Returns the tensor that a value of a file is, or None."""
+    """Returns the tensor that a value of a file is, or None.
+
+    Paddle keeps each in a pair with a name of its own, ``(name, array)``, that it makes by calling ``tuple``.
+
+    Source: ``reduce_varbase`` in ``python/paddle/framework/io.py`` of Paddle 2.6.
+    """
+    if isinstance(value, Stub) and str(value.callee) in TUPLES and len(value.args) == 1:
+        (value,) = value.args
+    if isinstance(value, tuple) and len(value) == 2:
+        named = isinstance(value[0], str) and isinstance(value[1], NumpyArray)
+        value = value[1] if named else None
     value = value.tensor if isinstance(value, Late) else value
     return value if isinstance(value, RawTensor | Broken) else None

@@ -10,9 +10,13 @@ from typing import Any
 
 from .objects import call
 from .raw import Whole
+from .stand_ins import Dict
 from .torch_legacy import read_legacy
 from .unpickle import Names, Unpickler
 from .untrusted import Budget, Global
+
+# Under it Paddle keeps names of its own for the tensors of a state dict.
+PADDLE_NAMES = "StructuredToParameterName@@"
 
 
 def read_first_pickle(data: Whole, budget: Budget, names: Names) -> tuple[Any, int]:
@@ -38,3 +42,15 @@ def read_first_pickle(data: Whole, budget: Budget, names: Names) -> tuple[Any, i
     unpickler = Unpickler(data, 0, len(data), budget, call_or_load, names=names)
     value = unpickler.load()
     return value, unpickler.position
+
+
+def without_paddle_names(root: Any, budget: Budget) -> Any:
+    """Returns the file's object without Paddle's table of what it calls the tensors itself, where it has one.
+
+    Source: ``_build_saved_state_dict`` in ``python/paddle/framework/io.py`` of Paddle 2.6.
+    """
+    if type(root) is not Dict:
+        return root
+    budget.take(len(root.pairs))
+    root.pairs = [pair for pair in root.pairs if pair[0] != PADDLE_NAMES]
+    return root

@@ -10,7 +10,7 @@ from .archive import Archive
 from .keras import is_hdf5, is_keras, read_hdf5, read_keras
 from .modules import Layers
 from .objects import is_harmless
-from .plain_pickle import read_first_pickle
+from .plain_pickle import read_first_pickle, without_paddle_names
 from .raw import RawTensor, Whole
 from .safetensors import looks_like_safetensors, read_safetensors
 from .state_dict import find_state_dict, scalars
@@ -122,4 +122,4 @@ def _read_pickles(data: Whole, budget: Budget, names: Names) -> tuple[str, Any]:
         return "torch-legacy", read_legacy(data, budget, names)
     if end != len(data):
         raise FormatError(f"its pickle goes on for {len(data) - end:,} bytes after its end")
-    return "pickle", value
+    return "pickle", without_paddle_names(value, budget)

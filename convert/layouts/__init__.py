@@ -7,9 +7,15 @@ from importlib.metadata import entry_points
 
 from ..errors import LayoutError, quoted
 from ..layout import Layout
+from .tables.densenet_keras import DENSENET_KERAS
 from .tables.efficient_densenet import EFFICIENT_DENSENET
 from .tables.keras_applications import KERAS_APPLICATIONS
+from .tables.mmpretrain import MMPRETRAIN
 from .tables.monai import MONAI
+from .tables.numbered import NUMBERED, NUMBERED_DOTTED, NUMBERED_TIMM
+from .tables.paddleclas import PADDLECLAS
+from .tables.pytorchcv import PYTORCHCV
+from .tables.timm_features import TIMM_FEATURES
 from .tables.torchvision import TORCHVISION
 from .tables.torchvision_dotted import TORCHVISION_DOTTED
 from .tables.torchxrayvision import TORCHXRAYVISION
@@ -21,6 +27,14 @@ BUILT_IN: tuple[Layout, ...] = (
     TORCHXRAYVISION,
     EFFICIENT_DENSENET,
     KERAS_APPLICATIONS,
+    MMPRETRAIN,
+    PYTORCHCV,
+    PADDLECLAS,
+    TIMM_FEATURES,
+    NUMBERED,
+    NUMBERED_DOTTED,
+    NUMBERED_TIMM,
+    DENSENET_KERAS,
 )
 # Each entry point of a package is a Layout.
 GROUP = "densenet_convert.layouts"

@@ -114,8 +114,9 @@ def _path_of(tree: DeclaredTree, place: str) -> str:
 
 
 def _features_of(tree: DeclaredTree) -> str:
-    """Returns the path of what holds the first convolution, which holds all of the features."""
-    return tree.layers[_path_of(tree, FIRST_CONV)].within or ""
+    """Returns the path of the innermost module that holds all of the features."""
+    holders = set(tree.ancestors(_path_of(tree, LAST_NORM)))
+    return next((path for path in tree.ancestors(_path_of(tree, FIRST_CONV)) if path in holders), "")
 
 
 def _is_of_library(kind: str) -> bool:

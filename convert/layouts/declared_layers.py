@@ -28,6 +28,7 @@ from .expected_layers import (
     transition_pooling,
 )
 from .layer_kinds import (
+    AVERAGE,
     AVERAGES,
     CONV,
     GLOBAL,
@@ -47,6 +48,8 @@ from .layer_kinds import (
 )
 
 XRAY = "torchxrayvision"
+# Average pooling that leaves out no window.
+WINDOW = {"stride": 1, "padding": 0, "divisor_override": None}
 
 
 class Declared(NamedTuple):
@@ -138,9 +141,9 @@ class LayerChecker:
         elif layer.what == NOTHING:
             self.idle = layer if last_of(layer.kind) == "Identity" else self.idle
         elif layer.runs or layer.what == PAD:
-            self._in_order(layer)
+            self._in_order(self._as_global(layer))
         else:
-            self._anywhere(layer)
+            self._anywhere(self._as_global(layer))
 
     def close(self) -> None:
         """Ends a place.  Raises ArchitectureError if a required layer was not seen."""
@@ -180,6 +183,16 @@ class LayerChecker:
             self._compare(layer, convolution_at(place, self.config))
         self.place, self.before = place, layer.path
         self.expected = following(layer, place, self.tree, self.config)
+
+    def _as_global(self, layer: DeclaredLayer) -> DeclaredLayer:
+        """Returns a layer that averages the last maps for a head by windows as one that averages all places.
+
+        Of windows at every place the head takes one alone, so that it is as large as the maps.
+        """
+        if self.place != LAST_NORM or self.tree.head is None or layer.what != AVERAGE:
+            return layer
+        found = {name: layer.settings.get(name) for name in WINDOW}
+        return layer._replace(what=GLOBAL, settings={}) if found == WINDOW else layer
 
     def _in_order(self, layer: DeclaredLayer) -> None:
         if layer.what == PAD and self.padding is None:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from ..errors import ArchitectureError, quoted
 from ..formats.modules import Layer
-from ..layout import HEAD, Reading
+from ..layout import HEAD, Reading, without_wrappers
 from .layer_kinds import (
     DeclaredLayer,
     holds_in_order,
@@ -18,6 +18,11 @@ from .layer_kinds import (
 
 OTHER_FUNCTION = "The converted network would be another function."
 LAST_NORM = "features.norm5"
+# What holds another module and computes what that does.
+WRAPPING_KINDS = (
+    *("OptimizedModule", "CheckpointWrapper", "FullyShardedDataParallel", "GradSampleModule"),
+    *("DataParallel", "DistributedDataParallel", "FlattenParamsWrapper"),
+)
 
 
 class DeclaredTree:
@@ -34,12 +39,13 @@ class DeclaredTree:
     """
 
     def __init__(self, layers: Mapping[str, Layer], format_name: str, reading: Reading) -> None:
-        self.layers, self.reading = layers, reading
+        self.layers = without_wrapping_layers(layers) if reading.unwrapped else layers
+        self.reading = reading
         self.keras = format_name.startswith("keras")
         mark = reading.layout.separator
-        targets = reading.explanation.targets.items()
+        targets = [(reading.clean(name), ours) for name, ours in reading.explanation.targets.items()]
         self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
-        self.dropped = {name.rpartition(mark)[0] for name in reading.explanation.dropped}
+        self.dropped = {reading.clean(name).rpartition(mark)[0] for name in reading.explanation.dropped}
         self.head = next((path for path, place in self.places.items() if place == HEAD), None)
         self.passed: list[DeclaredLayer] = []
 
@@ -141,6 +147,25 @@ class DeclaredTree:
         while (layer := self.layers.get(path)) is not None and layer.within is not None:
             path = layer.within
             yield path
+
+
+def without_wrapping_layers(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Returns the layers under paths without wrappers, each wrapper's replaced by the one that it holds.
+
+    Raises:
+        ArchitectureError: what bears a wrapper's name is held by a class that may compute something itself.
+    """
+    found: dict[str, Layer] = {}
+    for path, layer in layers.items():
+        clean = without_wrappers(path)
+        within = None if layer.within is None else without_wrappers(layer.within)
+        if clean in found:
+            outer = found[clean]
+            if last_of(outer.kind) not in WRAPPING_KINDS:
+                refuse(DeclaredLayer(layer.within or "", outer.kind, "", {}), "a wrapper of PyTorch's")
+            within, layer = outer.within, layer._replace(replaced=layer.replaced or outer.replaced)
+        found[clean] = layer._replace(within=within)
+    return found
 
 
 def refuse(layer: DeclaredLayer, expected: str | None = None) -> NoReturn:

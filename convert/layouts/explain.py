@@ -30,6 +30,8 @@ HEADS = (
 # What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
 OPERATION_COUNTS = ("total_ops", "total_params")
 # What a part of the features is called.
+# In Keras layers are called so, with the stage that they belong to.
+STAGE = re.compile(r"(?:conv|pool|relu)(\d{1,9})[_/]", re.ASCII)
 STEP = re.compile(r"(?:features_)?(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
 NUMBER = re.compile(r"(\d{1,9})\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)
@@ -164,22 +166,23 @@ def _inseparable(reading: Reading, targets: Mapping[str, str], left_out: Iterabl
     sequence, _, last = head.rpartition(mark)
     before = re.escape(f"{sequence}{mark}") if sequence else ""
     numbered = re.compile(rf"{before}\d+{re.escape(mark)}.*" if last.isdigit() else r"(?!)")
-    last_number = max(_numbers(name.removeprefix(prefix) for name in targets), default=-1)
+    first = NUMBER if mark == "." else STAGE
+    last_number = max(_numbers(first, (name.removeprefix(prefix) for name in targets)), default=-1)
     for source_name in left_out:
         name = reading.clean(source_name)
         *parents, field = name.split(mark)
         own = name.removeprefix(prefix) if name.startswith(prefix) else ""
         within = any(mark.join(parents[: i + 1]) in modules for i in range(len(parents)))
         named = bool(STEP.match(own)) and (reading.inside != "" or own.startswith("features_"))
-        of_features = named or any(number <= last_number for number in _numbers([own]))
+        of_features = named or any(number <= last_number for number in _numbers(first, [own]))
         if field not in OPERATION_COUNTS and (within or of_features or numbered.fullmatch(name)):
             yield f"{source_name} is of the network, and nothing that a DenseNet has"
 
 
-def _numbers(names: Iterable[str]) -> Iterator[int]:
-    """Yields the numbers with which names begin, as those of a sequence's children do."""
+def _numbers(first: re.Pattern[str], names: Iterable[str]) -> Iterator[int]:
+    """Yields the numbers of a sequence's children, or of stages, with which names begin."""
     for name in names:
-        if match := NUMBER.match(name):
+        if match := first.match(name):
             yield int(match[1])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LayoutError, first_few, quoted
@@ -51,7 +51,9 @@ def identify_layout(
             return _only_one(fitting, names)
         nearest = min(filter(None, (nearest, closest)), key=_count_problems, default=None)
     if nearest is None:
-        raise LayoutError(f"There is no layer {quoted(head or '')} for the head, expected the whole name of one.")
+        raise LayoutError(
+            f"There is no layer {quoted(head or '')} for the head, expected the whole name of one."
+        )
     raise LayoutError(
         f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
         f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}."

@@ -35,7 +35,7 @@ TORCH = {
     **dict.fromkeys(("Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"), NOTHING),
 }
 # A module of these that is not known here computes something; what runs those within it is known, too.
-LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision", "densenet_convert")
+LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision", "pytorchcv", "densenet_convert")
 AVERAGES = ("avg", "fast", "fastavg", "")
 # What people call classes of their own that change no number, or do not run in the network.
 IDLE_WORDS = ("criterion", "dropout", "flatten", "identity", "loss", "metric", "reshape", "squeeze", "view")

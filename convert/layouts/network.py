@@ -108,6 +108,8 @@ def _ways_to(
     if options.head is None:
         if layer := around.single_layer():
             yield replace(options, head=layer, only=None)
+            if held.layers and options.final_relu is None:
+                yield replace(options, head=layer, only=None, final_relu=False)
         if len(around.candidates) == 1:
             (head,) = around.candidates
             # One that is called as a head is found without being named.

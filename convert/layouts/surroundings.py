@@ -44,16 +44,18 @@ class Surroundings:
     def __init__(
         self, tensors: Mapping[str, Any], reading: Reading, width: int, others: Collection[Reading]
     ) -> None:
-        self.tensors, self.reading, self.width = tensors, reading, width
+        self.tensors = {reading.clean(name): tensor for name, tensor in tensors.items()}
+        self.reading, self.width = reading, width
         self.mark = reading.layout.separator
         dropped = reading.explanation.dropped.items()
-        asked = [name for name, because in dropped if because.endswith(LEFT_OUT)]
+        asked = [reading.clean(name) for name, because in dropped if because.endswith(LEFT_OUT)]
         targets = reading.explanation.targets.items()
-        heads = [name for name, ours in targets if ours == f"{HEAD}.weight"]
-        self.head = next(matrices_of(tensors, self.mark, heads), None)
+        self.kept = {reading.clean(name): ours for name, ours in targets}
+        heads = [name for name, ours in self.kept.items() if ours == f"{HEAD}.weight"]
+        self.head = next(matrices_of(self.tensors, self.mark, heads), None)
         apart = [one for one in others if not one.prefix.startswith(self._scope())]
         self.left_out = [name for name in asked if not self._is_explained(name, apart)]
-        self.matrices = list(matrices_of(tensors, self.mark, self.left_out))
+        self.matrices = list(matrices_of(self.tensors, self.mark, self.left_out))
         self.candidates = list(filter(self._may_be_head, self.matrices))
 
     @property
@@ -93,7 +95,7 @@ class Surroundings:
 
     def refuse_between(self, head: Matrix) -> None:
         """Raises UnclearError if something that was trained could stand before the features or the head."""
-        kept = [name for name, ours in self.reading.explanation.targets.items() if ours.startswith(HEAD)]
+        kept = [name for name, ours in self.kept.items() if ours.startswith(HEAD)]
         left_out = [name for name in (*kept, *self.left_out) if self._layer_of(name) != head.layer]
         between = [name for name in left_out if not self._is_beside(name)]
         if between:
@@ -164,7 +166,7 @@ class Surroundings:
             own = name.removeprefix(other.prefix) if name.startswith(other.prefix) else ""
             called = HEAD_NAME.fullmatch(own.rpartition(other.layout.separator)[0])
             encloses = self.reading.prefix.startswith(other.prefix)
-            if name in other.explanation.targets or (called and not encloses):
+            if name in map(other.clean, other.explanation.targets) or (called and not encloses):
                 return True
         return False
 

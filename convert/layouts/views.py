@@ -1,4 +1,4 @@
-"""The names of a source as layouts are tried on them: where networks begin, and what their heads are called."""
+"""The names of a source as layouts are tried on them: where networks begin, and what heads are called."""
 
 from __future__ import annotations
 

@@ -56,5 +56,6 @@ KERAS_APPLICATIONS = Layout(
     first_conv="conv1_conv/kernel",
     other_stems=("conv1/conv/kernel",),
     head="predictions",
+    relu="features",
     overrides={"norm_eps": 1.001e-5},
 )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...temporary import temporary_folder
 from ...tensors import dtype_name
+from .ported import KERAS, blocks_of, load_in_order, names_in_order
 from .trees import tree_of_today
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ log = logging.getLogger("densenet_convert")
 
 NORM_EPS = 1.001e-5
 STEM = ("conv1_conv", "conv1/conv")  # of Keras 3, and of Keras 2
+HEAD = "predictions"
 # What Keras' code fixes.
 GROWTH_RATE, STEM_WIDTH, BOTTLENECK, BLOCKS = 32, 64, 4, 4
 
@@ -58,33 +60,8 @@ def load_keras(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: one is missing, left over or of another shape.
     """
-    left = dict(tensors)
-    stem = _stem(left)
-    state: dict[str, Tensor] = {}
-
-    def take(name: str, order: tuple[int, ...] | None = None) -> Tensor:
-        if (tensor := left.pop(name, None)) is None:
-            raise RuntimeError(f"{name} is missing")
-        if order is not None and tensor.ndim != len(order):
-            raise RuntimeError(f"{name} has shape {list(tensor.shape)}")
-        return tensor if order is None else tensor.permute(order).contiguous()
-
-    for (path, module), name in zip(_layers(network), _names(network, stem), strict=True):
-        if isinstance(module, nn.BatchNorm2d):
-            state[f"{path}.weight"] = take(f"{name}/gamma")
-            state[f"{path}.bias"] = take(f"{name}/beta")
-            state[f"{path}.running_mean"] = take(f"{name}/moving_mean")
-            state[f"{path}.running_var"] = take(f"{name}/moving_variance")
-            state[f"{path}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-        elif isinstance(module, nn.Conv2d):
-            state[f"{path}.weight"] = take(f"{name}/kernel", (3, 2, 0, 1))
-        else:
-            head = "fc1000" if "fc1000/kernel" in left else name
-            state[f"{path}.weight"] = take(f"{head}/kernel", (1, 0))
-            state[f"{path}.bias"] = take(f"{head}/bias")
-    if left:
-        raise RuntimeError(f"{len(left)} tensors are left over: {', '.join(list(left)[:4])}")
-    network.load_state_dict(state, strict=True, assign=True)
+    head = "fc1000" if "fc1000/kernel" in tensors else HEAD
+    load_in_order(network, tensors, _names(network, _stem(tensors), head), KERAS)
 
 
 def _stem(names: Mapping[str, Tensor]) -> str:
@@ -95,31 +72,17 @@ def _stem(names: Mapping[str, Tensor]) -> str:
     raise RuntimeError(f"{STEM[0]}/kernel is missing")
 
 
-def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What holds parameters, in running order, which is that of torchvision's modules."""
-    for path, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
-            yield path, module
-
-
 def keras_names(config: DenseNetConfig) -> list[str]:
     """What Keras calls each tensor, in the order of its layers."""
     network = keras_tree(config)
-    fields = {
-        nn.BatchNorm2d: ("gamma", "beta", "moving_mean", "moving_variance"),
-        nn.Conv2d: ("kernel",),
-        nn.Linear: ("kernel", "bias"),
-    }
-    layers = zip(_layers(network), _names(network, STEM[0]), strict=True)
-    return [f"{name}/{field}" for (_, module), name in layers for field in fields[type(module)]]
+    return names_in_order(network, _names(network, STEM[0], HEAD), KERAS)
 
 
-def _names(network: nn.Module, stem: str) -> Iterator[str]:
+def _names(network: nn.Module, stem: str, head: str) -> Iterator[str]:
     """What Keras' code calls these layers, in the order in which it makes them."""
     yield stem
     yield stem.removesuffix("conv") + "bn"
-    features = network.get_submodule("features")
-    blocks = [len(block) for block in features.children() if isinstance(block, nn.ModuleDict)]
+    blocks = blocks_of(network)
     for stage, layers in enumerate(blocks, start=2):
         for layer in range(layers):
             name = f"conv{stage}_block{layer + 1}"
@@ -128,7 +91,7 @@ def _names(network: nn.Module, stem: str) -> Iterator[str]:
             yield from (f"pool{stage}_bn", f"pool{stage}_conv")
     yield "bn"
     if isinstance(network.classifier, nn.Linear):
-        yield "predictions"
+        yield head
 
 
 def keras_function(

@@ -54,3 +54,31 @@ def torchxrayvision_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
     if not config.num_classes:
         network.classifier = nn.Identity()
     return network, f"torchxrayvision's own network, torchxrayvision {torchxrayvision.__version__}"
+
+
+def pytorchcv_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
+    """``pytorchcv.models.densenet.DenseNet``, whose last pooling averages maps of any size.
+
+    pytorchcv pools by 7x7, for images of 224x224 alone; there the two are the same.
+    """
+    import pytorchcv  # type: ignore[import-untyped, unused-ignore]
+    from pytorchcv.models.densenet import DenseNet  # type: ignore[import-untyped, unused-ignore]
+
+    if config.bn_size != 4:
+        raise ImportError("pytorchcv makes bottlenecks of 4 times the growth alone")
+    channels, width = [], config.num_init_features
+    for layers in config.block_config:
+        channels.append([width + config.growth_rate * (layer + 1) for layer in range(layers)])
+        width = channels[-1][-1] // 2
+    with torch.device("meta"), SkipInit():
+        network: nn.Module = DenseNet(
+            channels=channels,
+            init_block_channels=config.num_init_features,
+            dropout_rate=config.drop_rate,
+            in_channels=config.in_channels,
+            num_classes=config.num_classes or 1,
+        )
+    network.get_submodule("features").final_pool = nn.AdaptiveAvgPool2d(1)
+    if not config.num_classes:
+        network.output = nn.Identity()
+    return network, f"pytorchcv's own network, pytorchcv {pytorchcv.__version__}"

@@ -163,7 +163,7 @@ def _load(network: nn.Module, checkpoint: Checkpoint, reading: Reading) -> None:
         if reading.layout.loader is not None:
             _named(reading.layout.loader)(network, _own_tensors(checkpoint, reading))
         else:
-            tensors = _kept(checkpoint, reading)
+            tensors = {reading.clean(name): tensor for name, tensor in _kept(checkpoint, reading).items()}
             under_source_names(network, reading).load_state_dict(tensors, strict=True, assign=True)
 
 
