@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from densenet_convert.densenet import DenseNetConfig
 
 from ..claims import Assumption
-from ..errors import quoted
-from ..layout import Reading
+from ..errors import first_few, quoted
+from ..layout import WRAPPERS, Reading
 from .declared_tree import LAST_NORM, DeclaredTree
 from .explain import LEFT_OUT
 from .layer_kinds import LIBRARIES, holds_in_order, last_of
@@ -44,6 +44,9 @@ def assumptions_of(
     if left_out and not config.num_classes:
         what = "nothing that is left out stands before the features"
         found.append(Assumption(what, "the rest of its network is left out", BY_OWNER))
+    if reading.unwrapped and tree is None:
+        what = f"what holds layers as {first_few(sorted(_wrappers(reading)))} runs them as they are"
+        found.append(Assumption(what, because, BY_LAYERS))
     if tree is None or not _stem_is_known(tree):
         what = "the first convolution and the pooling behind it have stride 2"
         found.append(Assumption(what, because, BY_LAYERS))
@@ -61,6 +64,11 @@ def assumptions_of(
             found.append(Assumption("a ReLU stands behind the last norm", because, RELU_OPTIONS))
         found.append(Assumption("the last maps are averaged over all places", because, BY_LAYERS))
     return tuple(found)
+
+
+def _wrappers(reading: Reading) -> set[str]:
+    """Returns the names of wrappers that were taken off."""
+    return {part for name in reading.explanation.targets for part in name.split(".")} & WRAPPERS
 
 
 def end_is_known(tree: DeclaredTree) -> bool:

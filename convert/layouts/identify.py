@@ -38,25 +38,31 @@ def identify_layout(
     """
     known = list(layouts) if layout is None else [named_layout(layout, layouts)]
     whole = whole and layout is None  # what tells a layout from another is not needed where it is named
-    nearest: Reading | None = None
+    asked = only if prefix is None else prefix
+    nearest: list[Reading] = []
+    fits: list[Reading] = []
     for view in views(names):
-        asked = only if prefix is None else prefix
         where, last = (None if one is None else view.clean(one) for one in (asked, head))
         if last and last not in set(map(_layer_of, view.names)):
             continue
         # The others' first convolution is not there: they are only worth a message.
         readings = view.readings(view.likely(known) or known, where, last, only is not None)
         fitting, closest = _fitting(readings, names, whole)
-        if fitting:
-            return _only_one(fitting, names)
-        nearest = min(filter(None, (nearest, closest)), key=_count_problems, default=None)
-    if nearest is None:
+        fits += [_only_one(fitting, names)] if fitting else []
+        nearest += [closest] if closest else []
+        # Without wrappers the features may bear their own name.
+        if fits and not fits[-1].inside:
+            break
+    if fits:
+        return min(fits, key=lambda one: one.inside != "")
+    if not nearest:
         raise LayoutError(
             f"There is no layer {quoted(head or '')} for the head, expected the whole name of one."
         )
+    shown = min(nearest, key=lambda one: len(one.explanation.problems))
     raise LayoutError(
-        f"No layout explains all {len(names):,} names. The nearest is {label_of(nearest)} "
-        f"({nearest.layout.origin}), but {first_few(nearest.explanation.problems)}."
+        f"No layout explains all {len(names):,} names. The nearest is {label_of(shown)} "
+        f"({shown.layout.origin}), but {first_few(shown.explanation.problems)}."
     )
 
 
@@ -74,10 +80,6 @@ def _only_one(fitting: Sequence[Reading], names: Collection[str]) -> Reading:
     return (complete or fitting)[0]
 
 
-def _count_problems(reading: Reading) -> int:
-    return len(reading.explanation.problems)
-
-
 def whole_networks(names: Collection[str], layouts: Sequence[Layout]) -> list[Reading]:
     """Returns a reading for each place where the names hold all features of a DenseNet, in their order.
 
@@ -86,13 +88,17 @@ def whole_networks(names: Collection[str], layouts: Sequence[Layout]) -> list[Re
     Raises:
         LayoutError: there are too many to try.
     """
+    best: list[Reading] = []
     for view in views(names):
         fitting, _ = _fitting(view.readings(view.likely(layouts), None, "", True), names, True)
         found = {reading.prefix: reading for reading in reversed(fitting)}
-        if found:
-            order = {prefix: i for i, prefix in enumerate(view.first_with(found))}
-            return sorted(found.values(), key=lambda reading: order[reading.prefix])
-    return []
+        order = {prefix: i for i, prefix in enumerate(view.first_with(found))}
+        networks = sorted(found.values(), key=lambda reading: order[reading.prefix])
+        if not best or (networks and not any(one.inside for one in networks)):
+            best = networks
+        if best and not any(one.inside for one in best):
+            break
+    return best
 
 
 def _fitting(

@@ -108,8 +108,6 @@ def _ways_to(
     if options.head is None:
         if layer := around.single_layer():
             yield replace(options, head=layer, only=None)
-            if held.layers and options.final_relu is None:
-                yield replace(options, head=layer, only=None, final_relu=False)
         if len(around.candidates) == 1:
             (head,) = around.candidates
             # One that is called as a head is found without being named.
@@ -143,8 +141,11 @@ def _first_through(
         except UnclearError as error:
             if refusals is not None:
                 refusals.append(str(error))
-        except (LayoutError, ArchitectureError):
-            continue
+        except (LayoutError, ArchitectureError) as error:
+            if refusals is None:  # these are the other settings of a way
+                continue
+            if found := _first_through(_other_settings(error, held, way), held, norm_eps, networks):
+                return found
     return []
 
 

@@ -1,8 +1,8 @@
 """The names of features whose modules were put into a Sequential: each is called by its number.
 
 ``nn.Sequential(*network.features.children())`` counts what has no parameters, too: in torchvision's features
-the first ReLU and the first pooling are numbers 2 and 3, and timm's have no ReLU of their own there.  The number
-of the last norm would be that of a head, or of a transition, were there more or fewer blocks than four.
+the first ReLU and the first pooling are numbers 2 and 3, and timm's have no ReLU of their own there.  The
+number of the last norm would be that of a head, or of a transition, were there not four blocks.
 """
 
 from __future__ import annotations
