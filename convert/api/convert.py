@@ -32,7 +32,7 @@ from ..records import (
 )
 from ..source.beside import read_beside
 from ..source.memory import copy_of, read_memory
-from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
+from ..source.read import Opened, is_imagenet, open_checkpoint, read_imagenet, read_random
 from .claims import make_claims
 
 if TYPE_CHECKING:
@@ -142,10 +142,11 @@ def convert_source(
     if not isinstance(source, str | os.PathLike):
         options, extras = _of_memory(source, options, extras)
     extras = extras.of(options)
-    device = _refuse_early(folder, options, extras)
+    _refuse_early(folder, options, extras)
+    if isinstance(source, str | os.PathLike):
+        return _convert_file(source, folder, options, extras)
+    device = choose_device(options.device)
     with plain_torch():
-        if isinstance(source, str | os.PathLike):
-            return _convert_file(source, folder, options, device, extras)
         read = read_memory(source)
         network = identify_network(read, options, source=None)
         return _convert_network(read, network, Beside(), folder, options, device, extras)
@@ -228,10 +229,11 @@ def convert_torchvision(
         license=license,
     )
     extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
-    chosen = _refuse_early(folder, options, extras)
+    _refuse_early(folder, options, extras)
+    if checkpoint is not None:
+        return _convert_file(checkpoint, folder, options, extras)
+    chosen = choose_device(options.device)
     with plain_torch():
-        if checkpoint is not None:
-            return _convert_file(checkpoint, folder, options, chosen, extras)
         if weights == ORIGIN_RANDOM:
             read = read_random(name, seed)
         else:
@@ -240,17 +242,23 @@ def convert_torchvision(
         return _convert_network(read, network, Beside(), folder, options, chosen, extras)
 
 
-def _convert_file(
-    source: AnyPath, folder: Path, options: Options, device: torch.device, extras: ProofExtras
-) -> Written:
-    """Reads a source and what lies beside it, finds out which network it is, and converts that."""
+def _convert_file(source: AnyPath, folder: Path, options: Options, extras: ProofExtras) -> Written:
+    """Reads a source and what lies beside it, finds out which network it is, and converts that.
+
+    Torch is imported once that is known: a network that can't be converted is refused without it.
+    """
     path = local_file(source)
-    checkpoint = _read_source(path, folder, options)
+    opened = _open_source(path, folder, options)
+    known = opened.settings
     if options.final_relu is None:
-        options = replace(options, final_relu=checkpoint.final_relu)
-    network = identify_network(checkpoint, options, checkpoint.norm_eps, source=os.fspath(source))
+        options = replace(options, final_relu=known.get("final_relu"))
+    network = identify_network(opened.content, options, known.get("norm_eps"), source=os.fspath(source))
     beside = Beside() if options.ignore_config else read_beside(path, network.config)
-    return _convert_network(checkpoint, network, beside, folder, options, device, extras)
+    device = choose_device(options.device)
+    with plain_torch():
+        checkpoint = opened.load()
+        checkpoint = replace(checkpoint, origin=ORIGIN_IMAGENET) if is_imagenet(opened) else checkpoint
+        return _convert_network(checkpoint, network, beside, folder, options, device, extras)
 
 
 def _convert_network(
@@ -275,20 +283,21 @@ def _convert_network(
     return written
 
 
-def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.device:
-    """Refuses at once what could not be done in the end; returns the device of the proof."""
+def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
+    """Refuses at once what could not be done in the end, as far as that is known without torch."""
     if options.only is not None and options.prefix is not None:
         raise LayoutError("--only names the prefix already: leave --prefix out.")
     check_target(folder, force=options.force)
     extras.check(folder)
     if options.arch is not None:
         architecture_name(options.arch)
-    return choose_device(options.device)
+    if options.device not in ("auto", "cpu"):  # another one may be missing
+        choose_device(options.device)
 
 
-def _read_source(path: Path, folder: Path, options: Options) -> Checkpoint:
-    """Reads a file and marks torchvision's own; refuses one that lies in ``folder``."""
-    checkpoint = read_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
+def _open_source(path: Path, folder: Path, options: Options) -> Opened:
+    """Reads a file; refuses one that lies in ``folder``."""
+    opened = open_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
-    return replace(checkpoint, origin=ORIGIN_IMAGENET) if is_imagenet(checkpoint) else checkpoint
+    return opened

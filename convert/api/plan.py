@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,9 +11,15 @@ from pathlib import Path
 
 from ..errors import FolderError, ReadError, first_few, quoted
 from ..folder.files import is_ours
-from ..formats.recognise import SUFFIXES
+from ..formats.beginnings import BEGINNING, looks_like_checkpoint
 from ..hub.fetch import SCHEME, local_file, parse_address
 from ..records import IMAGENET, AnyPath, Options
+from ..source.file import first_bytes
+
+log = logging.getLogger("densenet_convert")
+
+# What the names of checkpoints alone end in: one that is damaged is reported, and not passed over.
+SURE_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".h5", ".keras")
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
 
     Args:
         sources: checkpoints, here or as ``hf://USER/NAME[@REVISION][/FILE]``, or folders. A folder stands
-            for every file in it whose name ends in one of ``SUFFIXES``, but for what was converted.
+            for every file in it that begins as a checkpoint does, or whose name ends in one of
+            ``SURE_SUFFIXES``, but for what was converted; the others are counted.
         output: parent of the folders that are written; each is named after its source, and what a
             folder holds lies there as it does in that folder.
         options: hold for every source.
@@ -55,8 +63,8 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
         )
     if sources and not found:
         raise ReadError(
-            f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint, "
-            f"expected names that end in {', '.join(SUFFIXES)}."
+            f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint: expected files that "
+            "begin as torch, safetensors or Keras write them. Name a file itself if it is another one."
         )
     jobs: dict[str, Job] = {}
     # What is named twice, alone and by its folder, is one source; its folder says where it lies.
@@ -92,8 +100,18 @@ def _files(source: str) -> Iterator[tuple[str, str]]:
     if not Path(path).is_dir():
         yield path, ""
         return
-    for file in sorted(_walk(path)):
+    files = sorted(_walk(path))
+    found = [file for file in files if _is_checkpoint(file)]
+    if found and len(found) < len(files):
+        log.warning("%s: %d of %d files are no checkpoints.", source, len(files) - len(found), len(files))
+    for file in found:
         yield file, os.path.relpath(os.path.dirname(file), path)  # noqa: PTH120
+
+
+def _is_checkpoint(file: str) -> bool:
+    if file.lower().endswith(SURE_SUFFIXES):
+        return True
+    return looks_like_checkpoint(first_bytes(Path(file), BEGINNING))
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -107,5 +125,5 @@ def _walk(folder: str) -> Iterator[str]:
         # Hidden ones too: what a killed writer left behind, or an editor's copies.
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if not name.startswith("."):
                 yield os.path.join(parent, name)  # noqa: PTH118

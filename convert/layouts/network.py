@@ -18,6 +18,7 @@ from . import known_layouts
 from .attempt import Held, identify_once
 from .declared_layers import XRAY
 from .identify import whole_networks
+from .strangers import refuse_strangers
 from .surroundings import Surroundings, UnclearError
 
 # Options that say nothing of the network, or of what is written of it.
@@ -69,11 +70,16 @@ def _advised(
     norm_eps: float | None,
     source: str | None,
 ) -> str:
-    """Returns the error's message, with what gets through, or why nothing does."""
+    """Returns the error's message, with what gets through, or why nothing does.
+
+    Raises:
+        ArchitectureError: the tensors are for certain those of a network that can't be converted.
+    """
     try:
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
         return str(error)
+    refuse_strangers(held.tensors, holds_densenet=bool(networks))
     through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
     refusals: list[str] = []
     asked = None if options.only is None else options.only.rstrip("./")

@@ -70,6 +70,15 @@ def parse_checkpoint(data: Whole, path: Path, key: str | None = None) -> Content
         ) from error
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """Returns up to so many bytes of a regular file; none of what is missing, empty or can't be read."""
+    try:
+        with os.fdopen(_open_regular(path), "rb", buffering=0) as file:
+            return file.read(count)
+    except (ReadError, OSError):
+        return b""
+
+
 def _open_regular(path: Path) -> int:
     try:
         # A pipe would be waited for, were it opened in the usual way.

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densenet_convert.densenet import ARCHITECTURES
 
 from ..errors import ReadError, WeightsUnavailableError
 from ..folder.files import WEIGHTS, is_ours
 from ..formats.raw import RawTensor
+from ..formats.recognise import Content
 from ..formats.untrusted import Budget, FormatError
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM, Checkpoint
 from ..temporary import temporary_folder
@@ -31,12 +32,75 @@ if TYPE_CHECKING:
 log = logging.getLogger("densenet_convert")
 
 
+class Opened(NamedTuple):
+    """A file that was read and understood, and nothing of it copied: no torch was needed for it.
+
+    Attributes:
+        path: the file.
+        size: its length in bytes.
+        sha256: its digest, hexadecimal.
+        content: what it holds.
+        settings: what lies beside it tells; see ``settings_beside``.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    content: Content
+    settings: Mapping[str, Any]
+
+    def load(self) -> Checkpoint:
+        """Returns the tensors in memory of their own; what was read is gone then, so that it works once.
+
+        Raises:
+            ReadError: views of a storage claim more than the file may take.
+        """
+        content = self.content
+        try:
+            tensors, digests = _copy(content.tensors, Budget(self.size))
+        except FormatError as error:
+            raise ReadError(f"{self.path} can't be read: {error}") from error
+        if _was_converted(self.path):
+            log.warning(
+                "%s was converted already: labels, license and receipt beside it are not taken over.",
+                self.path,
+            )
+        return Checkpoint(
+            tensors,
+            digests,
+            self.sha256,
+            self.size,
+            content.format,
+            content.container,
+            layers=content.layers,
+            **self.settings,
+            calls=content.calls,
+        )
+
+
+def open_checkpoint(
+    path: Path, *, digits: str | None = None, key: str | None = None, ignore_config: bool = False
+) -> Opened:
+    """Reads a file once, and what was hashed is what is parsed; nothing in it is executed.
+
+    Args and Raises: as ``read_checkpoint``.
+    """
+    data = read_whole(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if digits is not None and not sha256.startswith(digits):
+        raise ReadError(
+            f"{path} is corrupt: its SHA-256 should begin with {digits} and is {sha256}. "
+            "Delete it and run again to download it anew."
+        )
+    content = parse_checkpoint(data, path, key)
+    return Opened(path, len(data), sha256, content, settings_beside(path, ignore_config=ignore_config))
+
+
 def read_checkpoint(
     path: Path, *, digits: str | None = None, key: str | None = None, ignore_config: bool = False
 ) -> Checkpoint:
     """Reads the state dict in a file, which is in one of the formats of ``formats``.
 
-    The file is read once, and what was hashed is what is parsed.  Nothing in it is executed.
     Of weights that this converter or its network wrote, what lies beside them tells settings.
 
     Args:
@@ -51,40 +115,14 @@ def read_checkpoint(
         FolderError: it is the weights of a converted folder, whose receipt was changed, or names settings,
             such as a padding, that weights alone do not tell.
     """
-    data = read_whole(path)
-    sha256 = hashlib.sha256(data).hexdigest()
-    if digits is not None and not sha256.startswith(digits):
-        raise ReadError(
-            f"{path} is corrupt: its SHA-256 should begin with {digits} and is {sha256}. "
-            "Delete it and run again to download it anew."
-        )
-    content = parse_checkpoint(data, path, key)
-    try:
-        tensors, digests = _copy(content.tensors, Budget(len(data)))
-    except FormatError as error:
-        raise ReadError(f"{path} can't be read: {error}") from error
-    if _was_converted(path):
-        log.warning(
-            "%s was converted already: labels, license and receipt beside it are not taken over.", path
-        )
-    return Checkpoint(
-        tensors,
-        digests,
-        sha256,
-        len(data),
-        content.format,
-        content.container,
-        layers=content.layers,
-        **settings_beside(path, ignore_config=ignore_config),
-        calls=content.calls,
-    )
+    return open_checkpoint(path, digits=digits, key=key, ignore_config=ignore_config).load()
 
 
 def _was_converted(path: Path) -> bool:
     return path.name == WEIGHTS and is_ours(path.parent)
 
 
-def is_imagenet(checkpoint: Checkpoint) -> bool:
+def is_imagenet(checkpoint: Checkpoint | Opened) -> bool:
     """Whether the file is one of those that torchvision serves, by its SHA-256."""
     return any(checkpoint.sha256.startswith(weights_digits(name)) for name in ARCHITECTURES)
 
