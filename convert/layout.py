@@ -95,6 +95,7 @@ class Layout:
             ``reference`` does not bear them.
         export_format: the format that ``export`` writes, ``"torch-legacy"``, ``"keras-h5"`` or ``"pickle"``;
             empty where it writes none.
+        has_head: whether its library's network has one, so that ``export`` writes it.
         has_counters: whether its files hold ``num_batches_tracked``, so that its library takes them.
         first_conv: what the source calls the first convolution's weight.
         other_stems: what else it has called it.
@@ -119,6 +120,7 @@ class Layout:
     outputs: str | None = None
     names: str | None = None
     export_format: str = "torch-legacy"
+    has_head: bool = True
     has_counters: bool = True
     first_conv: str = "features.conv0.weight"
     other_stems: tuple[str, ...] = ()

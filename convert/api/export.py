@@ -19,6 +19,7 @@ from ..folder.open import open_folder, read_tensors
 from ..folder.receipt import config_from, describe_axes
 from ..folder.recover import as_in_source
 from ..folder.replace import sync
+from ..formats.plain_pickle import write_arrays
 from ..formats.torch_legacy import Elements, write_legacy
 from ..hub.fetch import local_folder
 from ..layout import Reading
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("densenet_convert")
 
-SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5"}
+SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5", "pickle": ".pdparams"}
 # What readers would take the file for.
-OTHERS = {".safetensors", ".keras", ".h5", ".pth"}
+OTHERS = {".safetensors", ".keras", ".h5", ".pth", ".pdparams"}
 COUNTER = "num_batches_tracked"
 
 
@@ -75,6 +76,11 @@ def export(
     here = local_folder(folder)
     written = open_folder(here)
     table = named_layout(layout, known_layouts())
+    if not table.export_format:
+        raise LayoutError(
+            f"{table.name} is read, and not written: a file of {table.origin} holds more than this. "
+            "Choose another layout."
+        )
     path = Path(
         f"{here.absolute().name}-{table.name}{SUFFIXES[table.export_format]}" if output is None else output
     )
@@ -91,7 +97,7 @@ def export(
     require_outside(path)
     _check_target(path, force)
     tensors = _tensors(written, table)
-    data = _as_keras(tensors) if table.export_format == "keras-h5" else _as_torch(tensors)
+    data = WRITERS[table.export_format](tensors)
     _read_back(data, tensors, path)
     _write(data, path, force)
     return path
@@ -130,6 +136,11 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
 
 def _require_same_function(config: DenseNetConfig, layout: Layout, source: str) -> None:
     """Refuses a network for which the layout's library would compute another function."""
+    if config.num_classes and not layout.has_head:
+        raise LayoutError(
+            f"A network of {layout.name} has no head, and this one has {config.num_classes} classes: its "
+            "library does not take them. Choose another layout."
+        )
     back = f" It can go back to {source} alone." if source != layout.name else ""
     for name in UNSEEN_IN_SHAPES:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
@@ -173,6 +184,20 @@ def _as_keras(tensors: Mapping[str, Tensor]) -> bytes:
             for name in names:
                 group.create_dataset(name, data=tensors[name].numpy())
     return file.getvalue()
+
+
+def _as_numpy(tensors: Mapping[str, Tensor]) -> bytes:
+    """A pickle of arrays, as ``paddle.load`` takes it."""
+    if any(dtype_name(tensor) == "bfloat16" for tensor in tensors.values()):
+        raise LayoutError("Arrays of numpy hold no bfloat16. Choose another layout.")
+    file = BytesIO()
+    write_arrays(
+        {n: Elements(dtype_name(t), tuple(t.shape), tensor_bytes(t)) for n, t in tensors.items()}, file
+    )
+    return file.getvalue()
+
+
+WRITERS = {"torch-legacy": _as_torch, "keras-h5": _as_keras, "pickle": _as_numpy}
 
 
 def _read_back(data: bytes, tensors: dict[str, Tensor], path: Path) -> None:

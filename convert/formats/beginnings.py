@@ -1,7 +1,7 @@
 """Tells a checkpoint among other files by its first bytes.
 
-What torch, safetensors and Keras write counts.  Pickles of anything, arrays of numpy and packed files may hold a
-checkpoint as well, and mostly do not.
+What torch, safetensors and Keras write counts.  Pickles of anything, arrays of numpy and packed files may
+hold a checkpoint as well, and mostly do not.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ TIMM_FEATURES = replace(
         for rule in TORCHVISION.rules
     ),
     reference="densenet_convert.proof.references.trees:tree_of_timm_features",
+    has_head=False,
     first_conv="features_conv0.weight",
     # timm's norms hold their ReLU.
     relu="features",

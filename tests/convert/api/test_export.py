@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,7 +26,9 @@ from densenet_convert.errors import ConvertError, FolderError, LayoutError
 from densenet_convert.layouts import BUILT_IN
 from densenet_convert.source.read import read_checkpoint
 
-NAMES = [layout.name for layout in BUILT_IN]
+# What is written; what is not is refused by a test of its own.
+NAMES = [layout.name for layout in BUILT_IN if layout.export_format]
+FOUR_BLOCKS = ("numbered", "numbered-dotted", "numbered-timm")
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
@@ -36,7 +39,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def equal(path: Path, expected: dict[str, torch.Tensor]) -> None:
-    found = read_checkpoint(path).tensors if path.suffix == ".h5" else torch.load(path, weights_only=True)
+    ours = path.suffix in (".h5", ".pdparams")
+    found = read_checkpoint(path).tensors if ours else torch.load(path, weights_only=True)
     assert found.keys() == expected.keys()
     assert all(
         torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype
@@ -55,7 +59,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(config=configs, seed=st.integers(0, 99))
 @pytest.mark.parametrize("layout", NAMES)
 @pytest.mark.usefixtures("here")
@@ -64,10 +68,40 @@ def test_every_layout_there_and_back_is_the_source_bit_for_bit(
 ) -> None:
     if layout == "keras-applications":
         pytest.importorskip("h5py", reason="h5py is not installed")
+    if layout in FOUR_BLOCKS:
+        config = replace(config, block_config=(1, *config.block_config, 1, 1)[:4])
+    if layout == "timm-features":
+        config = replace(config, num_classes=0)
     state = in_names_of(layout, state_dict_of(config, seed=seed))
     extra = {"op_threshs": torch.rand(3)} if layout == "torchxrayvision" else {}
-    dc.convert(save({**state, **extra}, Path("old.pth")), "new", force=True)
+    # Whether it runs before a head is asked of a sequence of somebody's own.
+    options = {"final_relu": True} if layout in FOUR_BLOCKS else {}
+    dc.convert(save({**state, **extra}, Path("old.pth")), "new", force=True, **options)
     equal(dc.export("new", layout, force=True), state)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_library_would_not_take_is_refused() -> None:
+    dc.convert(save(state_dict_of(), Path("old.pth")), "new")
+    with pytest.raises(LayoutError, match="densenet-keras is read, and not written"):
+        dc.export("new", "densenet-keras")
+    with pytest.raises(LayoutError, match="timm-features has no head, and this one has 5 classes"):
+        dc.export("new", "timm-features")
+    with pytest.raises(LayoutError, match=r"paddleclas is not written to \.pth files"):
+        dc.export("new", "paddleclas", "x.pth")
+
+
+@pytest.mark.usefixtures("here")
+def test_paddle_s_file_is_a_pickle_of_arrays_that_numpy_reads() -> None:
+    state = state_dict_of()
+    dc.convert(save(state, Path("old.pth")), "new")
+    path = dc.export("new", "paddleclas")
+    assert path.name == "new-paddleclas.pdparams"
+    found, expected = pickle.loads(path.read_bytes()), in_names_of("paddleclas", state)
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.numpy().dtype
+        assert (found[name] == tensor.numpy()).all()
 
 
 @pytest.mark.usefixtures("here")

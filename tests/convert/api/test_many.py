@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict
+from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from checkpoints import SMALL, in_2017_names, save, state_dict_of
 
@@ -24,12 +30,11 @@ from densenet_convert import ConvertError
 from densenet_convert.api import already_done
 from densenet_convert.api import convert as conversion
 from densenet_convert.api.many import Outcome, convert_job, convert_many
-from densenet_convert.api.plan import Job, output_name, plan
+from densenet_convert.api.plan import SURE_SUFFIXES, Job, output_name, plan
 from densenet_convert.errors import DeviceError, FolderError, ParityError, ReadError
 from densenet_convert.executors import dask_executor, process_executor
 from densenet_convert.folder.files import GOLDEN, file_sha256
 from densenet_convert.folder.open import open_folder
-from densenet_convert.formats.recognise import SUFFIXES
 from densenet_convert.records import Options
 
 
@@ -139,22 +144,69 @@ def test_a_bar_can_be_drawn_over_the_sources(tmp_path: Path) -> None:
 # Which sources there are.
 
 
-def test_a_folder_stands_for_the_checkpoints_in_it(tmp_path: Path) -> None:
-    names = [f"{number}/x{number}{suffix}" for number, suffix in enumerate(SUFFIXES)]
-    for name in (
-        *names,
-        "10/UPPER.PTH",
-        "notes.txt",
-        "10/labels.json",
-        ".out.0123.partial/model.safetensors",
+def beginnings() -> dict[str, bytes]:
+    """What torch, safetensors and Keras write, called otherwise than they call it, by name."""
+    state = {"a.weight": torch.rand(2, 2)}
+    archive, legacy = BytesIO(), BytesIO()
+    torch.save(state, archive)
+    torch.save(state, legacy, _use_new_zipfile_serialization=False)
+    keras = BytesIO()
+    with zipfile.ZipFile(keras, "w") as file:
+        file.writestr("metadata.json", "{}")
+    return {
+        "model.pth.tar-60": archive.getvalue(),
+        "epoch_12": legacy.getvalue(),
+        "weights.00012": safetensors.torch.save(state),
+        "best.hdf5": b"\x89HDF\r\n\x1a\n" + bytes(8),
+        "network.zip": keras.getvalue(),
+        "old.t7": b"sys_info".ljust(257, b"\0") + b"ustar  \0",
+    }
+
+
+def others() -> dict[str, bytes]:
+    """What may hold a checkpoint, and is read where it is named; and what never does."""
+    arrays, archive, packed, tarred = BytesIO(), BytesIO(), BytesIO(), BytesIO()
+    np.savez(arrays, a=np.ones(2))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("word/document.xml", "<a/>")
+    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("images/1.png"))
+    packed.write(gzip.compress(b"a"))
+    return {
+        "arrays.npz": arrays.getvalue(),
+        "array.npy": b"\x93NUMPY\x01\0",
+        "labels.pkl": pickle.dumps({"a": np.ones(2)}),
+        "model.pth.gz": packed.getvalue(),
+        "thesis.docx": archive.getvalue(),
+        "data.tar": tarred.getvalue(),
+        "log.bin": b"epoch 1",
+        "empty.dat": b"",
+        "notes.txt": b"{}",
+    }
+
+
+def test_a_folder_stands_for_the_checkpoints_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sure = [f"damaged{suffix}" for suffix in SURE_SUFFIXES] + ["UPPER.PTH"]
+    hidden = {".out.0123.partial/model.safetensors": b"", ".editor.pth": b""}
+    files = {**beginnings(), **others(), **dict.fromkeys(sure, b""), **hidden}
+    for number, (name, data) in enumerate(files.items()):
+        path = tmp_path / f"{number % 3}" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(data)
+    found = [Path(job.source).name for job in plan([tmp_path], tmp_path / "out", Options())]
+    assert sorted(found) == sorted([*beginnings(), *sure])
+    assert caplog.messages == [f"{tmp_path}: 9 of {len(found) + 9} files are no checkpoints."]
+
+
+def test_a_folder_of_nothing_that_begins_as_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    for name, data in others().items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(
+        ReadError, match="holds no checkpoint: expected files that begin as torch, safetensors"
     ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    found = [
-        Path(job.source).relative_to(tmp_path).as_posix()
-        for job in plan([tmp_path], tmp_path / "out", Options())
-    ]
-    assert found == sorted([*names, "10/UPPER.PTH"])
+        plan([tmp_path], tmp_path / "out", Options())
+    (job,) = plan([tmp_path / "labels.pkl"], tmp_path / "out", Options())
+    assert job.source.endswith("labels.pkl")
 
 
 def test_what_was_converted_is_no_source(tmp_path: Path) -> None:

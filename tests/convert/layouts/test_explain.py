@@ -186,3 +186,17 @@ def test_an_entry_point_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(LayoutError, match=message):
             layouts.known_layouts()
     layouts.known_layouts.cache_clear()
+
+
+def test_a_rule_adds_to_a_number_or_looks_it_up() -> None:
+    shifted = Rule(r"stages\.(\d+)\.(\w+)\.weight", r"block\1.\g<2>1.\\", numbers={1: 1})
+    table = Rule(r"seq\.(\d+)\.x", r"b\g<1>0", numbers={1: {"4": "1", "6": "2"}})
+    names = ["stages.0.conv.weight", "stages.11.conv.weight", "seq.4.x", "seq.6.x", "seq.5.x"]
+    explained = explanation_of(layout_of(shifted, table), names)
+    assert list(explained.targets.values()) == ["block1.conv1.\\", "block12.conv1.\\", "b10", "b20"]
+    assert explained.problems == ("seq.5.x is explained by no rule",)
+
+
+def test_what_a_rule_looks_up_is_no_template() -> None:
+    rule = Rule(r"(a)(b)", r"\2\1", numbers={1: {"a": r"\2\g<2>7"}})
+    assert explanation_of(layout_of(rule), ["ab"]).targets == {"ab": r"b\2\g<2>7"}

@@ -17,6 +17,7 @@ import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNet, DenseNetConfig
 from densenet_convert.errors import ArchitectureError, FolderError, LayoutError, ReadError
+from densenet_convert.layout import Layout
 from densenet_convert.layouts import BUILT_IN
 
 STATE = state_dict_of()
@@ -89,20 +90,24 @@ def test_whether_a_relu_stands_before_a_head_that_is_elsewhere_is_the_user_s_to_
         assert again.proof.largest == {**again.proof.largest, "logits": 0.0}
 
 
-@pytest.mark.parametrize("layout", [one.name for one in BUILT_IN])
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize(
+    ("table", "classes"),
+    [*((one, 3) for one in BUILT_IN), *((one, 0) for one in BUILT_IN[::2])],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
 def test_every_layout_is_identified_and_proven_against_its_own_library(
-    layout: str, classes: int, source: Callable[[Any], Path]
+    table: Layout, classes: int, source: Callable[[Any], Path]
 ) -> None:
+    layout = table.name
     config = replace(SMALL, num_classes=classes, in_channels=1)
     state = state_dict_of(config)
     given = in_names_of(layout, state)
     if layout == "torchxrayvision":
         given["op_threshs"] = torch.rand(3)
-    written = dc.convert(source(given), "new")
+    options = {"final_relu": True} if table.relu == "unknown" else {}
+    written = dc.convert(source(given), "new", **options)
     assert written.receipt["source"]["layout"] == layout
-    if layout == "keras-applications":
-        config = replace(config, norm_eps=1.001e-5)
+    config = replace(config, **table.overrides)
     same_function(written.folder, state, config)
     if layout in ("monai", "torchxrayvision"):
         pytest.importorskip(layout, reason=f"{layout} is not installed")
