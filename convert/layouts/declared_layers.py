@@ -134,6 +134,8 @@ class LayerChecker:
 
     def take(self, layer: DeclaredLayer) -> None:
         """Takes the next layer.  Raises ArchitectureError if it is not what must come next."""
+        if self.place == LAST_NORM and self.tree.head is not None:
+            layer = as_global(layer)
         if layer.settings.get("pool_type", AVERAGES[0]) not in AVERAGES:
             refuse_setting(layer.path, layer.kind, "pool_type", layer.settings["pool_type"], AVERAGES[0])
         elif layer.holds:
@@ -141,9 +143,9 @@ class LayerChecker:
         elif layer.what == NOTHING:
             self.idle = layer if last_of(layer.kind) == "Identity" else self.idle
         elif layer.runs or layer.what == PAD:
-            self._in_order(self._as_global(layer))
+            self._in_order(layer)
         else:
-            self._anywhere(self._as_global(layer))
+            self._anywhere(layer)
 
     def close(self) -> None:
         """Ends a place.  Raises ArchitectureError if a required layer was not seen."""
@@ -183,16 +185,6 @@ class LayerChecker:
             self._compare(layer, convolution_at(place, self.config))
         self.place, self.before = place, layer.path
         self.expected = following(layer, place, self.tree, self.config)
-
-    def _as_global(self, layer: DeclaredLayer) -> DeclaredLayer:
-        """Returns a layer that averages the last maps for a head by windows as one that averages all places.
-
-        Of windows at every place the head takes one alone, so that it is as large as the maps.
-        """
-        if self.place != LAST_NORM or self.tree.head is None or layer.what != AVERAGE:
-            return layer
-        found = {name: layer.settings.get(name) for name in WINDOW}
-        return layer._replace(what=GLOBAL, settings={}) if found == WINDOW else layer
 
     def _in_order(self, layer: DeclaredLayer) -> None:
         if layer.what == PAD and self.padding is None:
@@ -260,3 +252,12 @@ class LayerChecker:
             f"The file tells of no layer behind {quoted(self.before)} for {missed.what}, which a DenseNet "
             f"has there. {OTHER_FUNCTION}"
         )
+
+
+def as_global(layer: DeclaredLayer) -> DeclaredLayer:
+    """Returns a layer that averages the last maps by windows, for a head, as one that averages all places.
+
+    Of windows at every place the head takes one alone, so that it is as large as the maps.
+    """
+    found = {name: layer.settings.get(name) for name in WINDOW}
+    return layer._replace(what=GLOBAL, settings={}) if layer.what == AVERAGE and found == WINDOW else layer

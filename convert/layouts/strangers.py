@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ArchitectureError, quoted
 from .views import views
 
-STEM = re.compile(r"(?:.*[._])?conv0\.weight", re.ASCII)
+STEM = re.compile(r"(?:.*\.)?(?:features_)?conv0\.weight", re.ASCII)
 DENSE_LAYER = re.compile(
     r"(?:.*\.)?denseblock\d+\.denselayer\d+\.(?:layers\.)?(norm|conv)\.?([12])\.(\w+)", re.ASCII
 )
@@ -63,7 +63,7 @@ def refuse_strangers(tensors: Mapping[str, Any], *, holds_densenet: bool = False
     """
     *_, view = views(tensors)
     shapes = dict(zip(view.names, (tuple(tensor.shape) for tensor in tensors.values()), strict=True))
-    stems = [name for name in shapes if name.endswith("conv0.weight") and STEM.fullmatch(name)]
+    stems = [name for name in shapes if STEM.fullmatch(name)]
     if stems:
         reasons = [_other_stem(name, shapes) for name in stems]
         what = reasons[0] if all(reasons) else _other_layers(shapes)

@@ -45,8 +45,7 @@ class Surroundings:
         self, tensors: Mapping[str, Any], reading: Reading, width: int, others: Collection[Reading]
     ) -> None:
         self.tensors = {reading.clean(name): tensor for name, tensor in tensors.items()}
-        self.reading, self.width = reading, width
-        self.mark = reading.layout.separator
+        self.reading, self.width, self.mark = reading, width, reading.layout.separator
         dropped = reading.explanation.dropped.items()
         asked = [reading.clean(name) for name, because in dropped if because.endswith(LEFT_OUT)]
         targets = reading.explanation.targets.items()

@@ -26,7 +26,7 @@ MMPRETRAIN = Layout(
         Rule(rf"{_TRANSITION}0\.({NORM_FIELD})", r"features.norm5.\2"),
         Rule(r"head\.fc\.(weight|bias)", r"classifier.\1"),
     ),
-    reference="densenet_convert.proof.references.trees:tree_of_mmpretrain",
+    reference="densenet_convert.proof.references.rearranged:tree_of_mmpretrain",
     first_conv="backbone.stem.0.weight",
     features="backbone.",
     head="head.fc",

@@ -19,7 +19,7 @@ TIMM_FEATURES = replace(
         else rule
         for rule in TORCHVISION.rules
     ),
-    reference="densenet_convert.proof.references.trees:tree_of_timm_features",
+    reference="densenet_convert.proof.references.rearranged:tree_of_timm_features",
     has_head=False,
     first_conv="features_conv0.weight",
     # timm's norms hold their ReLU.

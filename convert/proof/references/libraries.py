@@ -61,8 +61,10 @@ def pytorchcv_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
 
     pytorchcv pools by 7x7, for images of 224x224 alone; there the two are the same.
     """
-    import pytorchcv  # type: ignore[import-untyped, unused-ignore]
-    from pytorchcv.models.densenet import DenseNet  # type: ignore[import-untyped, unused-ignore]
+    import pytorchcv  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from pytorchcv.models.densenet import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        DenseNet,
+    )
 
     if config.bn_size != 4:
         raise ImportError("pytorchcv makes bottlenecks of 4 times the growth alone")

@@ -186,7 +186,7 @@ def others() -> dict[str, bytes]:
 
 
 def test_a_folder_stands_for_the_checkpoints_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    sure = [f"damaged{suffix}" for suffix in SURE_SUFFIXES] + ["UPPER.PTH"]
+    sure = [f"damaged{i}{suffix}" for i, suffix in enumerate(SURE_SUFFIXES)] + ["UPPER.PTH"]
     hidden = {".out.0123.partial/model.safetensors": b"", ".editor.pth": b""}
     files = {**beginnings(), **others(), **dict.fromkeys(sure, b""), **hidden}
     for number, (name, data) in enumerate(files.items()):

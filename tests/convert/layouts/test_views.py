@@ -124,7 +124,7 @@ def _torchvision_s() -> Any:
     return torchvision.models.DenseNet(*sizes, bn_size=SMALL.bn_size, num_classes=SMALL.num_classes)
 
 
-def test_wrappers_of_a_whole_module_are_told_by_their_classes(tmp_path: Path) -> None:
+def test_wrappers_of_a_whole_module_are_known_by_their_classes(tmp_path: Path) -> None:
     network = _torchvision_s()
     wrapped = copy.deepcopy(network)
     wrapped.features.denseblock1 = checkpoint_wrapper(wrapped.features.denseblock1)
