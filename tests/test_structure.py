@@ -38,6 +38,7 @@ ALLOWED = {
     "monai": {"proof"},
     "keras": {"proof"},
     "torchxrayvision": {"proof"},
+    "pytorchcv": {"proof"},
     "matplotlib": {"proof"},
     "PIL": {"proof"},
     "distributed": {"executors"},

@@ -15,7 +15,7 @@ from ..layouts import known_layouts
 
 NAME = "densenet-convert"
 # Extras that add to what the command does; the others are for working on it.
-EXTRAS = ("report", "monai", "torchxrayvision", "keras", "dask")
+EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask")
 
 
 @dataclass(frozen=True)
