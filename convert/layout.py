@@ -208,7 +208,8 @@ class Reading:
 
     def own_name(self, name: str) -> str | None:
         """What the table calls a source name; None where it is no part of the network."""
-        name = self.clean(name)
+        if self.unwrapped:
+            name = self.clean(name)
         if self.head:
             parent, _, last = name.rpartition(self.layout.separator)
             if parent == self.head:
@@ -220,8 +221,9 @@ class Reading:
     def is_of_unused_head(self, name: str) -> bool:
         """Whether a source name belongs to the usual head, and another layer took its place."""
         usual = f"{self.prefix}{self.layout.head}"
-        layer = self.clean(name).rpartition(self.layout.separator)[0]
-        return self.head not in (None, usual) and layer == usual
+        if self.head in (None, usual):
+            return False
+        return self.clean(name).rpartition(self.layout.separator)[0] == usual
 
 
 def without_wrappers(name: str, separator: str = ".") -> str:

@@ -98,9 +98,10 @@ class _Matching:
         if own is None:
             self._outside(name)
             return
-        matching = ((p.fullmatch(own), rule) for p, rule in self.rules)
-        targets = ((rule.target_of(match), rule) for match, rule in matching if match)
-        found = [(target, rule) for target, rule in targets if target is not None]
+        found = []
+        for pattern, rule in self.rules:
+            if (match := pattern.fullmatch(own)) and (target := rule.target_of(match)) is not None:
+                found.append((target, rule))
         left = [drop for pattern, drop in self.drops if pattern.fullmatch(own)]
         matches = len(found) + len(left)
         if self.reading.only and not matches:
