@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..claims import Beside
-from ..errors import FolderError, LayoutError
+from ..errors import FolderError, LayoutError, SeveralError
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
@@ -28,7 +28,9 @@ from ..records import (
     Written,
 )
 from ..source.beside import read_beside
+from ..source.file import read_whole
 from ..source.read import is_imagenet, read_checkpoint, read_imagenet, read_random
+from .choices import with_commands
 from .claims import make_claims
 
 if TYPE_CHECKING:
@@ -205,7 +207,7 @@ def _convert_file(
 ) -> Written:
     """Reads a source and what lies beside it, finds out which network it is, and converts that."""
     path = local_file(source)
-    checkpoint = _read_source(path, folder, options)
+    checkpoint = _read_source(path, folder, options, os.fspath(source))
     if options.final_relu is None:
         options = replace(options, final_relu=checkpoint.final_relu)
     network = identify_network(checkpoint, options, checkpoint.norm_eps, source=os.fspath(source))
@@ -246,9 +248,13 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> torch.
     return choose_device(options.device)
 
 
-def _read_source(path: Path, folder: Path, options: Options) -> Checkpoint:
+def _read_source(path: Path, folder: Path, options: Options, source: str) -> Checkpoint:
     """Reads a file and marks torchvision's own; refuses one that lies in ``folder``."""
-    checkpoint = read_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
+    try:
+        checkpoint = read_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
+    except SeveralError as error:
+        message = with_commands(error, read_whole(path), path, options, source)
+        raise SeveralError(message, error.keys) from error
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
     return replace(checkpoint, origin=ORIGIN_IMAGENET) if is_imagenet(checkpoint) else checkpoint

@@ -6,13 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
-from ..errors import ArchitectureError, LayoutError, ReadError
+from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
@@ -22,13 +23,14 @@ from ..layouts.network import identify_network
 from ..records import Options
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
+from .choices import MOST_CHOICES, with_commands
 
 if TYPE_CHECKING:
     import os
 
     from densenet_convert.densenet import DenseNetConfig
 
-    from ..formats.raw import RawTensor
+    from ..formats.raw import RawTensor, Whole
     from ..formats.recognise import Content
     from ..layout import Reading
 
@@ -54,6 +56,8 @@ class Inspection:
         format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
             ``"keras-h5"`` or ``"keras"``.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
+        containers: the same of each state dict, where there are several that differ: ``key`` chooses one, and
+            nothing else is said of any.
         layout: what the tensors' names are called as a whole; None where no layout explains them.
         prefix: what stands before these names; None likewise.
         architecture: such as ``"densenet169"``; None where it is another network.
@@ -71,6 +75,7 @@ class Inspection:
     sha256: str
     format: str
     container: str | None
+    containers: tuple[str, ...]
     layout: str | None
     prefix: str | None
     architecture: str | None
@@ -106,14 +111,15 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
-        content = parse_checkpoint(data, path, key)
-        reading, config, problem = _identify(content, path, key)
+        content, keys = _parse(data, path, key)
+        reading, config, problem = _identify(content, data, path, key, keys)
     return Inspection(
         path=path,
         size=len(data),
         sha256=digest.result().hexdigest(),
         format=content.format,
         container=content.container,
+        containers=keys,
         layout=reading.layout.name if reading else None,
         prefix=reading.prefix if reading else None,
         architecture=architecture_of(config) if config else None,
@@ -126,10 +132,26 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None, hashes: boo
     )
 
 
+def _parse(data: Whole, path: Path, key: str | None) -> tuple[Content, tuple[str, ...]]:
+    """Returns what a file holds; where it holds several state dicts, none of them, and the key of each."""
+    try:
+        return parse_checkpoint(data, path, key), ()
+    except SeveralError as error:
+        keys = error.keys
+    for one in keys:
+        with suppress(ReadError):
+            return replace(parse_checkpoint(data, path, one), container=None, tensors={}), keys
+    return parse_checkpoint(data, path, keys[0]), keys
+
+
 def _identify(
-    content: Content, path: Path, key: str | None
+    content: Content, data: Whole, path: Path, key: str | None, keys: tuple[str, ...]
 ) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
     """Returns the reading and the config, or why one of them is None, or what only the owner knows."""
+    if keys:
+        listed = first_few([one or "its own dict" for one in keys], MOST_CHOICES)
+        error = SeveralError(f"It holds {len(keys)} state dicts, which differ: {listed}.", keys)
+        return None, None, with_commands(error, data, path, Options(), str(path))
     settings = settings_beside(path)
     norm_eps, final_relu = settings.get("norm_eps"), settings.get("final_relu")
     try:

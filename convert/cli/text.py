@@ -114,9 +114,10 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     rows = {
         "format": f"{found.format}{container}",
-        "layout": (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else ""),
+        "layout": _layout(found),
         "network": _network(found),
-        "tensors": f"{len(found.tensors):,}: {dtypes}",
+        "state dicts": first_few([one or "its own dict" for one in found.containers], limit=8),
+        "tensors": "" if found.containers else f"{len(found.tensors):,}: {dtypes}",
         "size": f"{found.size:,} bytes",
         "sha256": found.sha256,
         "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
@@ -132,7 +133,15 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _layout(found: Inspection) -> str:
+    if found.containers:
+        return ""
+    return (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else "")
+
+
 def _network(found: Inspection) -> str:
+    if found.containers:
+        return ""
     if found.config is None:
         return "not recognised"
     return f"{architecture_label(found.config)}, {found.config.num_classes} classes"

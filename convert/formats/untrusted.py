@@ -29,6 +29,14 @@ class FormatError(ValueError):
         super().__init__(f"{self.found}. {advice}")
 
 
+class SeveralError(FormatError):
+    """A file holds several state dicts, which differ; ``keys`` lead to each, for ``--key``."""
+
+    def __init__(self, found: str, advice: str, keys: tuple[str, ...]) -> None:
+        super().__init__(found, advice)
+        self.keys = keys
+
+
 class Global(NamedTuple):
     """A name that a pickle wants to import, such as ``collections`` and ``OrderedDict``."""
 
