@@ -36,9 +36,7 @@ def with_commands(error: SeveralError, data: Whole, path: Path, options: Options
     return "\n".join([f"{error} {sentence}{rest}:", *commands])
 
 
-def _commands(
-    error: SeveralError, data: Whole, path: Path, options: Options, source: str
-) -> Iterator[str]:
+def _commands(error: SeveralError, data: Whole, path: Path, options: Options, source: str) -> Iterator[str]:
     """Yields the command for each key that gets through, or the first that is advised for it."""
     settings = settings_beside(path, ignore_config=options.ignore_config)
     if options.final_relu is None:

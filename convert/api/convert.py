@@ -15,6 +15,7 @@ from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
 from ..layouts.rename import rename_tensors
+from ..layouts.rewrite import rewrite_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
@@ -228,7 +229,7 @@ def _convert_network(
     log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
     log.info("layout %s, %s", network.reading.layout.name, network.config)
     # The reference is built from the checkpoint, and a whole module declares its own epsilon.
-    checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
+    checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
     renamed = rename_tensors(checkpoint, network.reading)
     claims = make_claims(checkpoint, network, options, beside)
     verified = prove_parity(renamed, network.config, device, extras, claims)

@@ -131,6 +131,8 @@ def _tensors(written: Written, layout: Layout) -> dict[str, Tensor]:
 def _require_same_function(config: DenseNetConfig, layout: Layout, source: str) -> None:
     """Refuses a network for which the layout's library would compute another function."""
     back = f" It can go back to {source} alone." if source != layout.name else ""
+    if config.stem_bias and layout.names is not None:
+        raise LayoutError(f"A network of {layout.name} has no bias in its first convolution.{back}")
     for name in UNSEEN_IN_SHAPES:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
         if found != expected:

@@ -20,6 +20,7 @@ from ..layouts import known_layouts
 from ..layouts.attempt import network_of
 from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
+from ..layouts.prepare import prepare
 from ..records import Options
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
@@ -161,7 +162,7 @@ def _identify(
     except (ArchitectureError, LayoutError) as error:
         problem = str(error)
     try:
-        reading = identify_layout(content.tensors, known_layouts())
+        reading = identify_layout(prepare(content).tensors, known_layouts())
     except LayoutError:
         return None, None, problem
     try:

@@ -19,6 +19,7 @@ from ..folder.wording import (
     inputs_text,
     origin_text,
     other_function,
+    rewrites_text,
     tensors_text,
 )
 
@@ -36,6 +37,7 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
     rows = {
         "source": _source(receipt["source"]),
         "tensors": tensors_text(receipt),
+        "rewritten": rewrites_text(receipt),
         "left out": first_few([entry["source_name"] for entry in receipt["dropped"]]),
         "beware": other_function(config_from(receipt["config"])),
         "assumed": assumed_text(receipt),

@@ -20,7 +20,7 @@ from densenet_convert.densenet.config_file import as_json
 
 from ..claims import Assumption, Claims, Labels
 from ..errors import FolderError, quoted
-from ..records import Renamed, Trace
+from ..records import Renamed, Rewritten, Trace
 from ..results import Coverage, EveryInput, Proof
 from ..tensors import dtype_name, tensor_sha256
 
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 3
 # What receipts of version 1 did not say, and what held for all of them.
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 # What receipts up to version 2 did not say; what was assumed is not known of them.
-SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
+SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}, "rewrites": []}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -44,7 +44,14 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
         "config": as_json(config),
         "tensors": _describe_tensors(renamed, config),
         "dropped": [{"source_name": name, "because": why} for name, why in dropped.items()],
+        "rewrites": [_describe_step(step) for step in renamed.checkpoint.rewrites],
     }
+
+
+def _describe_step(step: Rewritten) -> dict[str, Any]:
+    """Returns an entry of the field ``rewrites``."""
+    sources = [{"source_name": name, "sha256": digest} for name, digest in step.sources]
+    return {"step": step.name, "sources": sources, "name": step.target, "sha256": step.sha256}
 
 
 def _describe_source(renamed: Renamed) -> dict[str, Any]:

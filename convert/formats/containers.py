@@ -1,4 +1,4 @@
-"""Walks through what a file holds: every dict and every module that may be the state dict, and what leads there.
+"""Walks through what a file holds: every dict and module that may be the state dict, and what leads there.
 
 State dicts lie in dicts with keys of any kind, in lists and tuples, and in attributes of objects, such as a
 Learner's ``model`` or the ``ema`` of what averages a network.  Each thing is visited once, and paid for.
@@ -109,7 +109,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_closed(value: Any) -> bool:
-    """Whether nothing in it is looked at: an optimizer, or its state, or what is no module though it has parts.
+    """Whether nothing in it is looked at: an optimizer or its state, or a module that is broken.
 
     The moments of an optimizer are no network, whatever they look like.
     """
@@ -117,5 +117,5 @@ def _is_closed(value: Any) -> bool:
     if not isinstance(attributes, Dict):
         return False
     names = {key for key, _ in attributes.pairs if isinstance(key, str)}
-    broken = value is not attributes and "_modules" in names and not isinstance(attributes.get("_modules"), Dict)
-    return {"state", "param_groups"} <= names or broken
+    parts = attributes.get("_modules") if value is not attributes else None
+    return {"state", "param_groups"} <= names or not isinstance(parts, Dict | None)

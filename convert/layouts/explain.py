@@ -10,6 +10,7 @@ from dataclasses import replace
 from densenet_convert.densenet import DenseNetConfig
 
 from ..layout import HEAD, Explanation, Reading, Rule
+from .no_output import OPERATION_COUNTS
 
 # Receipts hold it, and are read again by it.
 LEFT_OUT = "left out by --only"
@@ -26,8 +27,6 @@ HEADS = (
     "predictions",
     "dense",
 )
-# What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
-OPERATION_COUNTS = ("total_ops", "total_params")
 # What a part of the features is called.
 STEP = re.compile(r"(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)
 DENSE_LAYER = re.compile(r"features\.denseblock([1-9]\d{0,8})\.denselayer([1-9]\d{0,8})\.", re.ASCII)

@@ -15,9 +15,10 @@ from ..errors import ArchitectureError, LayoutError
 from ..layout import FEATURES, Reading
 from ..records import Identified, Options
 from . import known_layouts
-from .attempt import Held, identify_once
+from .attempt import identify_once
 from .declared_layers import XRAY
 from .identify import whole_networks
+from .prepare import Held, prepare
 from .surroundings import Surroundings, UnclearError
 
 # Options that say nothing of the network, or of what is written of it.
@@ -53,6 +54,7 @@ def identify_network(
             is; the message ends with the commands that get through, one a line.
         ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
     """
+    held = prepare(held)
     try:
         return identify_once(held, options, norm_eps)
     except LayoutError as error:

@@ -13,16 +13,15 @@ from typing import Any, NoReturn
 
 from ..errors import LayoutError, first_few, quoted
 from ..layout import HEAD, Reading
-from .explain import LEFT_OUT, OPERATION_COUNTS
+from .explain import LEFT_OUT
 from .identify import HEAD_NAME
 from .layer_kinds import DeclaredLayer
 from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_behind, widths_taken
+from .no_output import LOSSES, OPERATION_COUNTS
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
 BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr")
-# What the modules are called whose tensors weight the classes in training.
-LOSSES = ("criterion", "loss")
 # What segmentation networks call the parts that read the features beside a head.
 DECODERS = ("decoder", "segmentation_head")
 
@@ -84,12 +83,24 @@ class Surroundings:
         """Raises UnclearError if a layer reads the output of one that may be the head."""
         readers = [one for one in self.choices + self.matrices if not _is_of_decoder(one.name)]
         for head in self.choices:
+            self._refuse_kernels_behind(head)
             for reader in readers:
                 if reader != head and reader.taken == head.given:
                     raise UnclearError(
                         f"{reader} reads what {head} gives. They are stacked, and the head of a DenseNet is "
                         "one layer."
                     )
+
+    def _refuse_kernels_behind(self, head: Matrix) -> None:
+        """Raises UnclearError if a kernel may read the maps that a head of 1x1 convolution gives."""
+        if len(self.tensors[head.name].shape) == 2:
+            return
+        for name in self.left_out:
+            if head.given in widths_taken(self.tensors[name].shape, self._field_of(name)):
+                raise UnclearError(
+                    f"{quoted(name)} may read the maps that {head} gives. They are stacked, and the head of "
+                    "a DenseNet is one layer."
+                )
 
     def refuse_between(self, head: Matrix) -> None:
         """Raises UnclearError if something that was trained could stand before the features or the head."""

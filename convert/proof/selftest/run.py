@@ -24,6 +24,7 @@ from ...layouts.attempt import network_of
 from ...layouts.identify import identify_again
 from ...layouts.network import identify_network
 from ...layouts.rename import rename_tensors
+from ...layouts.rewrite import rewrite_tensors
 from ...records import Checkpoint, Identified, Loaded, Options, Progress, Verified
 from ...source.random_weights import random_checkpoint
 from ...source.read import read_checkpoint
@@ -109,7 +110,8 @@ def _source_of(folder: str | os.PathLike[str] | None, scratch: Path) -> tuple[Ch
     checkpoint = recover_checkpoint(written)
     reading = identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=False)
     final_relu = config_from(written.receipt["config"]).final_relu
-    return checkpoint, network_of(checkpoint, reading, checkpoint.norm_eps, final_relu)
+    network = network_of(checkpoint, reading, checkpoint.norm_eps, final_relu)
+    return rewrite_tensors(checkpoint, network.rewrites), network
 
 
 def _random(config: DenseNetConfig, seed: int, scratch: Path) -> tuple[Checkpoint, Identified]:
