@@ -18,7 +18,8 @@ from . import known_layouts
 from .attempt import identify_once
 from .declared_layers import XRAY
 from .identify import whole_networks
-from .prepare import Held, prepare
+from .prepare import Held, Prepared, StateDict, prepare
+from .remedies import remedies
 from .surroundings import Surroundings, UnclearError
 
 # Options that say nothing of the network, or of what is written of it.
@@ -54,23 +55,27 @@ def identify_network(
             is; the message ends with the commands that get through, one a line.
         ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
     """
-    held = prepare(held)
+    prepared = prepare(held)
     try:
-        return identify_once(held, options, norm_eps)
+        return identify_once(prepared, options, norm_eps)
     except LayoutError as error:
-        raise LayoutError(_advised(error, held, options, norm_eps, source)) from error
+        raise LayoutError(_advised(error, prepared, options, norm_eps, source)) from error
     except ArchitectureError as error:
-        raise ArchitectureError(_advised(error, held, options, norm_eps, source)) from error
+        raise ArchitectureError(_advised(error, prepared, options, norm_eps, source)) from error
 
 
 def _advised(
     error: LayoutError | ArchitectureError,
-    held: Held,
+    held: Prepared,
     options: Options,
     norm_eps: float | None,
     source: str,
 ) -> str:
     """Returns the error's message, with what gets through, or why nothing does."""
+    for remedy in remedies(held.source, source):
+        ended = None if remedy.tensors is None else prepare(StateDict(held.format, remedy.tensors))
+        if ended is None or _first_through([options], ended, norm_eps):
+            return remedy.text
     try:
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
@@ -131,7 +136,7 @@ def _first_through(
     ways: Iterable[Options],
     held: Held,
     norm_eps: float | None,
-    networks: Sequence[Reading],
+    networks: Sequence[Reading] | None = None,
     refusals: list[str] | None = None,
 ) -> list[Attempt]:
     """Returns the first way that gets through, if there is one; adds what else is unclear to ``refusals``."""

@@ -58,6 +58,14 @@ class Held(Protocol):
         """What the source declares of its layers; empty for a state dict."""
 
 
+class StateDict(NamedTuple):
+    """What a source would hold that tells nothing of its layers."""
+
+    format: str
+    tensors: Mapping[str, Any]
+    layers: Mapping[str, Layer] = {}
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a source holds, as a layout sees it.
