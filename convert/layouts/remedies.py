@@ -58,8 +58,8 @@ def remedies(tensors: Mapping[str, Any], source: str) -> Iterator[Remedy]:
         )
     if (match := SHARD.fullmatch(source)) and int(match[4]) > 1:
         yield Remedy(
-            f"Its name says that it is file {int(match[2])} of {int(match[4])} of one checkpoint. Merge them, "
-            f"and convert what this writes:\n{_merging(match)}"
+            f"Its name says that it is file {int(match[2])} of {int(match[4])} of one checkpoint. Merge "
+            f"them, and convert what this writes:\n{_merging(match)}"
         )
     yield from _computed(tensors)
 
@@ -105,8 +105,8 @@ def _computed(tensors: Mapping[str, Any]) -> Iterator[Remedy]:
         layer, call = found[0]
         more = f", and likewise for {first_few([one for one, _ in found[1:]])}," if len(found) > 1 else ""
         text = (
-            f"{quoted(layer)} computes its weight from other tensors, which rounds. Where the network is, call "
-            f"{quoted(call)}{more} {AGAIN}"
+            f"{quoted(layer)} computes its weight from other tensors, which rounds. Where the network is, "
+            f"call {quoted(call)}{more} {AGAIN}"
         )
         yield Remedy(text, plain)
 
