@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .modules import Values, is_module, module_values, tensor_in
+from .objects import NumpyArray
 from .stand_ins import Dict, Stub
 from .unpickle import PAIR
 from .untrusted import Budget
@@ -67,6 +68,8 @@ def _within(path: Path, value: Any, budget: Budget) -> Iterator[tuple[Path, Any]
     for pairs in _parts(value):
         budget.take(REFERENCE * len(pairs))
         for position, (key, inner) in enumerate(pairs):
+            if isinstance(inner, NumpyArray):
+                inner = inner.objects
             if not isinstance(inner, Dict | list | tuple) or _is_tensor(inner):
                 continue
             part = _part(key, position)

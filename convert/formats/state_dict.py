@@ -9,7 +9,7 @@ from .containers import Candidate, candidates
 from .modules import Layers, Values, declared_layers, describe, tensor_in
 from .raw import Broken, RawTensor
 from .stand_ins import Dict
-from .untrusted import Budget, FormatError, SeveralError, shown
+from .untrusted import ALONE, Budget, FormatError, SeveralError, shown
 
 LONGEST_SCALAR = 1000
 # What libraries call a kernel.
@@ -17,7 +17,6 @@ WEIGHTS = ("weight", "kernel")
 # Several times what a tensor of a network within networks is called.
 LONGEST_NAME = 500
 CHOOSE = "Choose one with --key, of file and inspect."
-ALONE = "Save the state dict that you mean, alone, to a file of its own."
 
 
 def find_state_dict(
@@ -159,7 +158,7 @@ def _named(values: Values) -> dict[str, RawTensor]:
                 ALONE,
             )
         if isinstance(tensor, Broken):
-            raise FormatError(f"{label}: {tensor.reason}")
+            raise FormatError(f"{label}: {tensor.reason}", tensor.advice)
         if tensor is None:
             raise FormatError(f"it holds {describe(value)} as {label}, expected a plain tensor", ALONE)
         if tensor.overlaps():

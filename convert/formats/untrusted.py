@@ -16,6 +16,7 @@ MALFORMED = (
     struct.error,
 )
 LONGEST_MESSAGE = 500
+ALONE = "Save the state dict that you mean, alone, to a file of its own."
 AGAIN = "It is damaged or was tampered with: get it again from its source."
 
 
@@ -83,4 +84,4 @@ class Budget:
         """Raises FormatError where ``count`` more bytes are too many."""
         self.left -= count
         if self.left < 0:
-            raise FormatError("it would take far more memory than its size, as no checkpoint does")
+            raise FormatError("it would take far more memory than its size, as no checkpoint does", ALONE)

@@ -63,7 +63,7 @@ def parse_checkpoint(data: Whole, path: Path, key: str | None = None) -> Content
         ReadError: they are in no known format, or not sound; the message names ``path``.
     """
     try:
-        return read_content(data, key)
+        return read_content(data, key, path.name)
     except SeveralFound as error:
         raise SeveralError(f"{path} can't be read: {error}", error.keys) from error
     except FormatError as error:
