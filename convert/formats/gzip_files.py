@@ -11,7 +11,8 @@ from .raw import Whole
 from .untrusted import Budget, FormatError
 
 MAGIC = b"\x1f\x8b"
-CHUNK = 1 << 20
+# Of what is read and of what is written at once; and what a member costs, which may hold nothing.
+CHUNK, MEMBER = 1 << 16, 1 << 12
 WITH_HEADER = 31
 UNPACK = "Unpack it with gunzip, and name what comes out."
 
@@ -32,6 +33,7 @@ def unpack(data: Whole, budget: Budget) -> bytearray:
 
 def _unpack_member(view: memoryview, content: bytearray, budget: Budget) -> int:
     """Adds what one member holds; returns its length."""
+    budget.take(MEMBER)
     stream, position = zlib.decompressobj(WITH_HEADER), 0
     waiting: bytes | memoryview = b""
     while not stream.eof:
@@ -41,7 +43,7 @@ def _unpack_member(view: memoryview, content: bytearray, budget: Budget) -> int:
             if not waiting:
                 raise FormatError("it is a gzip file that is cut off")
         try:
-            part = stream.decompress(waiting, CHUNK)
+            part = stream.decompress(waiting, 16 * CHUNK)
         except zlib.error as error:
             raise FormatError(f"it is a gzip file that is damaged: {error}") from error
         if len(part) > budget.left:
