@@ -60,7 +60,7 @@ def read_export(archive: Archive, budget: Budget) -> Dict:
         raise FormatError(f"its weights are described by {len(text):,} bytes", SAVE_AGAIN)
     budget.take(COST * len(text))
     try:
-        entries = json.loads(bytes(text))["config"].items()
+        entries = json.loads(bytes(text).decode())["config"].items()
         described = [(name, _describe(name, fields)) for name, fields in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
