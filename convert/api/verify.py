@@ -99,9 +99,9 @@ def verify(
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
-        source = prepare(checkpoint)
-        reading = _recorded_reading(source, written, whole)
-        network = network_of(source, reading, checkpoint.norm_eps, _claimed_relu(written))
+        prepared = prepare(checkpoint)
+        reading = _recorded_reading(prepared, written, whole)
+        network = network_of(prepared, reading, checkpoint.norm_eps, _claimed_relu(written))
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
         _check_receipt(renamed, network, written, whole=whole)
@@ -135,9 +135,9 @@ def _claimed_relu(written: Written) -> bool | None:
     return None if RELU_OPTIONS in assumed else config_from(written.receipt["config"]).final_relu
 
 
-def _recorded_reading(source: Prepared, written: Written, whole: bool) -> Reading:
+def _recorded_reading(prepared: Prepared, written: Written, whole: bool) -> Reading:
     try:
-        return identify_again(source.tensors.keys(), known_layouts(), written.receipt, whole=whole)
+        return identify_again(prepared.tensors.keys(), known_layouts(), written.receipt, whole=whole)
     except LayoutError as error:
         raise FolderError(
             f"{written.folder} is not what a conversion of its source gives. Its receipt has under 'source' "

@@ -83,24 +83,13 @@ class Surroundings:
         """Raises UnclearError if a layer reads the output of one that may be the head."""
         readers = [one for one in self.choices + self.matrices if not _is_of_decoder(one.name)]
         for head in self.choices:
-            self._refuse_kernels_behind(head)
+            _refuse_kernels_behind(self, head)
             for reader in readers:
                 if reader != head and reader.taken == head.given:
                     raise UnclearError(
                         f"{reader} reads what {head} gives. They are stacked, and the head of a DenseNet is "
                         "one layer."
                     )
-
-    def _refuse_kernels_behind(self, head: Matrix) -> None:
-        """Raises UnclearError if a kernel may read the maps that a head of 1x1 convolution gives."""
-        if len(self.tensors[head.name].shape) == 2:
-            return
-        for name in self.left_out:
-            if head.given in widths_taken(self.tensors[name].shape, self._field_of(name)):
-                raise UnclearError(
-                    f"{quoted(name)} may read the maps that {head} gives. They are stacked, and the head of "
-                    "a DenseNet is one layer."
-                )
 
     def refuse_between(self, head: Matrix) -> None:
         """Raises UnclearError if something that was trained could stand before the features or the head."""
@@ -191,6 +180,18 @@ class Surroundings:
 
     def _field_of(self, name: str) -> str:
         return name.rpartition(self.mark)[2]
+
+
+def _refuse_kernels_behind(around: Surroundings, head: Matrix) -> None:
+    """Raises UnclearError if a kernel may read the maps that a head of 1x1 convolution gives."""
+    if len(around.tensors[head.name].shape) == 2:
+        return
+    for name in around.left_out:
+        if head.given in widths_taken(around.tensors[name].shape, name.rpartition(around.mark)[2]):
+            raise UnclearError(
+                f"{quoted(name)} may read the maps that {head} gives. They are stacked, and the head of a "
+                "DenseNet is one layer."
+            )
 
 
 def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_known: bool) -> None:
