@@ -19,7 +19,7 @@ from .assumptions import assumptions_of, end_is_known, head_is_alone
 from .declared_layers import Declared, read_declared
 from .identify import identify_layout, whole_networks
 from .no_output import check_losses
-from .prepare import RESHAPED, Held, Prepared, prepare, prepare_head
+from .prepare import RESHAPED, Held, Prepared, prepare, prepare_head, settle
 from .rename import absent_counters
 from .surroundings import Surroundings, ask_for_relu, judge_surroundings, refuse_unknown
 
@@ -124,7 +124,8 @@ def _network(
         reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps, rewrites=held.rewrites
     )
     problem_type = declared.problem_type or reading.layout.problem_type
-    return Identified(reading, config, problem_type, norm_eps, assumptions, held.rewrites)
+    steps, settled = settle(held, reading)
+    return Identified(settled, config, problem_type, norm_eps, assumptions, steps)
 
 
 def architecture_name(arch: str | int) -> str:

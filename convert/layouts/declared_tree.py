@@ -15,7 +15,6 @@ from .layer_kinds import (
     layers_of_keras,
     layers_of_torch,
 )
-from .no_output import REASONS
 
 OTHER_FUNCTION = "The converted network would be another function."
 LAST_NORM = "features.norm5"
@@ -40,9 +39,7 @@ class DeclaredTree:
         mark = reading.layout.separator
         targets = reading.explanation.targets.items()
         self.places = {theirs.rpartition(mark)[0]: ours.rpartition(".")[0] for theirs, ours in targets}
-        dropped = reading.explanation.dropped.items()
-        # What changes no output is no layer that was left out, though it may stand in one.
-        self.dropped = {name.rpartition(mark)[0] for name, because in dropped if because not in REASONS}
+        self.dropped = {name.rpartition(mark)[0] for name in reading.explanation.dropped}
         self.head = next((path for path, place in self.places.items() if place == HEAD), None)
         self.passed: list[DeclaredLayer] = []
 

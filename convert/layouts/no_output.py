@@ -19,7 +19,6 @@ COUNTED = "operations that a profiler counted"
 AVERAGED = "how many networks were averaged into this one"
 SEEN = "what an observer saw for a quantisation to come"
 CLASS_WEIGHTS = "weights of the classes, which a loss takes"
-REASONS = (COUNTED, AVERAGED, SEEN, CLASS_WEIGHTS)
 # How torch.ao.quantization calls what only watches values; with fake_quant_enabled beside it, it rounds them.
 OBSERVER, ROUNDS = "activation_post_process", "fake_quant_enabled"
 OBSERVED = ("min_val", "max_val", "min_vals", "max_vals", "eps", "histogram", "averaging_constant")

@@ -97,7 +97,7 @@ def prepare(held: Held) -> Prepared:
 
 
 def prepare_head(prepared: Prepared, reading: Reading) -> tuple[Prepared, Reading]:
-    """Returns both with a head that is a linear layer with a bias, and what is left out by rules.
+    """Returns both with a head that is a linear layer with a bias.
 
     Args:
         prepared: what ``prepare`` gives.
@@ -115,12 +115,24 @@ def prepare_head(prepared: Prepared, reading: Reading) -> tuple[Prepared, Readin
             steps.append(Rewrite(ZEROED, (), bias, weight))
             targets[bias] = f"{HEAD}.bias"
     tensors = _applied(steps, prepared.tensors)
-    dropped = {**reading.explanation.dropped, **prepared.dropped}
-    found = replace(reading.explanation, targets=targets, dropped=dropped)
+    found = replace(reading.explanation, targets=targets)
     return (
         replace(prepared, tensors=tensors, rewrites=(*prepared.rewrites, *steps)),
         replace(reading, explanation=found),
     )
+
+
+def settle(prepared: Prepared, reading: Reading) -> tuple[tuple[Rewrite, ...], Reading]:
+    """Returns the steps whose results are kept, and the reading with all that is left out.
+
+    What the user leaves out need not be rewritten, and is called as in the source.
+    """
+    steps = tuple(step for step in prepared.rewrites if step.target in reading.explanation.targets)
+    sources = {step.target: step.sources for step in prepared.rewrites}
+    asked = reading.explanation.dropped.items()
+    dropped = {name: why for target, why in asked for name in sources.get(target, (target,))}
+    found = replace(reading.explanation, dropped={**dropped, **prepared.dropped})
+    return steps, replace(reading, explanation=found)
 
 
 def _applied(steps: Sequence[Rewrite], tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,21 +13,15 @@ from typing import Any, NamedTuple
 from ..errors import first_few, quoted
 
 AGAIN = "and save its state_dict() again."
-OLD = "torch.nn.utils.remove_{0}(model.get_submodule({1!r}){2})"
-REMOVE = "torch.nn.utils.parametrize.remove_parametrizations(model.get_submodule({1!r}){2})"
-# What one of the tensors is called that a weight is computed from, another of them, what computes it, and the
-# call that ends it.
+NEW = "parametrizations.{0}"
+# Two of the tensors that a weight is computed from, of which the first has its shape, and what ends it.
 COMPUTED = (
-    (re.compile(r"(\w+)_v", re.ASCII), "{0}_g", "weight_norm", OLD),
-    (re.compile(r"(\w+)_orig", re.ASCII), "{0}_u", "spectral_norm", OLD),
-    (
-        re.compile(r"parametrizations\.(\w+)\.original1", re.ASCII),
-        "parametrizations.{0}.original0",
-        "",
-        REMOVE,
-    ),
-    (re.compile(r"parametrizations\.(\w+)\.original", re.ASCII), None, "", REMOVE),
+    ("{0}_v", "{0}_g", "remove_weight_norm"),
+    ("{0}_orig", "{0}_u", "remove_spectral_norm"),
+    (f"{NEW}.original1", f"{NEW}.original0", "parametrize.remove_parametrizations"),
+    (f"{NEW}.original", f"{NEW}.original", "parametrize.remove_parametrizations"),
 )
+ENDS = ("v", "g", "u", "orig")
 LORA = re.compile(r"lora_\w+|modules_to_save", re.ASCII)
 SHARD = re.compile(r"(.*-)(\d{5})(-of-(\d{5})\.(bin|safetensors|pth?))", re.ASCII)
 
@@ -84,22 +78,21 @@ def _merging(match: re.Match[str]) -> str:
 
 def _computed(tensors: Mapping[str, Any]) -> Iterator[Remedy]:
     """Yields a remedy if a layer's weight is computed from other tensors."""
+    parts = _parts(tensors)
     plain = dict(tensors)
     found: list[tuple[str, str]] = []
-    for name, tensor in tensors.items():
-        for pattern, partner, called, call in COMPUTED:
-            layer, field = _split(name)
-            match = pattern.fullmatch(field)
+    for (layer, field), names in parts.items():
+        for base, partner, function in COMPUTED:
             start = f"{layer}." if layer else ""
-            if match is None or (partner and f"{start}{partner.format(match[1])}" not in tensors):
+            first, other = (f"{start}{part.format(field)}" for part in (base, partner))
+            if first not in names or other not in names:
                 continue
-            mine = (f"{start}{match[1]}_", f"{start}parametrizations.{match[1]}.")
-            for other in [other for other in plain if other.startswith(mine)]:
-                del plain[other]
-            plain[f"{start}{match[1]}"] = tensor
+            for name in names:
+                del plain[name]
+            plain[f"{start}{field}"] = tensors[first]
             # The old functions take weight for granted.
-            field = "" if called and match[1] == "weight" else f", {match[1]!r}"
-            found.append((layer, call.format(called, layer, field)))
+            argument = "" if function.startswith("remove") and field == "weight" else f", {field!r}"
+            found.append((layer, f"torch.nn.utils.{function}(model.get_submodule({layer!r}){argument})"))
             break
     if found:
         layer, call = found[0]
@@ -111,10 +104,18 @@ def _computed(tensors: Mapping[str, Any]) -> Iterator[Remedy]:
         yield Remedy(text, plain)
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Returns the layer of a tensor, and the rest of its name, with ``parametrizations`` in it."""
-    layer, mark, rest = name.partition("parametrizations.")
-    if mark:
-        return layer.rstrip("."), mark + rest
-    layer, _, field = name.rpartition(".")
-    return layer, field
+def _parts(tensors: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Returns the names of tensors that a weight may be computed from, by its layer and its name."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in tensors:
+        layer, mark, rest = name.partition("parametrizations.")
+        if mark:
+            place = layer.rstrip("."), rest.partition(".")[0]
+        else:
+            layer, _, last = name.rpartition(".")
+            field, _, end = last.rpartition("_")
+            if end not in ENDS:
+                continue
+            place = layer, field
+        found.setdefault(place, []).append(name)
+    return found

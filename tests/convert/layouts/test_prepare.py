@@ -210,6 +210,17 @@ def test_the_first_convolution_of_a_decoder_is_no_head(around: Changed, tmp_path
         dc.convert(source, tmp_path / "new", only="encoder.", head="head", final_relu=True, device="cpu")
 
 
+def test_a_whole_module_may_hold_counts_and_a_loss(tmp_path: Path) -> None:
+    torchvision_models = pytest.importorskip("torchvision.models")
+    network = torchvision_models.DenseNet(4, SMALL.block_config, 8, 2, 0, 5)
+    for module in network.modules():
+        module.register_buffer("total_ops", torch.zeros(1))
+    network.criterion = nn.BCEWithLogitsLoss(pos_weight=torch.rand(5))
+    found = prepared(network, tmp_path)
+    assert found.tensors.keys() == STATE.keys()
+    assert len(found.reading.explanation.dropped) == len(list(network.modules()))
+
+
 def test_a_transition_is_no_head(tmp_path: Path) -> None:
     with pytest.raises(ConvertError):
         dc.convert(
@@ -290,3 +301,18 @@ def test_a_receipt_that_names_another_rewrite_is_refused(tmp_path: Path) -> None
     (written.folder / receipt.FILE_NAME).write_text(receipt.seal(content))
     with pytest.raises(FolderError, match="'rewrites'"):
         dc.verify(written.folder, source=source, device="cpu")
+
+
+def test_what_is_left_out_by_the_user_is_not_rewritten(tmp_path: Path) -> None:
+    around = {
+        "decoder.conv.weight_orig": torch.rand(3, 3),
+        "decoder.conv.weight_mask": torch.full((3, 3), 0.5),
+        "decoder.norm.num_batches_tracked": torch.tensor(1.5),
+    }
+    state = {f"net.{name}": value for name, value in STATE.items()} | around
+    source = save(state, tmp_path / "source.pth")
+    written = dc.convert(source, tmp_path / "new", only="net.", device="cpu")
+    assert written.receipt["rewrites"] == []
+    assert [one["source_name"] for one in written.receipt["dropped"]] == list(around)
+    assert dc.verify(written.folder, source=source, device="cpu")
+    assert dc.verify(written.folder, device="cpu")
