@@ -23,11 +23,15 @@ CLASS_WEIGHTS = "weights of the classes, which a loss takes"
 OBSERVER, ROUNDS = "activation_post_process", "fake_quant_enabled"
 OBSERVED = ("min_val", "max_val", "min_vals", "max_vals", "eps", "histogram", "averaging_constant")
 LOSSES = ("criterion", "loss")
+# What every name holds that a rule takes.
+MARK = re.compile("total_|n_averaged|activation_post|criterion|loss|pos_weight|class_weight", re.ASCII)
 WEIGHTS_OF_CLASSES = ("pos_weight", "class_weight", "class_weights")
 
 
 def reason_to_drop(name: str) -> str | None:
     """Returns why a tensor of this name is left out, as a receipt says; None where no rule takes it."""
+    if MARK.search(name) is None:
+        return None
     *parents, last = re.split("[./]", name)
     if last in OPERATION_COUNTS:
         return COUNTED

@@ -185,14 +185,16 @@ def _is_convolution(weight: str, shape: Any, width: Any) -> bool:
 def _rounded(tensors: Mapping[str, Any]) -> Iterator[Rewrite]:
     """Yields a step for each count of batches that is one number, but no plain int64."""
     for name, tensor in tensors.items():
-        plain = not tuple(tensor.shape) and str(tensor.dtype).removeprefix("torch.") == "int64"
-        if name.endswith(COUNTER) and prod(tensor.shape) == 1 and not plain:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        odd = tuple(tensor.shape) != () or dtype != "int64"
+        if name.endswith(COUNTER) and prod(tensor.shape) == 1 and odd and not dtype.startswith("complex"):
             yield Rewrite(ROUNDED, (name,), name)
 
 
 def _masked(tensors: Mapping[str, Any]) -> Iterator[Rewrite]:
     """Yields a step for each pruned tensor, of which the weight is the product."""
-    for name, tensor in tensors.items():
+    for name in filter(re.compile(r"_orig$|\.original$", re.ASCII).search, tensors):
+        tensor = tensors[name]
         for pattern, mask, target in MASKS:
             if (match := pattern.fullmatch(name)) is None:
                 continue
@@ -203,10 +205,10 @@ def _masked(tensors: Mapping[str, Any]) -> Iterator[Rewrite]:
 
 def _scaled(tensors: Mapping[str, Any]) -> Iterator[Rewrite]:
     """Yields a step for each Scale layer behind a norm whose own weight and bias must be 1 and 0."""
-    for name, tensor in tensors.items():
+    for name in [name for name in tensors if SCALE in name]:
         place = max(name.rfind("."), name.rfind("/"), 0)
         layer, field = name[:place], name[place + 1 :].rpartition(f"{SCALE}_")[2]
-        norm = f"{layer.removesuffix(SCALE)}{NORM}{name[place]}{field}" if name else ""
+        norm = f"{layer.removesuffix(SCALE)}{NORM}{name[place]}{field}"
         known = layer.endswith(SCALE) and field in SCALE_FIELDS and norm in tensors
-        if known and tensors[norm].shape == tensor.shape:
+        if known and tensors[norm].shape == tensors[name].shape:
             yield Rewrite(SCALED, (norm, name), norm)

@@ -52,14 +52,12 @@ def _count(step: Rewrite, taken: list[Tensor], _like: Tensor | None) -> Tensor:
         count = f"{quoted(step.target)} is {value:g}"
         raise ValueRangeError(f"{count}, expected a count of batches. Set it to 0.")
     exact = taken[0].reshape(())
-    return (exact.round() if exact.is_floating_point() else exact).to(torch.int64)
+    return torch.tensor(round(value)) if exact.is_floating_point() else exact.to(torch.int64)
 
 
 def _product(step: Rewrite, taken: list[Tensor], _like: Tensor | None) -> Tensor:
-    import torch
-
     weight, mask = taken
-    if not torch.isin(mask, torch.tensor([0, 1], dtype=mask.dtype)).all():
+    if not ((mask == 0) | (mask == 1)).all():
         raise ValueRangeError(
             f"{quoted(step.sources[1])} holds other numbers than 0 and 1, expected the mask of a pruned "
             "layer: their product would round. Call torch.nn.utils.prune.remove(layer, name) where the "
