@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import SMALL, save, state_dict_of
+from checkpoints import SMALL, checkpoint_of, save, state_dict_of
 from schemas import validate
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -19,6 +19,7 @@ from densenet_convert.densenet import DenseNet
 from densenet_convert.errors import ConvertError, FolderError, LayoutError, ValueRangeError
 from densenet_convert.folder import receipt
 from densenet_convert.layouts.network import identify_network
+from densenet_convert.layouts.prepare import prepare
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.layouts.rewrite import rewrite_tensors
 from densenet_convert.records import Options, Renamed, Rewritten
@@ -316,3 +317,23 @@ def test_what_is_left_out_by_the_user_is_not_rewritten(tmp_path: Path) -> None:
     assert [one["source_name"] for one in written.receipt["dropped"]] == list(around)
     assert dc.verify(written.folder, source=source, device="cpu")
     assert dc.verify(written.folder, device="cpu")
+
+
+def test_a_scale_layer_takes_the_place_of_a_norm_s_own_weight_and_bias() -> None:
+    gamma, beta = torch.rand(3), torch.rand(3)
+    state = {
+        "conv1_bn/gamma": torch.ones(3),
+        "conv1_bn/beta": torch.zeros(3),
+        "conv1_scale/conv1_scale_gamma": gamma,
+        "conv1_scale/conv1_scale_beta": beta,
+    }
+    source = checkpoint_of(state)
+    planned = prepare(source)
+    assert list(planned.tensors) == ["conv1_bn/gamma", "conv1_bn/beta"]
+    found = rewrite_tensors(source, planned.rewrites)
+    assert torch.equal(found.tensors["conv1_bn/gamma"], gamma)
+    assert torch.equal(found.tensors["conv1_bn/beta"], beta)
+    assert [len(step.sources) for step in found.rewrites] == [2, 2]
+    other = checkpoint_of(state | {"conv1_bn/gamma": torch.tensor([1, 1, 1.5])})
+    with pytest.raises(ValueRangeError, match="one norm can't do both without rounding"):
+        rewrite_tensors(other, planned.rewrites)
