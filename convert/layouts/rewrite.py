@@ -35,7 +35,8 @@ def rewrite_tensors(checkpoint: Checkpoint, steps: Sequence[Rewrite]) -> Checkpo
         result = STEPS[step.name](step, taken, like)
         held = tuple((name, digests.get(name) or tensor_sha256(tensors[name])) for name in step.sources)
         for name in step.sources:
-            del tensors[name], digests[name]
+            del tensors[name]
+            digests.pop(name, None)
         tensors[step.target], digests[step.target] = result, tensor_sha256(result)
         done.append(Rewritten(step.name, held, step.target, digests[step.target]))
     return replace(checkpoint, tensors=tensors, digests=digests, rewrites=tuple(done)) if done else checkpoint
