@@ -28,7 +28,9 @@ SCHEMA_VERSION = 3
 # What receipts of version 1 did not say, and what held for all of them.
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 # What receipts up to version 2 did not say; what was assumed is not known of them.
-SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}, "rewrites": []}
+SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
+# What the first receipts of version 3 did not say, for nothing was rewritten.
+SINCE_3: dict[str, Any] = {"rewrites": []}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -235,4 +237,4 @@ def unseal(text: str) -> dict[str, Any]:
         receipt = {**SINCE_1, **receipt, "source": {"norm_eps": None, **receipt["source"]}}
     if version_read < SCHEMA_VERSION:
         receipt = {**SINCE_2, **receipt, "schema_version": SCHEMA_VERSION}
-    return dict(receipt)
+    return {**SINCE_3, **receipt}
