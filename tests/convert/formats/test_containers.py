@@ -123,4 +123,4 @@ def test_the_search_stays_within_its_budget(bomb: str) -> None:
     start = time.monotonic()
     with pytest.raises(FormatError):
         read_content(BOMBS[bomb])
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30

@@ -87,7 +87,6 @@ NOT_READ_ELSEWHERE = {
     "zip, by _rebuild_device_tensor_from_numpy",
     "legacy, by _rebuild_device_tensor_from_numpy",
     "legacy, by _rebuild_device_tensor_from_cpu_tensor",
-    "zip, by _rebuild_device_tensor_from_cpu_tensor",
     *(f"{kind}, protocol {protocol}" for kind in ("zip", "legacy") for protocol in (1, 4, 5)),
     *(f"{kind}, module of a lost class" for kind in ("zip", "legacy")),
     *(f"{kind}, Variable of torch {version}" for kind in ("zip", "legacy") for version in ("0.1", "0.3")),
