@@ -9,7 +9,8 @@ BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS ?= build/fuzz
 BENCHMARKS := convert many loading training_memory transition_pooling
-FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors keras-h5 keras
+FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors keras-h5 keras \
+    numpy npz gzip torchscript pt2 foreign
 
 .PHONY: convert test check bench gpu fuzz docs docs-links test-lowest dist clean
 

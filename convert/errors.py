@@ -2,6 +2,7 @@
 
 ConvertError                the root; the command line prints its message and exits with its exit_code
 |- ReadError                the source can't be read as a checkpoint
+|  `- SeveralError          it holds several state dicts, which differ
 |- WeightsUnavailableError  the weights asked for can't be had
 |- LayoutError              no layout explains the names, or more than one does
 |- ArchitectureError        the tensors are not those of the network that was asked for
@@ -34,6 +35,18 @@ class ConvertError(Exception):
 
 class ReadError(ConvertError):
     """The source can't be read as a checkpoint."""
+
+
+class SeveralError(ReadError):
+    """The source holds several state dicts, which differ.
+
+    Attributes:
+        keys: what leads to each of them, as ``--key`` takes it.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class WeightsUnavailableError(ConvertError):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .claims import Assumption, Claims, Remark
 from .results import Proof
@@ -36,6 +36,38 @@ ORIGIN_BESIDE = "beside"
 IMAGENET = "imagenet1k"
 
 
+class Rewrite(NamedTuple):
+    """A step that changes how a tensor is written, and no output.
+
+    Attributes:
+        name: of the step, such as ``"weight-times-mask"``.
+        sources: names of what it takes; none where it fills up what is absent.
+        target: what it gives is called.
+        like: name of the weight that tells the shape of what is filled up.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+    like: str = ""
+
+
+class Rewritten(NamedTuple):
+    """A step that was carried out.
+
+    Attributes:
+        name: of the step.
+        sources: name and SHA-256 of each tensor that it took.
+        target: name of what it gave.
+        sha256: of that.
+    """
+
+    name: str
+    sources: tuple[tuple[str, str], ...]
+    target: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Named tensors, as the source holds them.
@@ -54,6 +86,8 @@ class Checkpoint:
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
         final_relu: whether a ReLU stands behind its last norm, where what lies beside it says so.
         calls: what its pickles would call if they were loaded the usual way, beyond what rebuilds tensors.
+        rewrites: the steps that were carried out on its tensors.
+        untouched: the tensors as they were before these steps; None where there were none.
     """
 
     tensors: Mapping[str, Tensor]
@@ -68,6 +102,13 @@ class Checkpoint:
     norm_eps: float | None = None
     final_relu: bool | None = None
     calls: tuple[str, ...] = ()
+    rewrites: tuple[Rewritten, ...] = ()
+    untouched: Mapping[str, Tensor] | None = None
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """Names of the tensors that no tensor of the source was taken for."""
+        return frozenset(step.target for step in self.rewrites if not step.sources)
 
 
 @dataclass(frozen=True)
@@ -107,6 +148,7 @@ class Identified:
         problem_type: how the logits are to be read, where the source or its layout says; see ``Labels``.
         norm_eps: epsilon of its batch norms, where the source tells one that its layout does not imply.
         assumptions: what neither the source nor the user tells of the network's function.
+        rewrites: the steps between reading and layout, in their order.
     """
 
     reading: Reading
@@ -114,6 +156,7 @@ class Identified:
     problem_type: str | None = None
     norm_eps: float | None = None
     assumptions: tuple[Assumption, ...] = ()
+    rewrites: tuple[Rewrite, ...] = ()
 
 
 @dataclass(frozen=True)

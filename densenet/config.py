@@ -12,7 +12,7 @@ from typing import Any
 
 Shape = tuple[int, ...]
 
-_FIRST_CONV = "features.conv0.weight"
+_FIRST_CONV, _FIRST_CONV_BIAS = "features.conv0.weight", "features.conv0.bias"
 _FIRST_BOTTLENECK = "features.denseblock1.denselayer1.conv1.weight"
 _FIRST_GROWTH = "features.denseblock1.denselayer1.conv2.weight"
 _CLASSIFIER, _CLASSIFIER_BIAS = "classifier.weight", "classifier.bias"
@@ -38,6 +38,7 @@ class DenseNetConfig:
         stem_padding: zero pixels before and after each side of the input of the
             first convolution.
         final_relu: whether a ReLU stands behind the last norm, as in torchvision.
+        stem_bias: whether the first convolution has a bias, as torchvision's has not.
 
     Raises:
         ValueError: a value is out of range.
@@ -62,6 +63,7 @@ class DenseNetConfig:
     norm_eps: float = 1e-5
     stem_padding: tuple[int, int] = (3, 3)
     final_relu: bool = True
+    stem_bias: bool = False
 
     def __post_init__(self) -> None:
         # A config that came from JSON carries lists; the record must be hashable.
@@ -85,8 +87,11 @@ class DenseNetConfig:
             problems.append(f"norm_eps is {self.norm_eps}, expected a positive number")
         if len(self.stem_padding) != 2 or min(self.stem_padding) < 0:
             problems.append(f"stem_padding is {self.stem_padding}, expected (before, after)")
-        if not isinstance(self.final_relu, bool):
-            problems.append(f"final_relu is {self.final_relu!r}, expected true or false")
+        problems += [
+            f"{name} is {getattr(self, name)!r}, expected true or false"
+            for name in ("final_relu", "stem_bias")
+            if not isinstance(getattr(self, name), bool)
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -109,6 +114,8 @@ class DenseNetConfig:
         The names are torchvision's of today, ``num_batches_tracked`` included.
         """
         shapes: dict[str, Shape] = {_FIRST_CONV: (self.num_init_features, self.in_channels, 7, 7)}
+        if self.stem_bias:
+            shapes[_FIRST_CONV_BIAS] = (self.num_init_features,)
         shapes.update(_norm_shapes("features.norm0", self.num_init_features))
         last_block = len(self.block_config)
         for block, (width, grown) in enumerate(self.block_widths(), start=1):
@@ -180,7 +187,7 @@ def unlike_torchvision(config: DenseNetConfig) -> dict[str, Any]:
 def size_of(config: DenseNetConfig) -> str | None:
     """Returns the architecture's name, whatever a library sets beside it, such as its own epsilon."""
     usual = {name: getattr(DenseNetConfig(), name) for name in UNSEEN_IN_SHAPES}
-    return architecture_of(replace(config, **usual))
+    return architecture_of(replace(config, **usual, stem_bias=False))
 
 
 def architecture_label(config: DenseNetConfig) -> str:
@@ -222,6 +229,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
         bn_size=bottleneck // growth_rate,
         num_classes=_shape_of(shapes, _CLASSIFIER, 2)[0] if has_head else 0,
         in_channels=stem[1],
+        stem_bias=_FIRST_CONV_BIAS in shapes,
     )
 
 

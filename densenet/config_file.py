@@ -25,6 +25,9 @@ OWN_FIELDS = (
     "stem_padding",
 )
 
+# Settings that older files don't name.
+ADDED = ("final_relu", "stem_bias")
+
 # timm and transformers refuse it; where there is none, transformers makes a ResNet-50 of random weights.
 OTHER = "densenet-convert"
 
@@ -56,8 +59,7 @@ def config_json(
         "pretrained_cfg": {**_pretrained_cfg(config), **(preprocessing or {})},
         **{name: value for name, value in claims.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
-        # Older files, and older readers, know no such field.
-        **({} if config.final_relu else {"final_relu": False}),
+        **{name: fields[name] for name in ADDED if name in fields},
     }
 
 
@@ -79,7 +81,8 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
     except TypeError as error:
         raise ValueError(f"{FILE_NAME} holds a value of another type: {error}.") from error
     fields = as_json(config)
-    stated = [name for name in ("num_classes", *OWN_FIELDS) if name in content]
+    fields.setdefault("stem_bias", config.stem_bias)
+    stated = [name for name in ("num_classes", "stem_bias", *OWN_FIELDS) if name in content]
     problems = [
         f"{name} {content[name]!r}, and its tensors {fields[name]!r}"
         for name in stated
@@ -91,11 +94,10 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
 
 
 def as_json(config: DenseNetConfig) -> dict[str, Any]:
-    """The hyperparameters, as JSON holds them; a final ReLU, which older files don't name, is left out."""
+    """The hyperparameters, as JSON holds them; those of ``ADDED`` only where they are not the usual ones."""
     fields = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
-    if config.final_relu:
-        del fields["final_relu"]
-    return fields
+    usual = [name for name in ADDED if fields[name] == getattr(DenseNetConfig(), name)]
+    return {name: value for name, value in fields.items() if name not in usual}
 
 
 def _pretrained_cfg(config: DenseNetConfig) -> dict[str, Any]:

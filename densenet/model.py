@@ -118,6 +118,8 @@ class DenseNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
@@ -187,7 +189,7 @@ def _stem(config: DenseNetConfig) -> OrderedDict[str, nn.Module]:
         kernel_size=7,
         stride=2,
         padding=before if before == after else 0,
-        bias=False,
+        bias=config.stem_bias,
     )  # [N, num_init_features, H / 2, W / 2]
     stem["norm0"] = nn.BatchNorm2d(config.num_init_features, eps=config.norm_eps)
     stem["relu0"] = nn.ReLU(inplace=True)

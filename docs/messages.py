@@ -36,6 +36,7 @@ import numpy as np
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune, weight_norm
 
 CLASSES = 5
 Messages = Iterator[str]
@@ -257,6 +258,18 @@ def load_keys() -> Messages:
     for file in ("page.pth", "pointer.pth", "packed.pth", "keras.pth"):
         yield message_of(functools.partial(torch.load, file, weights_only=False))
         yield message_of(functools.partial(torch.load, file))
+
+
+def computed() -> Messages:
+    warnings.simplefilter("ignore", FutureWarning)
+    for file, compute in (
+        ("pruned.pth", lambda layer: prune.l1_unstructured(layer, "weight", 0.3)),
+        ("normed.pth", weight_norm),
+    ):
+        changed = network()
+        compute(changed.classifier)
+        torch.save(changed.state_dict(), file)
+        yield load(file, network())
 
 
 def cut() -> Messages:

@@ -16,6 +16,7 @@ from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
 from ..layouts.rename import rename_tensors
+from ..layouts.rewrite import rewrite_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
@@ -32,7 +33,8 @@ from ..records import (
 )
 from ..source.beside import read_beside
 from ..source.memory import copy_of, read_memory
-from ..source.read import Opened, is_imagenet, open_checkpoint, read_imagenet, read_random
+from ..source.read import is_imagenet, read_imagenet, read_random
+from .choices import open_chosen
 from .claims import make_claims
 
 if TYPE_CHECKING:
@@ -248,7 +250,9 @@ def _convert_file(source: AnyPath, folder: Path, options: Options, extras: Proof
     Torch is imported once that is known: a network that can't be converted is refused without it.
     """
     path = local_file(source)
-    opened = _open_source(path, folder, options)
+    opened = open_chosen(path, options, os.fspath(source))
+    if folder.resolve() in path.resolve().parents:
+        raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
     known = opened.settings
     if options.final_relu is None:
         options = replace(options, final_relu=known.get("final_relu"))
@@ -274,7 +278,7 @@ def _convert_network(
     log.info("read %d tensors, %s, %s", len(checkpoint.tensors), checkpoint.format, checkpoint.sha256)
     log.info("layout %s, %s", network.reading.layout.name, network.config)
     # The reference is built from the checkpoint, and a whole module declares its own epsilon.
-    checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
+    checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
     renamed = rename_tensors(checkpoint, network.reading)
     claims = make_claims(checkpoint, network, options, beside)
     verified = prove_parity(renamed, network.config, device, extras, claims)
@@ -293,11 +297,3 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
         architecture_name(options.arch)
     if options.device not in ("auto", "cpu"):  # another one may be missing
         choose_device(options.device)
-
-
-def _open_source(path: Path, folder: Path, options: Options) -> Opened:
-    """Reads a file; refuses one that lies in ``folder``."""
-    opened = open_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
-    if folder.resolve() in path.resolve().parents:
-        raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
-    return opened

@@ -142,6 +142,8 @@ def _require_same_function(config: DenseNetConfig, layout: Layout, source: str) 
             "library does not take them. Choose another layout."
         )
     back = f" It can go back to {source} alone." if source != layout.name else ""
+    if config.stem_bias and layout.names is not None:
+        raise LayoutError(f"A network of {layout.name} has no bias in its first convolution.{back}")
     for name in UNSEEN_IN_SHAPES:
         found, expected = getattr(config, name), layout.overrides.get(name, getattr(DenseNetConfig(), name))
         if found != expected:

@@ -7,29 +7,33 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
-from ..errors import ArchitectureError, LayoutError, ReadError
+from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
-from ..layouts.attempt import Held, network_of
+from ..layouts.attempt import network_of
 from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
+from ..layouts.prepare import Held, prepare
 from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
 from ..tensors import dtype_name
+from .choices import MOST_CHOICES, with_commands
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
 
-    from ..formats.raw import RawTensor
+    from ..formats.raw import RawTensor, Whole
+    from ..formats.recognise import Content
     from ..layout import Reading
 
 
@@ -54,6 +58,8 @@ class Inspection:
         format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
             ``"keras-h5"`` or ``"keras"``; ``"memory"`` of what is in memory.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
+        containers: the same of each state dict, where there are several that differ: ``key`` chooses one, and
+            nothing else is said of any.
         layout: what the tensors' names are called as a whole; None where no layout explains them.
         prefix: what stands before these names; None likewise.
         architecture: such as ``"densenet169"``; None where it is another network.
@@ -71,6 +77,7 @@ class Inspection:
     sha256: str
     format: str
     container: str | None
+    containers: tuple[str, ...]
     layout: str | None
     prefix: str | None
     architecture: str | None
@@ -109,14 +116,16 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
-        content = parse_checkpoint(data, path, key)
-        reading, config, problem = _identify(content, path, Options(key=key))
+        content, keys = _parse(data, path, key)
+        found = _identify(content, path, Options(key=key))
+        reading, config, problem = (None, None, _choices(keys, data, path)) if keys else found
     return Inspection(
         path=path,
         size=len(data),
         sha256=digest.result().hexdigest(),
         format=content.format,
         container=content.container,
+        containers=keys,
         layout=reading.layout.name if reading else None,
         prefix=reading.prefix if reading else None,
         architecture=architecture_of(config) if config else None,
@@ -141,6 +150,7 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
         sha256=held.sha256,
         format=held.format,
         container=None,
+        containers=(),
         layout=reading.layout.name if reading else None,
         prefix=reading.prefix if reading else None,
         architecture=architecture_of(config) if config else None,
@@ -156,6 +166,25 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
     )
 
 
+def _parse(data: Whole, path: Path, key: str | None) -> tuple[Content, tuple[str, ...]]:
+    """Returns what a file holds; where it holds several state dicts, none of them, and the key of each."""
+    try:
+        return parse_checkpoint(data, path, key), ()
+    except SeveralError as error:
+        keys = error.keys
+    for one in keys:
+        with suppress(ReadError):
+            return replace(parse_checkpoint(data, path, one), container=None, tensors={}), keys
+    return parse_checkpoint(data, path, keys[0]), keys
+
+
+def _choices(keys: tuple[str, ...], data: Whole, path: Path) -> str:
+    """Returns which state dicts a file holds, with the commands that convert one."""
+    listed = first_few([one or "its own dict" for one in keys], MOST_CHOICES)
+    error = SeveralError(f"It holds {len(keys)} state dicts, which differ: {listed}.", keys)
+    return with_commands(error, data, path, Options(), str(path))
+
+
 def _identify(
     content: Held, path: Path | None, options: Options
 ) -> tuple[Reading | None, DenseNetConfig | None, str | None]:
@@ -169,7 +198,7 @@ def _identify(
     except (ArchitectureError, LayoutError) as error:
         problem = str(error)
     try:
-        reading = identify_layout(content.tensors, known_layouts())
+        reading = identify_layout(prepare(content).tensors, known_layouts())
     except LayoutError:
         return None, None, problem
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import FolderError, ReadError, first_few, quoted
 from ..folder.files import is_ours
 from ..formats.beginnings import BEGINNING, looks_like_checkpoint
+from ..formats.foreign import foreign_folder
 from ..hub.fetch import SCHEME, local_file, parse_address
 from ..records import IMAGENET, AnyPath, Options
 from ..source.file import first_bytes
@@ -62,6 +63,7 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
             f"{quoted(os.fspath(ours[0]))} is what densenet-convert wrote: verify, export and push take it."
         )
     if sources and not found:
+        _refuse_foreign_folders(sources)
         raise ReadError(
             f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint: expected files that "
             "begin as torch, safetensors or Keras write them. Name a file itself if it is another one."
@@ -77,6 +79,16 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
             )
         jobs[folder] = Job(source, folder, options)
     return tuple(jobs.values())
+
+
+def _refuse_foreign_folders(sources: Iterable[AnyPath]) -> None:
+    """Raises ReadError for a folder that is, as a whole, a checkpoint or a model of another library."""
+    for source in sources:
+        if not os.path.isdir(source):  # noqa: PTH112
+            continue
+        if found := foreign_folder(os.listdir(source)):  # noqa: PTH208
+            kind, advice = found
+            raise ReadError(f"{os.fspath(source)} can't be read: it is {kind}. {advice}")
 
 
 def output_name(source: str) -> str:

@@ -29,7 +29,10 @@ from ..layouts.assumptions import RELU_OPTIONS
 from ..layouts.attempt import network_of
 from ..layouts.explain import explain
 from ..layouts.identify import identify_again
+from ..layouts.no_output import reason_to_drop
+from ..layouts.prepare import Prepared, prepare
 from ..layouts.rename import rename_tensors
+from ..layouts.rewrite import rewrite_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
@@ -120,10 +123,11 @@ def verify(
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
-        reading = _recorded_reading(checkpoint, written, whole)
-        network = network_of(checkpoint, reading, checkpoint.norm_eps, _claimed_relu(written))
-        checkpoint = replace(checkpoint, norm_eps=network.norm_eps)
-        renamed = rename_tensors(checkpoint, reading)
+        prepared = prepare(checkpoint)
+        reading = _recorded_reading(prepared, written, whole)
+        network = network_of(prepared, reading, checkpoint.norm_eps, _claimed_relu(written))
+        checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
+        renamed = rename_tensors(checkpoint, network.reading)
         _check_receipt(renamed, network, written, whole=whole)
         claims = Claims(preprocessing=written.receipt["preprocessing"])
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
@@ -164,9 +168,9 @@ def _claimed_relu(written: Written) -> bool | None:
     return None if RELU_OPTIONS in assumed else config_from(written.receipt["config"]).final_relu
 
 
-def _recorded_reading(checkpoint: Checkpoint, written: Written, whole: bool) -> Reading:
+def _recorded_reading(prepared: Prepared, written: Written, whole: bool) -> Reading:
     try:
-        return identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=whole)
+        return identify_again(prepared.tensors.keys(), known_layouts(), written.receipt, whole=whole)
     except LayoutError as error:
         raise FolderError(
             f"{written.folder} is not what a conversion of its source gives. Its receipt has under 'source' "
@@ -187,10 +191,13 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
         assumed = written.receipt["source"]["origin"] in (ORIGIN_FILE, ORIGIN_MEMORY)
         today["assumptions"] = describe_assumptions(network.assumptions if assumed else ())
         compared.append("assumptions")
-    if not whole:  # which names were dropped is not known again, but whether these would be
+    if whole:
+        compared.append("rewrites")
+    else:  # which names were dropped is not known again, but whether these would be
         names = [entry["source_name"] for entry in written.receipt["dropped"]]
         dropped = explain(renamed.reading, names, expect_drops=False).explanation.dropped
-        today["dropped"] = [{"source_name": name, "because": why} for name, why in dropped.items()]
+        reasons = [(name, dropped.get(name) or reason_to_drop(name)) for name in names]
+        today["dropped"] = [{"source_name": name, "because": why} for name, why in reasons if why]
     for field in compared:
         found, expected = written.receipt[field], today[field]
         if found != expected:
@@ -199,7 +206,11 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
                 f"{written.folder} is not what a conversion of its source gives. Its receipt has under "
                 f"{field!r} {quoted(str(found))}, expected {quoted(str(expected))}."
             )
-    if (written.receipt["source"]["origin"] == ORIGIN_IMAGENET) != is_imagenet(renamed.checkpoint):
+    _check_origin(renamed.checkpoint, written)
+
+
+def _check_origin(checkpoint: Checkpoint, written: Written) -> None:
+    if (written.receipt["source"]["origin"] == ORIGIN_IMAGENET) != is_imagenet(checkpoint):
         raise FolderError(
             f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
             "of its source says otherwise. Get the folder again from where it came from."

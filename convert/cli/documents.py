@@ -29,6 +29,7 @@ def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> 
         "assumptions",
         "remarks",
         "beside",
+        "rewrites",
         "files",
         "verification",
     )

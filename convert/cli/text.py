@@ -19,6 +19,7 @@ from ..folder.wording import (
     inputs_text,
     origin_text,
     other_function,
+    rewrites_text,
     tensors_text,
 )
 
@@ -36,6 +37,7 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
     rows = {
         "source": _source(receipt["source"]),
         "tensors": tensors_text(receipt),
+        "rewritten": rewrites_text(receipt),
         "left out": first_few([entry["source_name"] for entry in receipt["dropped"]]),
         "beware": other_function(config_from(receipt["config"])),
         "assumed": assumed_text(receipt),
@@ -114,9 +116,10 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
     rows = {
         "format": f"{found.format}{container}",
-        "layout": (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else ""),
+        "layout": _layout(found),
         "network": _network(found),
-        "tensors": f"{len(found.tensors):,}: {dtypes}",
+        "state dicts": first_few([one or "its own dict" for one in found.containers], limit=8),
+        "tensors": "" if found.containers else f"{len(found.tensors):,}: {dtypes}",
         "size": f"{found.size:,} bytes",
         "sha256": found.sha256,
         "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
@@ -132,7 +135,15 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _layout(found: Inspection) -> str:
+    if found.containers:
+        return ""
+    return (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else "")
+
+
 def _network(found: Inspection) -> str:
+    if found.containers:
+        return ""
     if found.config is None:
         return "not recognised"
     return f"{architecture_label(found.config)}, {found.config.num_classes} classes"

@@ -99,6 +99,11 @@ def _require_fields(content: dict[str, Any]) -> None:
             f"files are {sorted(file_digests(content))}, expected {GOLDEN} and {CARD} beside them"
         )
     _require_source(content["source"])
+    for step in content["rewrites"]:
+        if not all(isinstance(step[field], str) for field in ("step", "name", "sha256")):
+            raise TypeError(f"a rewrite is {step!r}")
+        if not all(isinstance(one["source_name"], str) for one in step["sources"]):
+            raise TypeError(f"the sources of a rewrite are {step['sources']!r}")
     for entry in content["dropped"]:
         if not isinstance(entry["source_name"], str):
             raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")

@@ -20,7 +20,7 @@ from densenet_convert.densenet.config_file import as_json
 
 from ..claims import Assumption, Claims, Labels
 from ..errors import FolderError, quoted
-from ..records import Renamed, Trace
+from ..records import Renamed, Rewritten, Trace
 from ..results import Coverage, EveryInput, OwnParity, Proof
 from ..tensors import dtype_name, tensor_sha256
 
@@ -29,6 +29,8 @@ SCHEMA_VERSION = 3
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 # What receipts up to version 2 did not say; what was assumed is not known of them.
 SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
+# What the first receipts of version 3 did not say, for nothing was rewritten.
+SINCE_3: dict[str, Any] = {"rewrites": []}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -44,7 +46,14 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
         "config": as_json(config),
         "tensors": _describe_tensors(renamed, config),
         "dropped": [{"source_name": name, "because": why} for name, why in dropped.items()],
+        "rewrites": [_describe_step(step) for step in renamed.checkpoint.rewrites],
     }
+
+
+def _describe_step(step: Rewritten) -> dict[str, Any]:
+    """Returns an entry of the field ``rewrites``."""
+    sources = [{"source_name": name, "sha256": digest} for name, digest in step.sources]
+    return {"step": step.name, "sources": sources, "name": step.target, "sha256": step.sha256}
 
 
 def _describe_source(renamed: Renamed) -> dict[str, Any]:
@@ -251,4 +260,4 @@ def unseal(text: str) -> dict[str, Any]:
         receipt = {**SINCE_1, **receipt, "source": {"norm_eps": None, **receipt["source"]}}
     if version_read < SCHEMA_VERSION:
         receipt = {**SINCE_2, **receipt, "schema_version": SCHEMA_VERSION}
-    return dict(receipt)
+    return {**SINCE_3, **receipt}

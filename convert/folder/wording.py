@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import floor, isfinite
 from typing import Any
@@ -166,11 +167,21 @@ def count_tensors(tensors: list[Mapping[str, Any]], dropped: list[Any]) -> dict[
 def tensors_text(receipt: Mapping[str, Any]) -> str:
     """``"1,015: 820 renamed, 26 under their own names"`` and so on."""
     counts = count_tensors(receipt["tensors"], receipt["dropped"])
-    zero = f", {counts['zero']:,} num_batches_tracked absent and written as zero" if counts["zero"] else ""
+    filled = [step["name"] for step in receipt["rewrites"] if not step["sources"]]
+    counters = counts["zero"] - len(filled)
+    absent = [f"{counters:,} num_batches_tracked"] if counters else []
+    absent += ["the bias of the head"] if filled else []
+    zero = f", {' and '.join(absent)} absent and written as zero" if absent else ""
     return (
         f"{counts['total']:,}: {counts['renamed']:,} renamed, {counts['kept']:,} under their own names"
         f"{zero}, {counts['dropped']:,} dropped"
     )
+
+
+def rewrites_text(receipt: Mapping[str, Any]) -> str:
+    """``"121 by count-as-integer, 1 by convolution-as-linear"``; empty where nothing was rewritten."""
+    steps = Counter(step["step"] for step in receipt["rewrites"])
+    return ", ".join(f"{count:,} by {step}" for step, count in steps.items())
 
 
 def percent(share: float) -> str:

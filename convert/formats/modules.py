@@ -21,6 +21,7 @@ NUMBERS = {"float64": "d", "float32": "f", "int64": "q", "int32": "i"}
 # Attributes of a module that make it do something beside what its class does, where they hold anything.
 REPLACED = ("_forward_pre_hooks", "_forward_hooks", "forward")
 TUPLES = ("builtins.tuple", "__builtin__.tuple")
+PRUNING = "torch.nn.utils.prune"
 # How often a module's attributes are searched for one.
 LOOKUPS = 5 + len(REPLACED)
 Values = list[tuple[Any, Any]]
@@ -100,7 +101,14 @@ def declared_layers(root: Stub, budget: Budget) -> Iterator[tuple[str, Layer]]:
 
 def _holds(module: Stub, name: str) -> bool:
     value = module.attribute(name)
-    return bool(_pairs(value)) if isinstance(value, Dict) else value is not None
+    if not isinstance(value, Dict):
+        return value is not None
+    return any(not _is_pruning(hook) for _, hook in value.pairs)
+
+
+def _is_pruning(hook: Any) -> bool:
+    """Whether a hook multiplies a weight with its mask, as the tensors beside it say."""
+    return isinstance(hook, Stub) and isinstance(hook.callee, Global) and hook.callee.module == PRUNING
 
 
 def is_module(value: Any, budget: Budget) -> TypeGuard[Stub]:

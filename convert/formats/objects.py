@@ -90,7 +90,21 @@ FAMILIES = (
     "numpy.random.bit_generator.",
 )
 CHUNK = 1 << 20
+AS_PLAIN = "Save a plain copy of it: torch.Tensor.detach(tensor).clone()."
+AS_FLOAT = "Save it as float32."
 LAZY = "a tensor is negated or conjugated only when it is used"
+RESOLVED = "Save its resolve_neg().resolve_conj()."
+# What is no plain tensor, by the function that makes it, and what is one.
+UNPLAIN = {
+    "_rebuild_qtensor": ("a quantised tensor", "Save its dequantize(), or the network before quantisation."),
+    "_rebuild_sparse_tensor": ("a sparse tensor", "Save its to_dense()."),
+    "_rebuild_sparse_csr_tensor": ("a sparse tensor", "Save its to_dense()."),
+    "_rebuild_nested_tensor": ("a nested tensor", "Save its parts."),
+    "_rebuild_meta_tensor_no_storage": (
+        "a tensor without values, of the meta device",
+        "Save the network after its weights were loaded.",
+    ),
+}
 
 
 class NumpyDtype:
@@ -136,7 +150,18 @@ class OldVariable(Late):
 
 
 class NumpyArray(Late):
-    """An array; ``tensor`` stays None where its elements are objects."""
+    """An array; ``tensor`` stays None where its elements are ``objects``."""
+
+    __slots__ = ("objects",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: list[Any] | None = None
+
+    @property
+    def looked_at(self) -> int:
+        """How many bytes a call may look through."""
+        return self.tensor.storage.size if isinstance(self.tensor, RawTensor) else 0
 
     def build(self, state: Any) -> None:
         """State as numpy's: (version, shape, dtype, whether Fortran's order, elements)."""
@@ -149,6 +174,7 @@ class NumpyArray(Late):
         if self.tensor is not None:
             raise FormatError("an array is filled twice")
         if not isinstance(dtype, NumpyDtype) or dtype.name is None or not isinstance(shape, tuple):
+            self.objects = data if isinstance(data, list) else None
             return
         octets = _octets(data)
         storage = Storage("of an array", dtype.name, len(octets), octets, dtype.big_endian)
@@ -237,7 +263,7 @@ def _tensor_v2(
     storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, metadata: Any = None
 ) -> RawTensor | Broken:
     if _is_lazy(metadata):
-        return Broken(LAZY)
+        return Broken(LAZY, RESOLVED)
     return _tensor(storage, offset, shape, strides)
 
 
@@ -252,9 +278,9 @@ def _tensor_v3(
     metadata: Any = None,
 ) -> RawTensor | Broken:
     if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPES:
-        return Broken(f"a tensor is of dtype {shown(dtype)}, which is not known here")
+        return Broken(f"a tensor is of dtype {shown(dtype)}, which is not known here", AS_FLOAT)
     if _is_lazy(metadata):
-        return Broken(LAZY)
+        return Broken(LAZY, RESOLVED)
     return _tensor(storage, offset, shape, strides, dtype.name)
 
 
@@ -271,8 +297,44 @@ def _of_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2(function, type, args, state)."""
     # Only what takes its arguments as they are: what is within them has not been paid for.
     if not isinstance(function, Global) or str(function) not in REBUILD or not _is_short(args):
-        return Broken(f"a tensor is made by {shown(function)}, which is not known here")
+        return Broken(f"a tensor is made by {shown(function)}, which is not known here", AS_PLAIN)
     return BUILDERS[str(function)](*args)
+
+
+def _of_device(value: Any, dtype: Any, *_: Any) -> Any:
+    """torch._utils._rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad), and its kin.
+
+    numpy has no bfloat16: such elements come as float32, of which the upper half is all there is.
+    """
+    tensor = value.tensor if isinstance(value, Late) else value
+    if not isinstance(tensor, RawTensor) or not isinstance(dtype, Global) or dtype.module != "torch":
+        return Broken("a tensor of another device is made of what is no tensor")
+    if tensor.dtype == dtype.name:
+        return tensor
+    # What such a look costs is paid for arrays alone.
+    if isinstance(value, NumpyArray) and (tensor.dtype, dtype.name) == ("float32", "bfloat16"):
+        upper = _upper_halves(tensor)
+        if upper is not None:
+            return upper
+    return Broken(f"a tensor of {tensor.dtype} is to become one of {shown(dtype)}, which rounds", AS_FLOAT)
+
+
+def _upper_halves(tensor: RawTensor) -> RawTensor | None:
+    """The same elements as bfloat16, uncopied; None where a lower half is not zero."""
+    storage = tensor.storage
+    assert storage.data is not None  # an array is made of its elements
+    octets = memoryview(storage.data).cast("B")
+    lower = (2, 3) if storage.big_endian else (0, 1)
+    if any(bytes(octets[place::4]).strip(b"\0") for place in lower):
+        return None
+    halves = Storage(storage.label, "bfloat16", storage.size, storage.data, storage.big_endian)
+    strides = tuple(2 * stride for stride in tensor.strides)
+    offset = 2 * tensor.offset + (0 if storage.big_endian else 1)
+    return RawTensor("bfloat16", tensor.shape, strides, halves, offset)
+
+
+def _unplain(what: str, advice: str) -> Callable[..., Broken]:
+    return lambda *_: Broken(f"it is {what}", advice)
 
 
 def _ordered(pairs: Any = ()) -> Dict:
@@ -332,6 +394,11 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    **{
+        f"torch._utils._rebuild_{name}": _of_device
+        for name in ("device_tensor_from_numpy", "device_tensor_from_cpu_tensor", "xla_tensor")
+    },
+    **{f"torch._utils.{name}": _unplain(*said) for name, said in UNPLAIN.items()},
     "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.nn.Parameter": _variable,
     "torch.nn.Buffer": _variable,

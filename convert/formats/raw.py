@@ -11,7 +11,7 @@ from math import prod
 from mmap import mmap
 from typing import Any, Literal, NamedTuple
 
-from .untrusted import FormatError, shown
+from .untrusted import AGAIN, FormatError, shown
 
 # What can be searched, and parts of it.
 Whole = bytes | bytearray | mmap
@@ -25,6 +25,7 @@ class Broken(NamedTuple):
     """What should be a tensor and can't be; it matters only where it is part of the state dict."""
 
     reason: str
+    advice: str = AGAIN
 
 
 class Dtype(NamedTuple):

@@ -7,40 +7,32 @@ from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
 from .archive import Archive
+from .foreign import refuse_by_fields, refuse_by_magic, refuse_by_name, refuse_joblib
+from .gzip_files import MAGIC as GZIP_MAGIC
+from .gzip_files import UNPACK, unpack
 from .keras import is_hdf5, is_keras, read_hdf5, read_keras
 from .modules import Layers
+from .numpy_files import MAGIC as NUMPY_MAGIC
+from .numpy_files import is_npz, read_npy, read_npz
 from .objects import is_harmless
 from .plain_pickle import read_first_pickle, without_paddle_names
 from .raw import RawTensor, Whole
 from .safetensors import looks_like_safetensors, read_safetensors
 from .state_dict import find_state_dict, scalars
+from .torch_export import is_export, old_state, read_export
 from .torch_legacy import MAGIC_NUMBER, read_legacy
+from .torch_script import is_script, script_state
 from .torch_tar import MAGIC as TAR_MAGIC
 from .torch_tar import MAGIC_AT as TAR_MAGIC_AT
 from .torch_tar import read_tar
 from .torch_zip import read_zip
+from .trailing_digest import without_digest
 from .unpickle import Names
-from .untrusted import MALFORMED, Budget, FormatError
+from .untrusted import MALFORMED, Budget, FormatError, SeveralError
 
 # What checkpoints' names end in: for choosing among files, never for telling a format.
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".dat", ".safetensors", ".h5", ".keras")
-# What is taken for a checkpoint, by how it begins, and what to do then.
-FOREIGN = {
-    b"\x1f\x8b": ("a gzip file", "Unpack it with gunzip."),
-    b"BZh": ("a bzip2 file", "Unpack it with bunzip2."),
-    b"\xfd7zXZ": ("an xz file", "Unpack it with unxz."),
-    b"\x28\xb5\x2f\xfd": ("a zstd file", "Unpack it with unzstd."),
-    b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
-    b"Rar!": ("a rar archive", "Unpack it."),
-    b"\x93NUMPY": ("one array of numpy", "Save all arrays in one dict, by name."),
-    b"version https://git-lfs": ("a pointer of git LFS, not the file itself", "Run git lfs pull."),
-    b"<": ("an HTML or XML page, not a checkpoint: a login or an error, perhaps", "Download it again."),
-    b"{": (
-        "JSON, not a checkpoint: an index of several files, or an error message",
-        "Merge the files of an index into one, or download it again.",
-    ),
-}
-KNOWN = "Expected a file that torch.save, pickle.dump, safetensors or Keras wrote."
+KNOWN = "Expected a file that torch.save, pickle.dump, safetensors, numpy or Keras wrote."
 PICKLE_MAGIC = 0x80
 
 
@@ -49,8 +41,9 @@ class Content:
     """What a file holds.
 
     Attributes:
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
-            ``"keras-h5"`` or ``"keras"``.
+        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"torchscript"``, ``"pt2"``,
+            ``"pickle"``, ``"safetensors"``, ``"npz"``, ``"npy"``, ``"keras-h5"`` or ``"keras"``; that of what
+            a gzip file holds.
         container: the keys that lead to the state dict, joined by dots; None for the file's own object.
         tensors: the state dict.
         metadata: what the file says beside it, in words and numbers.
@@ -68,15 +61,32 @@ class Content:
     layers: Layers
 
 
-def read_content(data: Whole, key: str | None = None) -> Content:
+def read_content(data: Whole, key: str | None = None, name: str = "") -> Content:
     """What ``data``, the whole of a file, holds; its tensors are views of it where they can be.
+
+    Args:
+        data: the file's bytes.
+        key: see ``find_state_dict``.
+        name: what the file is called, which tells a shard of another library's where the bytes do not.
 
     Raises:
         FormatError: it is in no known format, or not sound.
     """
+    try:
+        return _read_whole(data, key, name)
+    except SeveralError:
+        raise
+    except FormatError:
+        if (shorter := without_digest(data, Budget(len(data)))) is None:
+            raise
+    return _read_whole(shorter, key, name)
+
+
+def _read_whole(data: Whole, key: str | None, name: str) -> Content:
     names: Names = {}
     layers: Layers = {}
     try:
+        refuse_by_name(name)
         budget = Budget(len(data))
         format_name, root, metadata = _read(data, budget, names, layers)
         container, tensors, declared = find_state_dict(root, budget, key)
@@ -91,33 +101,57 @@ def read_content(data: Whole, key: str | None = None) -> Content:
     return Content(format_name, container, tensors, metadata, known, calls, layers or declared)
 
 
-def _read(data: Whole, budget: Budget, names: Names, layers: Layers) -> tuple[str, Any, dict[str, Any]]:
+def _read(
+    data: Whole, budget: Budget, names: Names, layers: Layers, *, packed: bool = False
+) -> tuple[str, Any, dict[str, Any]]:
     """The format's name, the file's object, and metadata; Keras' layers are put into ``layers``."""
     head = bytes(data[: TAR_MAGIC_AT + len(TAR_MAGIC)])
     if is_hdf5(data):
         return "keras-h5", read_hdf5(data, budget, layers), {}
     if head.startswith(ZIP_MAGIC):
-        archive = Archive(data, budget)
-        if is_keras(archive):
-            return "keras", read_keras(archive, budget, layers), {}
-        return "torch-zip", read_zip(archive, budget, names), {}
+        return *_read_archive(Archive(data, budget), budget, names, layers), {}
     if head[TAR_MAGIC_AT:] == TAR_MAGIC:
         return "torch-tar", read_tar(data, budget, names), {}
     if looks_like_safetensors(data):
         return "safetensors", *read_safetensors(data)
-    for magic, (kind, advice) in FOREIGN.items():
-        if head.lstrip().startswith(magic):
-            raise FormatError(f"it is {kind}", advice)
+    if head.startswith(GZIP_MAGIC):
+        if packed:
+            raise FormatError("it is a gzip file within another", UNPACK)
+        return _read(unpack(data, budget), budget, names, layers, packed=True)
+    if head.startswith(NUMPY_MAGIC):
+        return "npy", read_npy(data, budget, names), {}
+    refuse_by_magic(data)
     return *_read_pickles(data, budget, names), {}
+
+
+def _read_archive(archive: Archive, budget: Budget, names: Names, layers: Layers) -> tuple[str, Any]:
+    """The format of a zip, and its object."""
+    if is_keras(archive):
+        return "keras", read_keras(archive, budget, layers)
+    if is_npz(archive):
+        return "npz", read_npz(archive, budget, names)
+    if is_export(archive):
+        state = old_state(archive)
+        if state is None:
+            return "pt2", read_export(archive, budget)
+        budget.take(len(state))
+        return "pt2", read_zip(Archive(bytes(state), budget), budget, names)
+    root = read_zip(archive, budget, names)
+    if is_script(archive):
+        return "torchscript", script_state(root, budget)
+    return "torch-zip", root
 
 
 def _read_pickles(data: Whole, budget: Budget, names: Names) -> tuple[str, Any]:
     try:
         value, end = read_first_pickle(data, budget, names)
     except FormatError as error:
+        refuse_joblib(names)
         if data[0] == PICKLE_MAGIC:
             raise
+        refuse_by_fields(data)
         raise FormatError(f"it begins with {bytes(data[:8])!r}, as no checkpoint does", KNOWN) from error
+    refuse_joblib(names)
     if value == MAGIC_NUMBER:
         return "torch-legacy", read_legacy(data, budget, names)
     if end != len(data):

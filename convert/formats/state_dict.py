@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, TypeGuard
 
-from .modules import Layers, Values, declared_layers, describe, is_module, module_values, tensor_in
+from .containers import Candidate, candidates
+from .modules import Layers, Values, declared_layers, describe, tensor_in
 from .raw import Broken, RawTensor
-from .stand_ins import Dict, Stub
-from .untrusted import Budget, FormatError, shown
+from .stand_ins import Dict
+from .untrusted import ALONE, Budget, FormatError, SeveralError, shown
 
-# How deep a state dict may lie: {"checkpoint": {"model": {"state_dict": ...}}}.
-DEEPEST = 4
 LONGEST_SCALAR = 1000
+# What libraries call a kernel.
+WEIGHTS = ("weight", "kernel")
 # Several times what a tensor of a network within networks is called.
 LONGEST_NAME = 500
 CHOOSE = "Choose one with --key, of file and inspect."
-ALONE = "Save the state dict that you mean, alone, to a file of its own."
-Path = tuple[str, ...]
 
 
 def find_state_dict(
@@ -36,39 +34,62 @@ def find_state_dict(
         key: the keys that must lead there; ``""`` for the file's own object.
 
     Raises:
-        FormatError: there is none, there are several that differ, or it holds what is no
-            plain tensor.
+        SeveralError: there are several, which differ.
+        FormatError: there is none, or it holds what is no plain tensor.
     """
-    if not isinstance(root, Dict):
-        raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
-    found = [candidate for candidate in _candidates(root, budget) if any(map(_is_tensor, candidate[1]))]
-    if not found:
-        raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
-    if key is not None:
-        named = [".".join(path) for path, *_ in found]
-        found = [candidate for candidate in found if ".".join(candidate[0]) == key]
-        if not found:
-            listed = ", ".join(shown(name) for name in named[:4])
-            raise FormatError(f"it holds no dict of tensors under {shown(key)}, only under {listed}", CHOOSE)
-    # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
-    networks = [candidate for candidate in found if _looks_like_network(candidate[1])]
-    whole = [candidate for candidate in found if all(map(_is_tensor, candidate[1]))]
-    chosen = networks or whole or found
-    states = [(path, _named(values)) for path, values, _ in chosen]
+    chosen = _chosen(root, budget, key)
+    states, errors = _states(chosen)
+    if not states:
+        raise errors[0]
     digests: dict[Any, bytes] = {}
-    if any(_differ(states[0][1], state, budget, digests) for _, state in states[1:]):
-        first = ", ".join(shown(".".join(path)) if path else "its own dict" for path, _ in states[:4])
-        raise FormatError(f"it holds {len(states)} state dicts, which differ: {first}", CHOOSE)
-    path, state = states[0]
-    if not _is_text(".".join(path)):
-        label = shown(".".join(path))
+    if errors or any(_differ(states[0], state, budget, digests) for state in states[1:]):
+        keys = list(dict.fromkeys(one.key for one in chosen))
+        first = ", ".join(shown(key) if key else "its own dict" for key in keys[:4])
+        more = f" and {len(keys) - 4:,} more" if len(keys) > 4 else ""
+        found = f"it holds {len(chosen)} state dicts, which differ: {first}{more}"
+        raise SeveralError(found, CHOOSE, tuple(keys))
+    if not _is_text(chosen[0].key):
+        label = shown(chosen[0].key)
         raise FormatError(
             f"its state dict is under the key {label}, expected text of up to {LONGEST_NAME} letters", ALONE
         )
     # All hold the same tensors, and a module says what is done with them.
-    module = next((module for *_, module in chosen if module is not None), None)
+    module = next((one.module for one in chosen if one.module is not None), None)
     layers = {} if module is None else dict(declared_layers(module, budget))
-    return ".".join(path) or None, state, layers
+    return chosen[0].key or None, states[0], layers
+
+
+def _chosen(root: Any, budget: Budget, key: str | None) -> list[Candidate]:
+    """Returns the candidates that look most like a network; all under ``key``, where that is given.
+
+    Raises:
+        FormatError: there is none.
+    """
+    found = [one for one in candidates(root, budget) if any(map(_is_tensor, one.values))]
+    if not found:
+        raise FormatError(f"it holds {describe(root)}, expected a dict of tensors", ALONE)
+    if key is not None:
+        listed = ", ".join(shown(one.key) for one in found[:4])
+        found = [one for one in found if one.key == key]
+        if not found:
+            raise FormatError(f"it holds no dict of tensors under {shown(key)}, only under {listed}", CHOOSE)
+    # Metrics are scalars, and what holds a state dict holds other things; a network does neither.
+    networks = [one for one in found if _looks_like_network(one.values)]
+    # Moments of an optimizer have the shapes of weights, and other names.
+    called = [one for one in networks if any(map(_is_called_weight, one.values))]
+    whole = [one for one in found if all(map(_is_tensor, one.values))]
+    return called or networks or whole or found
+
+
+def _states(chosen: list[Candidate]) -> tuple[list[dict[str, RawTensor]], list[FormatError]]:
+    """Returns the named tensors of each candidate, and what is wrong with those that are none."""
+    states, errors = [], []
+    for one in chosen:
+        try:
+            states.append(_named(one.values))
+        except FormatError as error:
+            errors.append(error)
+    return states, errors
 
 
 def scalars(root: Any) -> dict[str, Any]:
@@ -82,35 +103,6 @@ def _is_scalar(pair: tuple[Any, Any]) -> bool:
     return isinstance(key, str) and isinstance(value, str | int | float) and len(str(value)) < LONGEST_SCALAR
 
 
-def _candidates(root: Any, budget: Budget) -> Iterator[tuple[Path, Values, Stub | None]]:
-    """Every dict that could be one, and every module, with the keys that lead there.
-
-    The module itself comes last, and None for a dict.
-    """
-    seen: set[int] = set()
-    level: list[tuple[Path, Any]] = [((), root)]
-    for _ in range(DEEPEST):
-        below: list[tuple[Path, Any]] = []
-        for path, value in level:
-            if id(value) in seen or _is_optimizer(value):
-                continue
-            seen.add(id(value))
-            if is_module(value, budget):
-                yield path, list(module_values(value, budget)), value
-            else:
-                yield path, value.pairs, None
-                below += [((*path, key), inner) for key, inner in value.pairs if _may_hold(key, inner)]
-        level = below
-
-
-def _may_hold(key: Any, value: Any) -> bool:
-    return isinstance(key, str) and isinstance(value, Dict)
-
-
-def _is_optimizer(value: Dict) -> bool:
-    return {"state", "param_groups"} <= {key for key, _ in value.pairs if isinstance(key, str)}
-
-
 def _is_tensor(pair: tuple[Any, Any]) -> bool:
     return tensor_in(pair[1]) is not None
 
@@ -120,6 +112,13 @@ def _looks_like_network(values: Values) -> bool:
     tensors = [tensor for _, value in values if (tensor := tensor_in(value)) is not None]
     kernels = any(isinstance(tensor, RawTensor) and len(tensor.shape) > 1 for tensor in tensors)
     return kernels and 2 * len(tensors) > len(values)
+
+
+def _is_called_weight(pair: tuple[Any, Any]) -> bool:
+    """Whether it is a kernel, and is called so."""
+    name, tensor = pair[0], tensor_in(pair[1])
+    last = name.replace("/", ".").rpartition(".")[2] if isinstance(name, str) else ""
+    return isinstance(tensor, RawTensor) and len(tensor.shape) > 1 and last.startswith(WEIGHTS)
 
 
 def _differ(
@@ -159,7 +158,7 @@ def _named(values: Values) -> dict[str, RawTensor]:
                 ALONE,
             )
         if isinstance(tensor, Broken):
-            raise FormatError(f"{label}: {tensor.reason}")
+            raise FormatError(f"{label}: {tensor.reason}", tensor.advice)
         if tensor is None:
             raise FormatError(f"it holds {describe(value)} as {label}, expected a plain tensor", ALONE)
         if tensor.overlaps():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .archive import Archive
+from .foreign import foreign_folder
 from .objects import storage_dtype
 from .raw import Storage, declare
 from .streams import Stream
@@ -45,15 +46,12 @@ def read_zip(archive: Archive, budget: Budget, names: Names) -> Any:
 def _folder(archive: Archive) -> str:
     folders = {name.partition("/")[0] for name in archive.records}
     folder = next(iter(folders), "")
+    if found := foreign_folder({name.rpartition("/")[2] for name in archive.records}):
+        raise FormatError(f"it is a zip of {found[0]}", found[1])
     if len(folders) != 1 or f"{folder}/data.pkl" not in archive.records:
         raise FormatError(
             "it is a zip, but not one that torch.save wrote: it hasn't one folder with a data.pkl",
             "Unpack it: the checkpoint may be within.",
-        )
-    if f"{folder}/constants.pkl" in archive.records:
-        raise FormatError(
-            "it is a TorchScript archive, a program and not a checkpoint",
-            "Save the state_dict() of the module that it was made from.",
         )
     return folder
 

@@ -316,12 +316,14 @@ class Unpickler:
 
 
 def _copied(argument: Any) -> int:
-    """What a call may make of an argument, which the memo lets a pickle use again and again."""
+    """What a call may make of an argument, or look through, which the memo lets a pickle use again."""
     if isinstance(argument, LongText):
         return len(argument.octets)
     if isinstance(argument, list | tuple):
         return RECORD * len(argument)
-    return sys.getsizeof(argument) if isinstance(argument, str) else 0
+    if isinstance(argument, str):
+        return sys.getsizeof(argument)
+    return int(getattr(argument, "looked_at", 0))
 
 
 def _list(target: Any) -> list[Any]:

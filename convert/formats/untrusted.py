@@ -16,6 +16,7 @@ MALFORMED = (
     struct.error,
 )
 LONGEST_MESSAGE = 500
+ALONE = "Save the state dict that you mean, alone, to a file of its own."
 AGAIN = "It is damaged or was tampered with: get it again from its source."
 
 
@@ -27,6 +28,14 @@ class FormatError(ValueError):
         short = found if len(found) <= LONGEST_MESSAGE else f"{found[:LONGEST_MESSAGE]}..."
         self.found = short if short.isprintable() else ascii(short)[1:-1]
         super().__init__(f"{self.found}. {advice}")
+
+
+class SeveralError(FormatError):
+    """A file holds several state dicts, which differ; ``keys`` lead to each, for ``--key``."""
+
+    def __init__(self, found: str, advice: str, keys: tuple[str, ...]) -> None:
+        super().__init__(found, advice)
+        self.keys = keys
 
 
 class Global(NamedTuple):
@@ -75,4 +84,4 @@ class Budget:
         """Raises FormatError where ``count`` more bytes are too many."""
         self.left -= count
         if self.left < 0:
-            raise FormatError("it would take far more memory than its size, as no checkpoint does")
+            raise FormatError("it would take far more memory than its size, as no checkpoint does", ALONE)

@@ -9,9 +9,11 @@ from densenet_convert.densenet import DenseNetConfig
 from ..claims import Assumption
 from ..errors import first_few, quoted
 from ..layout import WRAPPERS, Reading
+from ..records import Rewrite
 from .declared_tree import LAST_NORM, DeclaredTree
 from .explain import LEFT_OUT
 from .layer_kinds import LIBRARIES, holds_in_order, last_of
+from .prepare import ZEROED
 
 FIRST_CONV = "features.conv0"
 RELU_OPTIONS = "--final-relu or --no-final-relu"
@@ -26,6 +28,7 @@ def assumptions_of(
     *,
     final_relu: bool | None = None,
     norm_eps: float | None = None,
+    rewrites: tuple[Rewrite, ...] = (),
 ) -> tuple[Assumption, ...]:
     """Returns what is assumed of the network's function, in the order of its layers.
 
@@ -35,6 +38,7 @@ def assumptions_of(
         tree: the layers that the source declares, which were checked; None where it declares none.
         final_relu: whether the user says that a ReLU stands behind the last norm; None where nothing is said.
         norm_eps: the epsilon, where it is known from beside the source.
+        rewrites: the steps between the source and its layout.
     """
     if tree is not None and tree.keras:
         return ()
@@ -56,14 +60,22 @@ def assumptions_of(
     if norm_eps is None and (tree is None or not _epsilons_are_known(tree)):
         what = f"the epsilon of every batch norm is {config.norm_eps:g}"
         found.append(Assumption(what, because, BY_LAYERS))
-    if tree is not None and tree.head is not None and not _is_of_library(tree.layers[tree.head].kind):
-        because_own = f"{quoted(tree.layers[tree.head].kind)} is a class of its owner's"
-        found.append(Assumption("the head is a linear layer", because_own, BY_LAYERS))
+    found += _of_head(tree, rewrites)
     if tree is None or not end_is_known(tree):
         if final_relu is None:
             found.append(Assumption("a ReLU stands behind the last norm", because, RELU_OPTIONS))
         found.append(Assumption("the last maps are averaged over all places", because, BY_LAYERS))
     return tuple(found)
+
+
+def _of_head(tree: DeclaredTree | None, rewrites: tuple[Rewrite, ...]) -> Iterator[Assumption]:
+    """Yields what is assumed of the head, where neither its bias nor its class tells that it is linear."""
+    if tree is None and any(step.name == ZEROED for step in rewrites):
+        because = "one that normalises its weights and what it reads has none"
+        yield Assumption("the head, which has no bias, is a linear layer", because, BY_LAYERS)
+    if tree is not None and tree.head is not None and not _is_of_library(tree.layers[tree.head].kind):
+        because = f"{quoted(tree.layers[tree.head].kind)} is a class of its owner's"
+        yield Assumption("the head is a linear layer", because, BY_LAYERS)
 
 
 def _wrappers(reading: Reading) -> set[str]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from densenet_convert.densenet import ARCHITECTURES
 
 from ..errors import ArchitectureError, LayoutError, quoted
-from ..formats.modules import Layer
 from ..layout import Reading
 from ..records import Identified, Options
 from . import known_layouts
@@ -20,24 +19,10 @@ from .architecture import Shape, choose_config
 from .assumptions import assumptions_of, end_is_known, head_is_alone
 from .declared_layers import Declared, read_declared
 from .identify import identify_layout, whole_networks
+from .no_output import check_losses
+from .prepare import RESHAPED, Held, Prepared, prepare, prepare_head, settle
 from .rename import absent_counters
 from .surroundings import Surroundings, ask_for_relu, judge_surroundings, refuse_unknown
-
-
-class Held(Protocol):
-    """What a source holds: a ``Checkpoint``, or the content of a file that was not copied."""
-
-    @property
-    def format(self) -> str:
-        """How the bytes were turned into tensors."""
-
-    @property
-    def tensors(self) -> Mapping[str, Any]:
-        """The tensors, each with a ``shape``, under the source's names."""
-
-    @property
-    def layers(self) -> Mapping[str, Layer]:
-        """What the source declares of its layers; empty for a state dict."""
 
 
 def identify_once(
@@ -58,8 +43,9 @@ def identify_once(
         LayoutError: no layout explains its names, more than one does, or which function it is stays open.
         ArchitectureError: the tensors, or the declared layers, are those of another network.
     """
+    source = prepare(held)
     reading = identify_layout(
-        held.tensors,
+        source.tensors,
         known_layouts(),
         layout=options.layout,
         prefix=options.prefix,
@@ -67,12 +53,14 @@ def identify_once(
         head=options.head,
     )
     architecture = None if options.arch is None else architecture_name(options.arch)
-    declared = _declared(held, reading, options.final_relu)
-    network = _network(held, reading, declared, norm_eps, architecture, options.final_relu)
+    prepared, reading = prepare_head(source, reading)
+    declared = _declared(prepared, reading, options.final_relu)
+    network = _network(prepared, reading, declared, norm_eps, architecture, options.final_relu)
+    check_losses(source.source, source.dropped, network.config.num_classes, network.config.num_features)
     if reading.only:
         if networks is None:
-            networks = whole_networks(held.tensors, known_layouts())
-        around = Surroundings(held.tensors, reading, network.config.num_features, networks)
+            networks = whole_networks(source.tensors, known_layouts())
+        around = Surroundings(source.tensors, reading, network.config.num_features, networks)
         known = declared.tree is not None and declared.tree.keras
         if options.reference is None:
             judge_surroundings(around, head_is_named=options.head is not None, order_is_known=known)
@@ -101,7 +89,7 @@ def network_of(
 
     Args:
         held: as ``identify_once`` takes it.
-        reading: with its explanation of these names.
+        reading: of the names that ``prepare`` gives, with its explanation.
         norm_eps: as there.
         final_relu: whether a ReLU stands behind the last norm; None where nobody says it.
 
@@ -109,15 +97,20 @@ def network_of(
         LayoutError: the reading does not explain every name, or a tensor has other axes than it says.
         ArchitectureError: as there.
     """
-    return _network(held, reading, _declared(held, reading, final_relu), norm_eps, None, final_relu)
+    prepared, reading = prepare_head(prepare(held), reading)
+    declared = _declared(prepared, reading, final_relu)
+    return _network(prepared, reading, declared, norm_eps, None, final_relu)
 
 
-def _declared(held: Held, reading: Reading, final_relu: bool | None) -> Declared:
-    return read_declared(held.layers, held.format, reading, final_relu=final_relu is not False)
+def _declared(held: Prepared, reading: Reading, final_relu: bool | None) -> Declared:
+    kernel = any(step.name == RESHAPED for step in held.rewrites)
+    return read_declared(
+        held.layers, held.format, reading, final_relu=final_relu is not False, head_is_kernel=kernel
+    )
 
 
 def _network(
-    held: Held,
+    held: Prepared,
     reading: Reading,
     declared: Declared,
     norm_eps: float | None,
@@ -138,9 +131,12 @@ def _network(
         architecture=architecture,
         source_names=sources,
     )
-    assumptions = assumptions_of(reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps)
+    assumptions = assumptions_of(
+        reading, config, declared.tree, final_relu=final_relu, norm_eps=norm_eps, rewrites=held.rewrites
+    )
     problem_type = declared.problem_type or reading.layout.problem_type
-    return Identified(reading, config, problem_type, norm_eps, assumptions)
+    steps, settled = settle(held, reading)
+    return Identified(settled, config, problem_type, norm_eps, assumptions, steps)
 
 
 def architecture_name(arch: str | int) -> str:

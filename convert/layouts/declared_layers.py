@@ -32,6 +32,7 @@ from .layer_kinds import (
     AVERAGES,
     CONV,
     GLOBAL,
+    LINEAR,
     MAX,
     NORM,
     NOTHING,
@@ -69,13 +70,19 @@ class Declared(NamedTuple):
 
 
 def read_declared(
-    layers: Mapping[str, Layer], format_name: str, reading: Reading, *, final_relu: bool = True
+    layers: Mapping[str, Layer],
+    format_name: str,
+    reading: Reading,
+    *,
+    final_relu: bool = True,
+    head_is_kernel: bool = False,
 ) -> Declared:
     """Checks the layers that a file declares, and returns what they tell.
 
     Args:
         layers, format_name, reading: see ``DeclaredTree``.
         final_relu: whether a ReLU stands behind the last norm.
+        head_is_kernel: whether the head is a 1x1 convolution.
 
     Raises:
         ArchitectureError: a layer does something that the network of this layout does not, or the other
@@ -88,7 +95,7 @@ def read_declared(
     if not tree.is_whole:
         return Declared()
     tree.refuse_changed_functions()
-    checker = LayerChecker(tree, final_relu)
+    checker = LayerChecker(tree, final_relu, head_is_kernel)
     for layer in tree.network_layers():
         checker.take(layer)
     checker.close()
@@ -116,12 +123,14 @@ class LayerChecker:
         before: that layer, as the file has it.
         padding: what the next layer is padded by, where a layer of its own says so.
         problem_type: how the logits are to be read.
+        head_kind: what the head must be, a linear layer or a convolution.
         is_read: whether a layer behind the head read them.
         unknown: see ``Declared``.
     """
 
-    def __init__(self, tree: DeclaredTree, final_relu: bool = True) -> None:
+    def __init__(self, tree: DeclaredTree, final_relu: bool = True, head_is_kernel: bool = False) -> None:
         self.tree = tree
+        self.head_kind = CONV if head_is_kernel else LINEAR
         self.config = replace(DenseNetConfig(), final_relu=final_relu, **tree.reading.layout.overrides)
         self.place, self.before = "", ""
         self.expected: list[Expected] = []
@@ -174,7 +183,7 @@ class LayerChecker:
 
     def _parametrised(self, layer: DeclaredLayer) -> None:
         place = self.tree.places[layer.path]
-        what = kind_at(place)
+        what = self.head_kind if place == HEAD else kind_at(place)
         if layer.what != what:
             refuse(layer, what)
         layer = self._padded(layer, what)

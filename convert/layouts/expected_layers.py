@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 from densenet_convert.densenet import DenseNetConfig
 
-from ..layout import HEAD
 from .declared_tree import LAST_NORM, DeclaredTree
-from .layer_kinds import AVERAGE, CONV, GLOBAL, LINEAR, MAX, NORM, RELU, DeclaredLayer, last_of
+from .layer_kinds import AVERAGE, CONV, GLOBAL, MAX, NORM, RELU, DeclaredLayer, last_of
 
 # What a network of this layout does, in torch's words.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -29,9 +28,7 @@ class Expected(NamedTuple):
 
 
 def kind_at(place: str) -> str:
-    """Returns the kind of layer with parameters that a DenseNet has at a place."""
-    if place == HEAD:
-        return LINEAR
+    """Returns the kind of layer with parameters that the features of a DenseNet have at a place."""
     return NORM if place.rpartition(".")[2].startswith("norm") else CONV
 
 

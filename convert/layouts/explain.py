@@ -10,6 +10,7 @@ from dataclasses import replace
 from densenet_convert.densenet import DenseNetConfig
 
 from ..layout import HEAD, Explanation, Reading, Rule
+from .no_output import OPERATION_COUNTS
 
 # Receipts hold it, and are read again by it.
 LEFT_OUT = "left out by --only"
@@ -27,8 +28,6 @@ HEADS = (
     "dense",
     "class_layers",
 )
-# What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
-OPERATION_COUNTS = ("total_ops", "total_params")
 # What a part of the features is called.
 # In Keras layers are called so, with the stage that they belong to.
 STAGE = re.compile(r"(?:conv|pool|relu)(\d{1,9})[_/]", re.ASCII)

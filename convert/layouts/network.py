@@ -15,9 +15,11 @@ from ..errors import ArchitectureError, LayoutError
 from ..layout import Reading
 from ..records import ORIGIN_MEMORY, Identified, Options
 from . import known_layouts
-from .attempt import Held, identify_once
+from .attempt import identify_once
 from .declared_layers import XRAY
 from .identify import whole_networks
+from .prepare import Held, Prepared, StateDict, prepare
+from .remedies import remedies
 from .strangers import refuse_strangers
 from .surroundings import Surroundings, UnclearError
 
@@ -55,17 +57,18 @@ def identify_network(
             is; the message ends with the commands that get through, one a line.
         ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
     """
+    prepared = prepare(held)
     try:
-        return identify_once(held, options, norm_eps)
+        return identify_once(prepared, options, norm_eps)
     except LayoutError as error:
-        raise LayoutError(_advised(error, held, options, norm_eps, source)) from error
+        raise LayoutError(_advised(error, prepared, options, norm_eps, source)) from error
     except ArchitectureError as error:
-        raise ArchitectureError(_advised(error, held, options, norm_eps, source)) from error
+        raise ArchitectureError(_advised(error, prepared, options, norm_eps, source)) from error
 
 
 def _advised(
     error: LayoutError | ArchitectureError,
-    held: Held,
+    held: Prepared,
     options: Options,
     norm_eps: float | None,
     source: str | None,
@@ -75,6 +78,10 @@ def _advised(
     Raises:
         ArchitectureError: the tensors are for certain those of a network that can't be converted.
     """
+    for remedy in remedies(held.source, source or ""):
+        ended = None if remedy.tensors is None else prepare(StateDict(held.format, remedy.tensors))
+        if ended is None or _first_through([options], ended, norm_eps):
+            return remedy.text
     try:
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
@@ -137,7 +144,7 @@ def _first_through(
     ways: Iterable[Options],
     held: Held,
     norm_eps: float | None,
-    networks: Sequence[Reading],
+    networks: Sequence[Reading] | None = None,
     refusals: list[str] | None = None,
 ) -> list[Attempt]:
     """Returns the first way that gets through, if there is one; adds what else is unclear to ``refusals``."""

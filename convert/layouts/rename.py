@@ -36,7 +36,7 @@ def rename_tensors(checkpoint: Checkpoint, reading: Reading) -> Renamed:
     for source_name, name in explanation.targets.items():
         tensor, axes = checkpoint.tensors[source_name], explanation.axes.get(source_name)
         tensors[name] = tensor if axes is None else tensor.permute(axes).contiguous()
-        trail.append(Trace(name, source_name, axes))
+        trail.append(Trace(name, None if source_name in checkpoint.filled else source_name, axes))
     for counter in absent_counters(tensors):
         tensors[counter] = torch.zeros((), dtype=torch.int64)
         trail.append(Trace(counter, None))

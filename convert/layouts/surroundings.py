@@ -13,16 +13,15 @@ from typing import Any, NoReturn
 
 from ..errors import LayoutError, first_few, quoted
 from ..layout import HEAD, Reading
-from .explain import LEFT_OUT, OPERATION_COUNTS
+from .explain import LEFT_OUT
 from .layer_kinds import DeclaredLayer
 from .matrices import Matrix, matrices_of, taken_by_recurrent, widths_behind, widths_taken
+from .no_output import LOSSES, OPERATION_COUNTS
 from .views import HEAD_NAME
 
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
 BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr")
-# What the modules are called whose tensors weight the classes in training.
-LOSSES = ("criterion", "loss")
 # What segmentation networks call the parts that read the features beside a head.
 DECODERS = ("decoder", "segmentation_head")
 
@@ -46,10 +45,9 @@ class Surroundings:
     ) -> None:
         self.tensors = {reading.clean(name): tensor for name, tensor in tensors.items()}
         self.reading, self.width, self.mark = reading, width, reading.layout.separator
-        dropped = reading.explanation.dropped.items()
-        asked = [reading.clean(name) for name, because in dropped if because.endswith(LEFT_OUT)]
-        targets = reading.explanation.targets.items()
-        self.kept = {reading.clean(name): ours for name, ours in targets}
+        found = reading.explanation
+        asked = [reading.clean(name) for name, because in found.dropped.items() if because.endswith(LEFT_OUT)]
+        self.kept = {reading.clean(name): ours for name, ours in found.targets.items()}
         heads = [name for name, ours in self.kept.items() if ours == f"{HEAD}.weight"]
         self.head = next(matrices_of(self.tensors, self.mark, heads), None)
         apart = [one for one in others if not one.prefix.startswith(self._scope())]
@@ -85,6 +83,7 @@ class Surroundings:
         """Raises UnclearError if a layer reads the output of one that may be the head."""
         readers = [one for one in self.choices + self.matrices if not _is_of_decoder(one.name)]
         for head in self.choices:
+            _refuse_kernels_behind(self, head)
             for reader in readers:
                 if reader != head and reader.taken == head.given:
                     raise UnclearError(
@@ -181,6 +180,18 @@ class Surroundings:
 
     def _field_of(self, name: str) -> str:
         return name.rpartition(self.mark)[2]
+
+
+def _refuse_kernels_behind(around: Surroundings, head: Matrix) -> None:
+    """Raises UnclearError if a kernel may read the maps that a head of 1x1 convolution gives."""
+    if len(around.tensors[head.name].shape) == 2:
+        return
+    for name in around.left_out:
+        if head.given in widths_taken(around.tensors[name].shape, name.rpartition(around.mark)[2]):
+            raise UnclearError(
+                f"{quoted(name)} may read the maps that {head} gives. They are stacked, and the head of a "
+                "DenseNet is one layer."
+            )
 
 
 def judge_surroundings(around: Surroundings, *, head_is_named: bool, order_is_known: bool) -> None:

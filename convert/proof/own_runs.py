@@ -70,7 +70,9 @@ class OwnPart:
         self.loaded, self.own, self.key = loaded, own, key
         config = loaded.config
         self.width, self.maps = config.num_classes or config.num_features, not config.num_classes
-        traces = [trace for trace in loaded.renamed.trail if trace.axes is None]
+        rewritten = {step.target for step in loaded.renamed.checkpoint.rewrites}
+        kept = [trace for trace in loaded.renamed.trail if trace.source_name not in rewritten]
+        traces = [trace for trace in kept if trace.axes is None]
         names = [(own.names.get(trace.source_name or ""), trace.name) for trace in traces]
         self.pairs = [(theirs, ours) for theirs, ours in names if theirs is not None]
         named = None if key is None else dict(own.network.named_modules()).get(key)

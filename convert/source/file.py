@@ -7,10 +7,11 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import ReadError
+from ..errors import ReadError, SeveralError
 from ..formats.raw import Whole
 from ..formats.recognise import Content, read_content
 from ..formats.untrusted import FormatError
+from ..formats.untrusted import SeveralError as SeveralFound
 
 
 def read_whole(path: Path) -> bytearray:
@@ -58,10 +59,13 @@ def parse_checkpoint(data: Whole, path: Path, key: str | None = None) -> Content
     """Returns what the bytes hold.
 
     Raises:
+        SeveralError: they hold several state dicts, which differ.
         ReadError: they are in no known format, or not sound; the message names ``path``.
     """
     try:
-        return read_content(data, key)
+        return read_content(data, key, path.name)
+    except SeveralFound as error:
+        raise SeveralError(f"{path} can't be read: {error}", error.keys) from error
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error
     except MemoryError as error:

@@ -7,6 +7,8 @@ import collections
 import datetime
 import enum
 import functools
+import gzip
+import hashlib
 import io
 import pickle
 import random
@@ -309,6 +311,10 @@ NESTED: dict[str, Callable[[StateDict], object]] = {
     "net": lambda state: {"net": state, "acc": 95.1, "epoch": 3},
     "checkpoint.model": lambda state: {"checkpoint": {"model": state, "step": 3}, "args": None},
     "a.b.c": lambda state: {"a": {"b": {"c": state}}},
+    "a.b.c.d.e": lambda state: {"a": {"b": {"c": {"d": {"e": state}}}}},
+    "0": lambda state: {0: state, "best": 0.9},
+    "1": lambda state: [3, state],
+    "models.0": lambda state: {"models": (state, {"state": {}, "param_groups": [{"lr": 0.1}]})},
 }
 for _container, _nest in NESTED.items():
     for _kind in ("zip", "legacy"):
@@ -428,6 +434,64 @@ sound_case("numpy, Python 2, protocol 0", "pickle")(
 sound_case("numpy, an array by hand", "pickle")(
     lambda: (with_more(numpy_network(), array()), network() | {"more": ONES})
 )
+
+
+# What other devices, tools and numpy make of a state dict.
+class OnDevice:
+    """What torch pickles of a tensor of a device without storages: XLA's, Habana's."""
+
+    def __init__(self, tensor: Tensor, function: str) -> None:
+        self.tensor, self.function = tensor, function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        tensor = self.tensor if "cpu_tensor" in self.function else self.tensor.numpy()
+        return getattr(torch._utils, self.function), (tensor, self.tensor.dtype, "xla:0", False)
+
+
+for _function in ("_rebuild_device_tensor_from_numpy", "_rebuild_device_tensor_from_cpu_tensor"):
+    for _kind in ("zip", "legacy"):
+        sound_case(f"{_kind}, by {_function}", f"torch-{_kind}")(
+            lambda legacy=_kind == "legacy", function=_function: saved(
+                {name: OnDevice(value, function) for name, value in network().items()}, legacy=legacy
+            )
+        )
+
+
+def with_digest(data: bytes, mark: bytes, *, first: bool) -> bytes:
+    digest = hashlib.sha1(data).digest()
+    return data + (mark + digest if first else digest + mark)
+
+
+for _kind in ("zip", "legacy"):
+    sound_case(f"{_kind}, a digest appended", f"torch-{_kind}")(
+        lambda legacy=_kind == "legacy": with_digest(saved(network(), legacy=legacy), b"SHA1", first=False)
+    )
+    sound_case(f"{_kind}, a mark and a digest appended", f"torch-{_kind}")(
+        lambda legacy=_kind == "legacy": with_digest(saved(network(), legacy=legacy), b"\0sum:", first=True)
+    )
+    sound_case(f"{_kind}, in gzip", f"torch-{_kind}")(
+        lambda legacy=_kind == "legacy": gzip.compress(saved(network(), legacy=legacy))
+    )
+
+
+def of_numpy(save: Callable[..., None], *values: Any, **named: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, *values, **named)
+    return file.getvalue()
+
+
+sound_case("numpy's npz", "npz")(lambda: of_numpy(np.savez, **numpy_network()))
+sound_case("numpy's npz, deflated", "npz")(lambda: of_numpy(np.savez_compressed, **numpy_network()))
+sound_case("numpy's npz, big-endian", "npz")(
+    lambda: of_numpy(
+        np.savez, **{name: ARRAYS["big-endian"](value) for name, value in numpy_network().items()}
+    )
+)
+sound_case("numpy's npz of a dict", "npz", "state")(
+    lambda: of_numpy(np.savez, state=np.array(numpy_network(), dtype=object), epoch=3)
+)
+sound_case("numpy's npy of a dict", "npy")(lambda: of_numpy(np.save, numpy_network()))
+sound_case("numpy's npy in gzip", "npy")(lambda: gzip.compress(of_numpy(np.save, numpy_network())))
 
 
 # Tars of 2016.

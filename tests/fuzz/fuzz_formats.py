@@ -12,7 +12,9 @@ FOLDER keeps the corpus; seeds are put into it first.  An input is at fault that
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import pickle
 import sys
 import tempfile
@@ -28,6 +30,7 @@ with atheris.instrument_imports(include=["densenet_convert.formats"]):
     from densenet_convert.formats.recognise import read_content
     from densenet_convert.formats.untrusted import FormatError
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -75,16 +78,20 @@ def check(data: bytes) -> None:
         assert found == {name: described(tensor) for name, tensor in expected.items()}
 
 
+# What torch or safetensors may be asked about.
+LOADED = ("torch-zip", "torch-legacy", "torch-tar", "pickle", "safetensors")
+
+
 def load(data: bytes, format_name: str, container: str | None) -> dict[str, Tensor] | None:
     """What the library makes of the same bytes; None where it takes them not, or not as a dict of tensors."""
-    if format_name.startswith("keras"):
+    if format_name not in LOADED:
         return None
     try:
         if format_name == "safetensors":
             return safetensors.torch.load(data)
         content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         for key in container.split(".") if container else ():
-            content = content[key]
+            content = content[key if isinstance(content, dict) and key in content else int(key)]
     except Exception:
         assert format_name != "safetensors"
         return None
@@ -101,6 +108,21 @@ def described(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
     return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), octets
 
 
+def check_alone(data: bytes) -> None:
+    """Reads one input that no library is asked about: to load it there would run what it holds."""
+    global reading
+    reading = True
+    try:
+        for raw in read_content(bytearray(data)).tensors.values():
+            raw.row_major()
+    except FormatError as error:
+        reading = False
+        if "\n" in str(error) or "weights_only" in str(error):
+            raise AssertionError(str(error)) from error
+    finally:
+        reading = False
+
+
 def state() -> dict[str, Tensor]:
     """A little of everything: dtypes, strides, views, ties, nothing."""
     flat = torch.arange(24, dtype=torch.float32)
@@ -114,6 +136,13 @@ def state() -> dict[str, Tensor]:
     }
 
 
+class Averaging:
+    """What training code writes itself, and saves whole."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.ema, self.decay = network, 0.9
+
+
 def torch_files(*, legacy: bool) -> Iterator[bytes]:
     """What torch.save makes of state dicts, containers and modules, in all protocols."""
     module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
@@ -122,6 +151,8 @@ def torch_files(*, legacy: bool) -> Iterator[bytes]:
         {"state_dict": state(), "epoch": 3, "args": complex(1, 2)},
         module,
         {"a": {1, 2}, "n": module},
+        [3, {0: state(), "ema": Averaging(module)}],
+        {"models": [state(), {"w": torch.ones(2, 2)}], "adam": {"state": {}, "param_groups": []}},
     ]
     for content in contents:
         for protocol in range(6) if legacy else (2, 4):
@@ -130,8 +161,21 @@ def torch_files(*, legacy: bool) -> Iterator[bytes]:
             yield file.getvalue()
 
 
+class OnDevice:
+    """What torch pickles of a tensor of a device without storages."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        array, dtype = self.tensor.float().numpy(), self.tensor.dtype
+        return torch._utils._rebuild_device_tensor_from_numpy, (array, dtype, "xla:0", False)
+
+
 def pickles() -> Iterator[bytes]:
     """State dicts of numpy arrays, and of tensors, as plain pickles."""
+    for dtype in (torch.float32, torch.bfloat16):
+        yield pickle.dumps({"w": OnDevice(torch.ones(2, 2, dtype=dtype))}, 2)
     arrays = {name: tensor.float().numpy() for name, tensor in state().items()}
     arrays["big"] = arrays["norm.weight"].astype(">f4")
     for protocol in range(6):
@@ -175,6 +219,99 @@ def keras_files() -> Iterator[bytes]:
                 variables.attrs["name"] = "conv"
                 variables.create_dataset("0", data=state()["conv.weight"].contiguous().numpy())
         yield file.getvalue()
+
+
+def numpy_files() -> Iterator[bytes]:
+    """Arrays by name, stored and deflated, and dicts in a single array of objects."""
+    arrays = {name: tensor.float().numpy() for name, tensor in state().items()}
+    nested = np.array({"model": arrays}, dtype=object)
+    for save, values, named in (
+        (np.savez, (), arrays),
+        (np.savez_compressed, (), arrays),
+        (np.savez, (), {"state": nested}),
+        (np.save, (arrays,), {}),
+        (np.save, (np.asfortranarray(arrays["conv.weight"][0, 0]),), {}),
+    ):
+        file = io.BytesIO()
+        save(file, *values, **named)
+        yield file.getvalue()
+
+
+def check_in_npz(data: bytes) -> None:
+    """Puts an array into a sound zip: no mutation would ever hit the sum of the records."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", data)
+    check_alone(file.getvalue())
+
+
+def packed_files() -> Iterator[bytes]:
+    """Checkpoints as gzip, of one member and of several."""
+    for data in (*torch_files(legacy=True), next(numpy_files())):
+        yield gzip.compress(data)
+        yield gzip.compress(data[:99]) + gzip.compress(data[99:])
+
+
+def check_packed(data: bytes) -> None:
+    """Reads gzip as it is, and what it would hold."""
+    check_alone(data)
+    check_alone(gzip.compress(data, 1))
+
+
+class Scripted(nn.Module):
+    """A program small enough to be mutated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+def programs() -> Iterator[bytes]:
+    """The pickles within TorchScript archives."""
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(Scripted()), file)
+    with zipfile.ZipFile(file) as archive:
+        yield next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+
+
+def check_program(data: bytes) -> None:
+    """Puts a pickle into a sound archive of TorchScript."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", data)
+        archive.writestr("a/constants.pkl", b"\x80\2).")
+        for key in range(7):
+            archive.writestr(f"a/data/{key}", bytes(8 if key == 6 else 4))
+    check_alone(file.getvalue())
+
+
+def exports() -> Iterator[bytes]:
+    """How ``.pt2`` archives describe their weights."""
+    sides = [{"as_int": 2}, {"as_int": 1}]
+    meta = {"dtype": 7, "sizes": sides, "strides": sides[::-1], "storage_offset": {"as_int": 0}}
+    one = {"path_name": "w", "use_pickle": False, "tensor_meta": meta}
+    yield json.dumps({"config": {"a.weight": one, "tied": one}}).encode()
+
+
+def check_export(data: bytes) -> None:
+    """Puts a description into a sound archive of ``torch.export``."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data/weights/model_weights_config.json", data)
+        archive.writestr("a/data/weights/w", bytes(16))
+    check_alone(file.getvalue())
+
+
+def foreign_files() -> Iterator[bytes]:
+    """How files of other libraries begin."""
+    yield b"\x08\x08\x12\x07pytorch:\x05\x0a\x03abcB\x02\x10\x11"
+    yield b"\x0a\x0cDENSENET_121\xa2\x06\x02\x0a\x00"
+    yield b"\x0a\x08\x0a\x01a\x12\x03abc"
+    yield b"\x1c\0\0\0TFL3" + bytes(20)
+    yield b"\x80\2cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81."
 
 
 def check_in_keras_zip(data: bytes) -> None:
@@ -223,6 +360,12 @@ TARGETS: dict[str, tuple[Callable[[], Iterator[bytes]], Callable[[bytes], None]]
     "safetensors": (safe_files, check),
     "keras-h5": (keras_files, check),
     "keras": (keras_files, check_in_keras_zip),
+    "numpy": (numpy_files, check_alone),
+    "npz": (numpy_files, check_in_npz),
+    "gzip": (packed_files, check_packed),
+    "torchscript": (programs, check_program),
+    "pt2": (exports, check_export),
+    "foreign": (foreign_files, check_alone),
 }
 
 

@@ -7,7 +7,7 @@ from ...layout import Layout, Rule
 NORM_FIELD = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 
 OUTSIDE_DENSE_LAYERS = (
-    Rule(r"features\.conv0\.weight"),
+    Rule(r"features\.conv0\.(?:weight|bias)"),
     Rule(rf"features\.norm[05]\.{NORM_FIELD}"),
     Rule(rf"features\.transition\d+\.norm\.{NORM_FIELD}"),
     Rule(r"features\.transition\d+\.conv\.weight"),

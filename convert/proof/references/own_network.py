@@ -64,11 +64,12 @@ def load_own(named: str, checkpoint: Checkpoint) -> OwnNetwork:
     with _working_folder():
         function = _imported(named)
         network = _built(function, named)
-    doubled = any(tensor.dtype == torch.float64 for tensor in checkpoint.tensors.values())
+    tensors = checkpoint.tensors if checkpoint.untouched is None else checkpoint.untouched
+    doubled = any(tensor.dtype == torch.float64 for tensor in tensors.values())
     network = network.to(torch.float64 if doubled else torch.float32)
-    names = _own_names(checkpoint.tensors, network.state_dict().keys())
+    names = _own_names(tensors, network.state_dict().keys())
     try:
-        network.load_state_dict({names[name]: one for name, one in checkpoint.tensors.items()}, strict=True)
+        network.load_state_dict({names[name]: one for name, one in tensors.items()}, strict=True)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

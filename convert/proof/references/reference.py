@@ -127,7 +127,8 @@ def _save(checkpoint: Checkpoint, file: Path) -> None:
 
 def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
     """On the meta device, and whose it is."""
-    if layout.library is not None and config.final_relu:  # no library has a network without it
+    # No library has a network without a last ReLU, or with a bias in the stem.
+    if layout.library is not None and config.final_relu and not config.stem_bias:
         try:
             library: tuple[nn.Module, str] = _named(layout.library)(config)
             return library

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def tree_of_today(config: DenseNetConfig) -> nn.Module:
-    """torchvision's DenseNet, with the input channels, the head and the last ReLU of ``config``."""
+    """torchvision's DenseNet, with the stem, the head and the last ReLU of ``config``."""
     with torch.device("meta"), SkipInit():
         network = torchvision.models.DenseNet(
             growth_rate=config.growth_rate,
@@ -33,10 +33,9 @@ def tree_of_today(config: DenseNetConfig) -> nn.Module:
             drop_rate=config.drop_rate,
             num_classes=config.num_classes or 1,
         )
-        if config.in_channels != 3:
-            network.features.conv0 = nn.Conv2d(
-                config.in_channels, config.num_init_features, 7, stride=2, padding=3, bias=False
-            )
+        if config.in_channels != 3 or config.stem_bias:
+            sides = (config.in_channels, config.num_init_features)
+            network.features.conv0 = nn.Conv2d(*sides, 7, stride=2, padding=3, bias=config.stem_bias)
     if not config.num_classes:
         network.classifier = nn.Identity()
     return cast(nn.Module, network) if config.final_relu else _WithoutFinalRelu(network)

@@ -22,6 +22,7 @@ from ...layouts import BUILT_IN
 from ...layouts.explain import explain
 from ...layouts.network import identify_network
 from ...layouts.rename import rename_tensors
+from ...layouts.rewrite import rewrite_tensors
 from ...records import Checkpoint, Identified, Options, Verified
 from ...results import EQUAL
 from ...source.random_weights import random_checkpoint
@@ -79,6 +80,7 @@ def convert_once(
     checkpoint: Checkpoint, network: Identified, device: torch.device, seed: int
 ) -> tuple[Verified, Reference]:
     """Renames, loads and proves; returns the reference as well."""
+    checkpoint = rewrite_tensors(checkpoint, network.rewrites)
     loaded = load_model(rename_tensors(checkpoint, network.reading), network.config)
     reference = load_reference(checkpoint, network.reading, network.config)
     claims = Claims(preprocessing=network.reading.layout.preprocessing)

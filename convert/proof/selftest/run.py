@@ -19,6 +19,7 @@ from ...layout import Explanation
 from ...layouts import known_layouts
 from ...layouts.attempt import network_of
 from ...layouts.identify import identify_again
+from ...layouts.rewrite import rewrite_tensors
 from ...records import Loaded, Progress
 from ...temporary import temporary_folder
 from ..determinism import deterministic, device_name, environment
@@ -98,7 +99,8 @@ def _source_of(folder: Path) -> Source:
     checkpoint = recover_checkpoint(written)
     reading = identify_again(checkpoint.tensors.keys(), known_layouts(), written.receipt, whole=False)
     final_relu = config_from(written.receipt["config"]).final_relu
-    return checkpoint, network_of(checkpoint, reading, checkpoint.norm_eps, final_relu)
+    network = network_of(checkpoint, reading, checkpoint.norm_eps, final_relu)
+    return rewrite_tensors(checkpoint, network.rewrites), network
 
 
 def _prepare(

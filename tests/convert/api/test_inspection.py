@@ -41,8 +41,14 @@ def test_everything_that_the_file_says_is_shown(tmp_path: Path) -> None:
 
 def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None:
     path = save({"raw": state_dict_of(seed=0), "ema": state_dict_of(seed=1)}, tmp_path / "c.pth")
-    with pytest.raises(ReadError, match="2 state dicts, which differ: 'raw', 'ema'. Choose one with --key"):
-        inspect(path)
+    found = inspect(path)
+    assert (found.containers, found.container, found.tensors) == (("raw", "ema"), None, ())
+    assert "It holds 2 state dicts, which differ: raw, ema." in found.problem
+    assert f"\ndensenet-convert file {path} --key ema" in found.problem
+    listed = CliRunner().invoke(main, ["inspect", str(path)])
+    assert listed.exit_code == 0
+    assert "  state dicts raw, ema\n" in listed.stdout
+    assert "sha256" in listed.stdout
     done = CliRunner().invoke(main, ["inspect", str(path), "--key", "ema", "--json"])
     assert json.loads(done.stdout)["container"] == "ema"
 

@@ -83,6 +83,10 @@ def test_what_is_beside_the_weights_is_never_run_and_changes_none(tmp_path: Path
 NOT_READ_ELSEWHERE = {
     *(name for name in SOUND if name.startswith(("plain", "numpy", "tar", "torch-", "pickle"))),
     *(name for name in SOUND if name.startswith("legacy, beside: ")),
+    *(name for name in SOUND if name.endswith("in gzip")),
+    "zip, by _rebuild_device_tensor_from_numpy",
+    "legacy, by _rebuild_device_tensor_from_numpy",
+    "legacy, by _rebuild_device_tensor_from_cpu_tensor",
     *(f"{kind}, protocol {protocol}" for kind in ("zip", "legacy") for protocol in (1, 4, 5)),
     *(f"{kind}, module of a lost class" for kind in ("zip", "legacy")),
     *(f"{kind}, Variable of torch {version}" for kind in ("zip", "legacy") for version in ("0.1", "0.3")),
@@ -114,11 +118,15 @@ def read_elsewhere(case: Sound) -> Any:
         return torch.load(case.path, map_location="cpu", weights_only=True)
 
 
+def _item(held: Any, key: str) -> Any:
+    return held[key if isinstance(held, dict) and key in held else int(key)]
+
+
 @pytest.mark.parametrize("name", [name for name in SOUND if name not in NOT_READ_ELSEWHERE])
 def test_the_usual_reader_agrees(tmp_path: Path, name: str) -> None:
     case = SOUND[name](tmp_path)
     keys = case.container.split(".") if case.container else []
-    expected = reduce(lambda value, key: value[key], keys, read_elsewhere(case))
+    expected = reduce(_item, keys, read_elsewhere(case))
     assert not isinstance(expected, nn.Module)
     assert_equal(
         dict(read_checkpoint(case.path).tensors), dict(expected), ordered=case.format != "safetensors"

@@ -52,7 +52,7 @@ def test_names_of_2017_reach_every_canonical_name(architecture: str, counted: bo
 def test_no_layout_takes_a_name_of_another_kind(layout: Layout) -> None:
     strangers = [
         "module.features.conv0.weight",
-        "features.conv0.bias",
+        "features.norm0.shift",
         "features.conv0.weight.extra",
         "features.norm1.weight",
         "features.denseblock1.denselayer1.norm3.weight",

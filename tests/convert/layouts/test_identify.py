@@ -176,7 +176,7 @@ def test_with_an_empty_only_what_is_no_part_of_the_network_is_left_out() -> None
     "name",
     [
         "features.relu0.weight",
-        "features.conv0.bias",
+        "features.conv0.scale",
         "features.transition1.se.fc.weight",
         "features.denseblock1.denselayer1.gamma",
         "features.denseblock1.denselayer1.conv1.weight_mask",
