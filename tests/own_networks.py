@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from checkpoints import SMALL
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torchvision.models.densenet import DenseNet
 
 
@@ -142,6 +143,12 @@ class OtherMomentum(Own):
 
 def frozen() -> Own:
     return Own().requires_grad_(False)
+
+
+def pruned() -> nn.Module:
+    network = Own()
+    prune.l1_unstructured(network.fc, "weight", 0.5)
+    return network
 
 
 def parallel() -> nn.Module:

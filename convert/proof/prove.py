@@ -188,7 +188,8 @@ def _compare_own(loaded: Loaded, device: torch.device, extras: ProofExtras) -> O
 
     checkpoint = loaded.renamed.checkpoint
     if extras.network is None:
-        own = load_own(extras.reference or "", checkpoint)
+        dropped = loaded.renamed.reading.explanation.dropped
+        own = load_own(extras.reference or "", checkpoint, dropped)
     else:
         own = own_at_hand(extras.network, checkpoint)
     log.info("verifying against the network of %s", own.name)

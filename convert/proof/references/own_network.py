@@ -17,8 +17,12 @@ import torch
 from torch import nn
 
 from ...errors import OwnNetworkError, is_out_of_memory, quoted
+from ...layout import without_wrappers
 from ...records import ORIGIN_MEMORY, Checkpoint
 from ...source.memory import unwrapped
+
+# As many words may stand before all names of a source, and be what the network's own names lack.
+MOST_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,15 @@ class OwnNetwork:
         return f"--{name} {value}"
 
 
-def load_own(named: str, checkpoint: Checkpoint) -> OwnNetwork:
+def load_own(named: str, checkpoint: Checkpoint, left_out: Collection[str] = ()) -> OwnNetwork:
     """Returns the network that the user's function builds, with the source's untouched tensors in it.
 
     Args:
         named: ``"module:function"``; while it is imported and called the working folder is looked through
             last.
-        checkpoint: its tensors are loaded strictly, under the source's names; what stands before all of
-            them, such as ``"module."``, may be what the network's own names lack.
+        checkpoint: its tensors are loaded strictly, under the source's names; the words before all of them,
+            such as ``"module."``, and those of wrappers may be what the network's own names lack.
+        left_out: names of tensors that the network need not have, such as counters of a profiler.
 
     Raises:
         OwnNetworkError: the function can't be had or fails, or its network does not take the tensors.
@@ -67,9 +72,9 @@ def load_own(named: str, checkpoint: Checkpoint) -> OwnNetwork:
     tensors = checkpoint.tensors if checkpoint.untouched is None else checkpoint.untouched
     doubled = any(tensor.dtype == torch.float64 for tensor in tensors.values())
     network = network.to(torch.float64 if doubled else torch.float32)
-    names = _own_names(tensors, network.state_dict().keys())
+    names = _own_names(tensors, network.state_dict().keys(), left_out)
     try:
-        network.load_state_dict({names[name]: one for name, one in tensors.items()}, strict=True)
+        network.load_state_dict({own: tensors[name] for name, own in names.items()}, strict=True)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
@@ -128,15 +133,18 @@ def _built(function: Any, named: str) -> nn.Module:
     return unwrapped(network)
 
 
-def _own_names(names: Collection[str], own: Collection[str]) -> dict[str, str]:
-    """Returns the network's names by the source's, which may have the same words before all of them."""
-    stripped = list(names)
-    while not set(stripped) & set(own):
-        first = {name.partition(".")[0] for name in stripped}
-        if len(first) != 1 or not all("." in name for name in stripped):
-            return {name: name for name in names}
-        stripped = [name.partition(".")[2] for name in stripped]
-    return dict(zip(names, stripped, strict=True))
+def _own_names(names: Collection[str], own: Collection[str], left_out: Collection[str]) -> dict[str, str]:
+    """Returns the network's names by the source's, as they are or without what wraps them."""
+    needed = [name for name in names if name not in left_out]
+    for called in ({name: name for name in names}, {name: without_wrappers(name) for name in names}):
+        for depth in range(MOST_WORDS):
+            short = {name: ".".join(one.split(".")[depth:]) for name, one in called.items()}
+            if all(short[name] in own for name in needed):
+                kept = set(needed) | {name for name, one in short.items() if one in own}
+                return {name: one for name, one in short.items() if name in kept}
+            if len({tuple(called[name].split(".")[: depth + 1]) for name in needed}) > 1:
+                break
+    return {name: name for name in names}
 
 
 def _ready(network: nn.Module) -> nn.Module:

@@ -176,6 +176,25 @@ def test_what_stands_before_every_name_of_the_source_may_be_missing_in_the_netwo
     assert compare_own(loaded_from(checkpoint), own, CPU).every_input.holds
 
 
+def test_what_rules_leave_out_may_be_missing_in_the_network_and_wrappers_too(tmp_path: Path) -> None:
+    tensors = dict(trained(own_networks.Own).state_dict())
+    tensors = {name.replace("features.", "features._orig_mod."): one for name, one in tensors.items()}
+    tensors |= {"features._orig_mod.total_ops": torch.zeros(1), "n_averaged": torch.tensor(3)}
+    source = tmp_path / "chest.pth"
+    torch.save(tensors, source)
+    written = dc.convert(source, tmp_path / "out", device="cpu", reference="own_networks:Own")
+    assert len(written.receipt["dropped"]) == 2
+    assert written.receipt["verification"]["own_network"]["every_input"]["logits"] == EQUAL
+
+
+def test_a_pruned_file_is_compared_with_the_pruned_network(tmp_path: Path) -> None:
+    source = tmp_path / "pruned.pth"
+    torch.save(trained(own_networks.pruned).state_dict(), source)
+    written = dc.convert(source, tmp_path / "out", device="cpu", reference="own_networks:pruned")
+    assert [step["name"] for step in written.receipt["rewrites"]] == ["fc.weight"]
+    assert written.receipt["verification"]["own_network"]["every_input"]["logits"] == EQUAL
+
+
 def test_the_working_folder_is_looked_through_last_and_for_this_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
