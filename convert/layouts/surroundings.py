@@ -224,7 +224,10 @@ def refuse_unknown(layers: Sequence[DeclaredLayer]) -> None:
     """Raises UnclearError if layers that are not known here may run before, within or behind the network."""
     if layers:
         shown = first_few([f"{one.path} ({one.kind})" for one in layers])
-        raise UnclearError(f"{shown} may run with the network, and what it computes is not in the file.")
+        raise UnclearError(
+            f"{shown} may run with the network, and what it computes is not in the file. Its code settles "
+            "it: name that by --reference MODULE:FUNCTION."
+        )
 
 
 def ask_for_relu(reading: Reading) -> NoReturn:
@@ -234,7 +237,7 @@ def ask_for_relu(reading: Reading) -> NoReturn:
         f"The features stand {where}, and the head is {quoted(reading.head or reading.layout.head)!r}. "
         "torchvision's own class runs a ReLU between the last norm and the head, classes of people's own "
         "often do not, and neither names nor shapes tell. If yours runs it, say so by --final-relu; if it "
-        "takes what the last norm gives, by --no-final-relu."
+        "takes what the last norm gives, by --no-final-relu; or name its code by --reference, and it is run."
     )
 
 
