@@ -36,6 +36,8 @@ from .exchanges import record_sound
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 COUNTER = "num_batches_tracked"
+# Layouts that number the layers of a sequence, or have a fixed depth, are of networks with four blocks.
+OF_FOUR_BLOCKS = ("numbered", "densenet-keras")
 Source = tuple[Checkpoint, Identified]
 
 
@@ -98,19 +100,21 @@ def random_source(config: DenseNetConfig, seed: int, scratch: Path) -> Source:
 
 def _another(i: int, random: Random, scratch: Path) -> Source:
     """A small network in one of the layouts that are built in."""
+    layout = BUILT_IN[i % len(BUILT_IN)]
+    blocks = 4 if layout.name.startswith(OF_FOUR_BLOCKS) else random.randint(1, 4)
     config = DenseNetConfig(
         growth_rate=random.randint(2, 6),
-        block_config=tuple(random.randint(1, 3) for _ in range(random.randint(1, 4))),
+        block_config=tuple(random.randint(1, 3) for _ in range(blocks)),
         num_init_features=random.randint(4, 12),
         bn_size=random.randint(1, 4),
-        num_classes=random.randint(0, 6),
+        num_classes=random.randint(0, 6) if layout.has_head else 0,
         in_channels=random.randint(1, 4),
     )
     checkpoint, network = random_source(config, i, scratch)
-    layout = BUILT_IN[i % len(BUILT_IN)]
     tensors = _in_layout(rename_tensors(checkpoint, network.reading).tensors, layout, config)
     checkpoint = _with_tensors(checkpoint, tensors)
-    return checkpoint, identify_network(checkpoint, Options())
+    # A sequence of somebody's own does not tell what it runs before its head.
+    return checkpoint, identify_network(checkpoint, Options(final_relu=True))
 
 
 def _in_layout(tensors: Mapping[str, Tensor], layout: Layout, config: DenseNetConfig) -> dict[str, Tensor]:

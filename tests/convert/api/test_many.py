@@ -484,12 +484,12 @@ def test_closing_cancels_what_has_not_begun(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer that interrupts")
 def test_ctrl_c_cancels_what_has_not_begun(tmp_path: Path) -> None:
-    executor = Never()
+    executor, sources = Never(), checkpoints(tmp_path / "in", 3)
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
-            list(convert_many(checkpoints(tmp_path / "in", 3), tmp_path / "out", executor=executor))
+            list(convert_many(sources, tmp_path / "out", executor=executor))
     finally:
         signal.signal(signal.SIGALRM, previous)
     assert [future.cancelled() for future in executor.given] == 3 * [True]

@@ -16,10 +16,11 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 import densenet_convert as dc
 from densenet_convert.densenet import DenseNet
-from densenet_convert.errors import ArchitectureError, LayoutError
+from densenet_convert.errors import ArchitectureError, LayoutError, ValueRangeError
 from densenet_convert.layouts import BUILT_IN
 from densenet_convert.layouts.identify import identify_layout, whole_networks
 from densenet_convert.layouts.network import identify_network
+from densenet_convert.layouts.rewrite import rewrite_tensors
 from densenet_convert.records import Identified, Options
 from densenet_convert.source.read import read_checkpoint
 
@@ -94,7 +95,7 @@ def test_wrappers_whose_names_would_collide_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", ["features.denseblock1._orig_mod.se.weight", "features.conv0._orig_mod.bias"]
+    "extra", ["features.denseblock1._orig_mod.se.weight", "features.norm0._orig_mod.scale"]
 )
 def test_what_is_of_a_wrapped_network_is_never_left_out(extra: str) -> None:
     names = [*map(WRAPPED["a compiled block"], STATE), extra]
@@ -240,14 +241,14 @@ SCALED = in_names_of("densenet-keras", STATE)
 
 
 def test_scale_layers_that_are_left_are_never_left_out() -> None:
-    scales = {
-        "conv2_1_x1_scale/conv2_1_x1_scale_gamma": torch.rand(8),
-        "conv5_blk_scale/x_beta": torch.rand(15),
-    }
-    for name, tensor in scales.items():
-        for only in (None, ""):
-            with pytest.raises(LayoutError, match=name.rpartition("/")[0]):
-                identify_network(checkpoint_of({**SCALED, name: tensor}), Options(only=only))
+    name = "conv2_1_x1_scale/conv2_1_x1_scale_gamma"
+    second = checkpoint_of({**SCALED, name: torch.rand(8)})
+    with pytest.raises(ValueRangeError, match="conv2_1_x1_scale_gamma scales what it gives"):
+        rewrite_tensors(second, identify_network(second, Options()).rewrites)
+    unknown = checkpoint_of({**SCALED, "conv5_blk_scale/x_beta": torch.rand(15)})
+    for only in (None, ""):
+        with pytest.raises(LayoutError, match="conv5_blk_scale"):
+            identify_network(unknown, Options(only=only))
 
 
 def test_the_port_of_2016_bears_keras_1_s_names_too() -> None:

@@ -148,7 +148,7 @@ def test_a_report_replaces_an_earlier_one(source: Path) -> None:
 
 @pytest.mark.usefixtures("source")
 def test_a_folder_without_images_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("densenet_convert.api.convert.read_checkpoint", None)
+    monkeypatch.setattr("densenet_convert.api.convert.open_chosen", None)
     with pytest.raises(ImageError, match="is no folder"):
         dc.convert("source.pth", "new", images="missing")
 
