@@ -12,8 +12,9 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..claims import Claims
 from ..errors import FolderError, LayoutError, quoted
-from ..folder.files import CARD, card_was_edited
+from ..folder.files import CARD, card_was_edited, file_digests
 from ..folder.open import open_folder, read_golden
+from ..folder.others import say_uncovered
 from ..folder.receipt import (
     FILE_NAME,
     config_from,
@@ -90,8 +91,8 @@ def verify(
 
     Raises:
         HubError: the Hub does not have the folder, or does not give it.
-        FolderError: a file is missing, was added or was changed, or ``source`` is not what
-            the receipt names.
+        FolderError: a file is missing or was changed, one was added that loaders would take for ours, or
+            ``source`` is not what the receipt names.
         ParityError: the network is not the reference's function.
 
     Examples:
@@ -116,8 +117,10 @@ def verify(
     with plain_torch():
         written = open_folder(folder)
         log.info("%s: every byte agrees with the receipt", folder)
-        if card_was_edited(folder):
+        if CARD in file_digests(written.receipt) and card_was_edited(folder):
             log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+        if others := say_uncovered([path.name for path in folder.iterdir()], written.receipt):
+            log.warning("%s: %s", folder, others)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
         reading = _recorded_reading(checkpoint, written, whole)

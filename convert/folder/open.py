@@ -15,7 +15,8 @@ from ..formats.safetensors import read_data, read_header
 from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM, Written
 from ..tensors import dtype_name, tensor_sha256
 from . import receipt
-from .files import ADDED_BY_HUB, CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+from .files import CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+from .others import require_ours_taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 def open_folder(folder: Path) -> Written:
     """Opens a folder that this converter wrote, once every byte of it agrees with its receipt.
 
+    Other files may lie beside ours: ``others.uncovered`` names them.
+
     Raises:
-        FolderError: a file is missing, was added or was changed, or the receipt was.
+        FolderError: a file is missing or was changed, or the receipt was, or what lies beside them would be
+            taken for one of ours.
     """
     path = folder / receipt.FILE_NAME
     try:
@@ -34,6 +38,7 @@ def open_folder(folder: Path) -> Written:
         _require_regular_files(folder)
         content = receipt.unseal(path.read_bytes().decode())
         _require_fields(content)
+        require_ours_taken("this", [path.name for path in folder.iterdir()], content, folder)
         problems = _disagreements(folder, content)
     except FileNotFoundError as error:
         raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
@@ -146,10 +151,11 @@ def _require_tensor(entry: dict[str, Any]) -> None:
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
-    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, CARD, *ADDED_BY_HUB}
+    present = {path.name for path in folder.iterdir()} - {CARD}
     expected = {name: digest for name, digest in file_digests(content).items() if name != CARD}
     problems = [f"{name} is missing" for name in expected if name not in present]
-    problems += [f"{name} was added" for name in sorted(present) if name not in expected]
+    if GOLDEN in present - expected.keys():
+        problems.append(f"{GOLDEN} was added")
     for name in [name for name in expected if name in present]:
         found = file_sha256(folder / name)
         if found != expected[name]:

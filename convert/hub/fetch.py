@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from contextlib import suppress
@@ -9,15 +10,15 @@ from pathlib import Path
 
 from densenet_convert.densenet import config_file
 
-from ..errors import HubError, ReadError, first_few, quoted
+from ..errors import FolderError, HubError, ReadError, first_few, quoted
 from ..folder.files import CARD, FILE_NAMES, WEIGHTS
-from ..folder.receipt import FILE_NAME
+from ..folder.others import require_ours_taken, require_weights_taken, say_uncovered
+from ..folder.receipt import FILE_NAME, unseal
 from ..formats.recognise import SUFFIXES
 from .errors import hub_errors
 
+log = logging.getLogger("densenet_convert")
 SCHEME = "hf://"
-# The client's own attribute file; a server adds it to every repository.
-ATTRIBUTES = ".gitattributes"
 
 
 def local_folder(named: str | os.PathLike[str]) -> Path:
@@ -25,8 +26,11 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
 
     The token is that of the environment or of the login. With ``HF_HUB_OFFLINE`` only the cache is looked at.
 
+    What else the repository holds is not fetched, and is named in a warning.
+
     Raises:
-        HubError: it can't be had, or the repository holds what densenet-convert did not write.
+        HubError: it can't be had, or the repository holds no conversion.
+        FolderError: it holds what other loaders would take for the conversion.
         ReadError: the name is empty, or an address of another kind.
     """
     name = os.fspath(named)
@@ -34,15 +38,20 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
         return _here(name)
     from huggingface_hub import HfApi, constants, snapshot_download
 
+    names: list[str] = []
+
     with hub_errors(name):
         repository, revision, file = parse_address(name)
         if file is not None:
             raise HubError(f"{quoted(name)}: expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION.")
         if not constants.HF_HUB_OFFLINE:
             found = HfApi().model_info(repository, revision=revision)
-            _require_ours(name, [file.rfilename for file in found.siblings or ()])
+            names = [file.rfilename for file in found.siblings or ()]
+            _require_conversion(name, names)
         # By the name that was given, or it would not be found in the cache without a network.
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+    _look_at_others(name, names, folder)
+    return folder
 
 
 def local_file(named: str | os.PathLike[str]) -> Path:
@@ -97,19 +106,26 @@ def parse_address(name: str) -> tuple[str, str | None, str | None]:
     return match[1], revision and revision.replace("%2F", "/"), match[3]
 
 
-def _require_ours(name: str, files: list[str]) -> None:
-    """Refuses foreign files by name, since they are never downloaded."""
-    foreign = foreign_files(files)
-    if foreign or FILE_NAME not in files:
+def _look_at_others(name: str, names: list[str], folder: Path) -> None:
+    """Names what the receipt in a folder does not cover, and refuses what loaders would take for ours."""
+    try:
+        content = unseal((folder / FILE_NAME).read_bytes().decode())
+        others = say_uncovered(names, content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FolderError):
+        return  # whoever opens the folder says what is wrong with the receipt
+    if others:
+        log.warning("%s: %s", quoted(name), others)
+    require_ours_taken(quoted(name), names, content, folder)
+
+
+def _require_conversion(name: str, files: list[str]) -> None:
+    """Refuses at once what is none, or what other loaders would not take for one."""
+    if FILE_NAME not in files:
         raise HubError(
-            f"{quoted(name)} is no folder that densenet-convert wrote: it holds "
-            f"{first_few(foreign) or f'no {FILE_NAME}'}. Name a repository that it pushed."
+            f"{quoted(name)} is no folder that densenet-convert wrote: it holds no {FILE_NAME}. Name a "
+            "repository that it pushed."
         )
-
-
-def foreign_files(files: list[str]) -> list[str]:
-    """What this converter does not write, nor the Hub."""
-    return [file for file in files if file not in (*FILE_NAMES, ATTRIBUTES)]
+    require_weights_taken(quoted(name), files)
 
 
 def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:

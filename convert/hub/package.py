@@ -9,9 +9,8 @@ from pathlib import Path
 from ..errors import FolderError, PublishError, quoted
 from ..folder import receipt
 from ..folder.card import license_of, model_card
-from ..folder.files import CARD, card_was_edited, file_digests
+from ..folder.files import CARD, FILE_NAMES, card_was_edited, file_digests
 from ..records import ORIGIN_IMAGENET, Written
-from .fetch import ATTRIBUTES
 from .records import Destination, Published, RemoteState, Sent
 
 # The bytes of a file, or where they are.
@@ -46,7 +45,8 @@ def make_package(
 def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes, list[str]]:
     own = written.folder / CARD
     if card_was_edited(written.folder):
-        if edited is not None and edited.read_bytes() != own.read_bytes():
+        unknown = edited is not None and card_was_edited(edited.parent, pushed=True)
+        if unknown and edited is not None and edited.read_bytes() != own.read_bytes():
             raise PublishError(
                 f"{CARD} was edited here and on the Hub. Put what you mean into {own} and delete the one "
                 "on the Hub, or delete this one."
@@ -90,7 +90,7 @@ def _remarks(card: Path, where: str, to: Destination) -> list[str]:
 
 
 def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
-    """Returns every file of both sides, and what is to be done with it."""
+    """Returns every file of ours on both sides, and what is to be done with it; others are left alone."""
     held = there.files
     files = []
     for name, content in sorted(package.items()):
@@ -100,7 +100,7 @@ def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
         if held.get(name) in (("sha256", digest), ("git", _git_sha1(data))):
             action = "keep"
         files.append(Sent(name, len(data), digest, action))
-    stale = held.keys() - package.keys() - {ATTRIBUTES}
+    stale = held.keys() & set(FILE_NAMES) - package.keys()
     return files + [Sent(name, None, None, "delete") for name in sorted(stale)]
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PublishError, first_few, quoted
 from ..folder import receipt
-from ..folder.files import CARD, card_was_edited, file_sha256
+from ..folder.files import CARD, FILE_NAMES, GOLDEN, card_was_edited, file_sha256
+from ..folder.others import require_ours_taken, say_uncovered
 from ..records import ORIGIN_RANDOM, Written
 from ..temporary import temporary_folder
 from .errors import hub_errors
-from .fetch import ATTRIBUTES, SCHEME, foreign_files
+from .fetch import SCHEME
 from .package import Content, make_package, plan_push, require_unchanged
 from .records import Destination, Published, RemoteState
 
@@ -53,6 +54,7 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             there = fetch_state(api, to)
             edited = _fetch_card(api, to, there, scratch)
         package, remarks = make_package(written, to, edited)
+        remarks += _on_others(written, to, there)
         if dry_run and not there.branch:
             remarks.append(_would_be_made(to, there))
         planned = plan_push(to, package, there, remarks)
@@ -65,6 +67,20 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             _fetch_back(api, sent, scratch)
         return sent
+
+
+def _on_others(written: Written, to: Destination, there: RemoteState) -> list[str]:
+    """Says what lies beside our files, here and there, and that it is left alone.
+
+    Raises:
+        FolderError: other loaders would take some of it for ours.
+    """
+    require_ours_taken(to.repo_id, there.files, written.receipt, written.folder)
+    here = say_uncovered([path.name for path in written.folder.iterdir()], written.receipt)
+    remarks = [f"{written.folder}: {here} It is not sent."] if here else []
+    if others := say_uncovered(there.files.keys() - {CARD, GOLDEN}, written.receipt):
+        remarks.append(f"{to.repo_id}: {others} It is left as it is.")
+    return remarks
 
 
 def _require_fit(written: Written, to: Destination) -> None:
@@ -124,13 +140,11 @@ def fetch_state(api: HfApi, to: Destination) -> RemoteState:
         file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
         for file in found.siblings or ()
     }
-    foreign = foreign_files(list(files))
-    if receipt.FILE_NAME not in files:
-        foreign += [name for name in files if name not in (CARD, ATTRIBUTES)]
-    if foreign:
+    ours = [name for name in files if name in FILE_NAMES and name != CARD]
+    if ours and receipt.FILE_NAME not in files:
         raise PublishError(
-            f"{to.repo_id} holds what densenet-convert did not write: {first_few(foreign)}. Nobody could "
-            "verify it as it is: name another repository, or take these files out of it."
+            f"{to.repo_id} holds another model: {first_few(sorted(ours))} without {receipt.FILE_NAME}. They "
+            "would be replaced: name another repository, or take them out of this one."
         )
     return RemoteState(found.sha, branch, files)
 
@@ -144,11 +158,11 @@ def create_missing(api: HfApi, to: Destination, there: RemoteState) -> None:
 
 
 def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) -> Path | None:
-    """The card on the Hub, where it is not the one that was pushed last."""
+    """The card on the Hub, where its receipt, which lies beside it then, does not name it as ours."""
     if CARD not in there.files:
         return None
     before = _fetch(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
-    return before / CARD if card_was_edited(before, pushed=True) else None
+    return before / CARD if card_was_edited(before) else None
 
 
 def _would_be_made(to: Destination, there: RemoteState) -> str:

@@ -71,7 +71,7 @@ class Published:
         commit: the commit that was fetched back and compared; None where nothing was sent yet.
         url: where it is to be seen; None likewise.
         message: of the commit.
-        files: all files of the repository, as they are after it.
+        files: the conversion's files in the repository, as they are after it; others are left alone.
         card: text of README.md.
         remarks: what the user should know.
     """

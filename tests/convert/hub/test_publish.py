@@ -310,7 +310,7 @@ def test_another_model_of_the_same_file_names_is_left_alone(folder: Path, hub: H
     hub.repositories[NAME] = Repository()
     before = {"config.json": b'{"model_type": "bert"}', LARGE: b"bert"}
     hub.repositories[NAME].commit("main", before)
-    with pytest.raises(PublishError, match="did not write: config.json, model.safetensors"):
+    with pytest.raises(PublishError, match=r"holds another model: config.json, model.safetensors without"):
         dc.push(folder, NAME)
     assert files_of(hub) == before
 
@@ -328,12 +328,31 @@ def test_a_card_that_is_missing_is_made_anew(folder: Path, hub: Hub) -> None:
     assert b"# DenseNet" in files_of(hub)["README.md"]
 
 
-def test_a_repository_with_other_files_is_left_alone(folder: Path, hub: Hub) -> None:
+def test_other_files_of_the_repository_stay_and_are_named(folder: Path, hub: Hub) -> None:
     hub.repositories[NAME] = Repository()
-    hub.repositories[NAME].commit("main", {"pytorch_model.bin": b"a pickle", "README.md": b"# old"})
-    with pytest.raises(PublishError, match="holds what densenet-convert did not write: pytorch_model.bin"):
+    others = {"pytorch_model.bin": b"a pickle", "LICENSE": b"mit", "images/one.png": b"png"}
+    hub.repositories[NAME].commit("main", {**others, "README.md": b"---\nlicense: mit\n---\n# old"})
+    (folder / "notes.txt").touch()
+    published = dc.push(folder, NAME)
+    assert published.remarks[1:] == (
+        f"{folder}: notes.txt is not covered by conversion.json. It is not sent.",
+        f"{NAME}: LICENSE, images/one.png, pytorch_model.bin are not covered by conversion.json. "
+        "It is left as it is.",
+    )
+    assert files_of(hub).keys() == FILES | others.keys()
+    assert files_of(hub).items() >= others.items()
+    assert dc.verify(f"hf://{NAME}")
+    assert not dc.push(folder, NAME).changed
+
+
+def test_what_a_loader_would_take_instead_of_ours_is_refused_in_the_repository(
+    folder: Path, hub: Hub
+) -> None:
+    hub.repositories[NAME] = Repository()
+    hub.repositories[NAME].commit("main", {"model-00001-of-00002.safetensors": b"a part"})
+    with pytest.raises(FolderError, match=r"user/small holds model-00001-of-00002.safetensors"):
         dc.push(folder, NAME)
-    assert files_of(hub)["README.md"] == b"# old"
+    assert len(hub.repositories[NAME].commits) == 1
 
 
 def answering(status: int, part: str, times: int = 100, **headers: str) -> Callable[[Any], bool]:
@@ -509,7 +528,7 @@ def test_blanks_around_a_token_and_an_empty_one_do_not_matter(folder: Path, hub:
     assert len(commits_of(hub)) == 1
 
 
-@pytest.mark.parametrize("name", ["small", "hf://user/small", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["hf://user/small", "a/b/c", "", "a b"])
 def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_made(
     name: str, folder: Path, hub: Hub
 ) -> None:
