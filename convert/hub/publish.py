@@ -140,7 +140,7 @@ def fetch_state(api: HfApi, to: Destination) -> RemoteState:
         file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
         for file in found.siblings or ()
     }
-    ours = [name for name in files if name in FILE_NAMES and name != CARD]
+    ours = files.keys() & set(FILE_NAMES) - {CARD}
     if ours and receipt.FILE_NAME not in files:
         raise PublishError(
             f"{to.repo_id} holds another model: {first_few(sorted(ours))} without {receipt.FILE_NAME}. They "
