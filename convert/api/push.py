@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..folder.card_fields import license_identifier
 from ..folder.open import open_folder
 from ..folder.receipt import config_from
 from ..folder.wording import network_name
@@ -40,7 +41,8 @@ def push(
         dry_run: look at the repository, change nothing, and say what would be sent.
 
     Raises:
-        FolderError: a file is missing, was added or was changed.
+        FolderError: a file is missing or was changed, or loaders would take another one for it.
+        ClaimError: the Hub's list has no such license.
         PublishError: the folder holds random weights or no license is known, the repository holds other
             files or is public, or what came back differs.
         HubError: the Hub refuses, fails or does not answer.
@@ -52,5 +54,7 @@ def push(
     made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
     message = commit_message or f"{made} {converter['version']}"
     token = token.strip() or None if token else None
+    if license is not None:
+        license = license_identifier(license)
     to = Destination(repo_id, revision, message, license, private, create_pr, token)
     return publish_folder(written, to, dry_run=dry_run)

@@ -37,6 +37,7 @@ from ..records import (
     ORIGIN_FILE,
     ORIGIN_IMAGENET,
     ORIGIN_MEMORY,
+    ORIGIN_STATED,
     AnyPath,
     Checkpoint,
     Identified,
@@ -182,7 +183,7 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
     today = describe_conversion(renamed, network.config)
     compared = ["source", "config", "tensors", "dropped"]
     if not written.receipt["beside"]:
-        today["preprocessing"] = dict(renamed.reading.layout.preprocessing)
+        today["preprocessing"] = {**renamed.reading.layout.preprocessing, **_stated(written)}
         compared.append("preprocessing")
     # Without the source its layers are not there to tell what is settled.
     settled = "own_network" in written.receipt["verification"]
@@ -207,6 +208,12 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
             f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
             "of its source says otherwise. Get the folder again from where it came from."
         )
+
+
+def _stated(written: Written) -> dict[str, Any]:
+    """Returns what the user stated of pre-processing, which no source tells."""
+    fields, origins = written.receipt["preprocessing"], written.receipt["preprocessing_origin"]
+    return {name: value for name, value in fields.items() if origins.get(name) == ORIGIN_STATED}
 
 
 def _first_difference(found: Any, expected: Any) -> tuple[Any, Any]:

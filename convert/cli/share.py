@@ -1,4 +1,4 @@
-"""The commands that pass a converted folder on: push and export."""
+"""The commands that describe a converted folder and pass it on: describe, push and export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from .options import ANY_PATH, layout_names
-from .reporting import draw_bars, reporting_errors, set_up_logging
+from .options import ANY_PATH, claim_options, layout_names
+from .reporting import Results, draw_bars, reporting_errors, set_up_logging
 
 
 @click.command()
@@ -55,6 +55,35 @@ def push(
         click.echo(json.dumps(documents.published_as_json(published, folder=folder), indent=2))
     elif not quiet:
         click.echo(text.published_as_text(published))
+
+
+@click.command()
+@click.argument("folder")
+@claim_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+@click.pass_context
+def describe(
+    context: click.Context, /, folder: str, as_json: bool, quiet: bool, verbose: bool, **options: Any
+) -> None:
+    """Change what a converted FOLDER says of labels, pre-processing, license and card; its weights stay.
+
+    It is then what a conversion with these options would have been, byte for byte.  What is not given
+    stays as it is.
+
+    \b
+    Examples:
+      densenet-convert describe chest --mean 0.5 --std 0.5 --input-size 320
+      densenet-convert describe chest --labels names.csv --license apache-2.0
+      densenet-convert describe chest --dataset user/x-rays --metric accuracy=0.91 --card-section limits.md
+    """
+    results = Results("described", as_json=as_json, quiet=quiet, verbose=verbose)
+    with results.keeping_errors(folder):
+        from ..api.describe import describe
+
+        results.add(folder, describe(folder, **options).receipt)
+    context.exit(results.finish())
 
 
 @click.command()

@@ -19,8 +19,10 @@ from ..folder.wording import (
     inputs_text,
     origin_text,
     other_function,
+    prepared_text,
     tensors_text,
 )
+from ..records import ORIGIN_RANDOM
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination, Package
@@ -40,6 +42,7 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
         "beware": other_function(config_from(receipt["config"])),
         "assumed": assumed_text(receipt),
         "beside": first_few(list(receipt["beside"])),
+        "images": prepared_text(receipt) if receipt["source"]["origin"] != ORIGIN_RANDOM else "",
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
         "inputs": inputs_text(proof),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
@@ -121,6 +124,9 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
         "sha256": found.sha256,
         "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
         "refers to": first_few(found.names, limit=8),
+        "labels": "; ".join(
+            f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
+        ),
         "problem": found.problem,
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]

@@ -56,6 +56,14 @@ def open_folder(folder: Path) -> Written:
     return Written(folder, content)
 
 
+def label_names(written: Written) -> list[str] | None:
+    """Returns the names of the classes that a folder's config.json has; None where it has none of ours."""
+    if not written.receipt["labels"]["sha256"]:
+        return None
+    content = json.loads((written.folder / config_file.FILE_NAME).read_bytes())
+    return list(content["label_names"])
+
+
 def read_golden(written: Written) -> dict[str, Tensor] | None:
     """The golden outputs of a folder; None where it has none."""
     if GOLDEN not in file_digests(written.receipt):
@@ -94,8 +102,10 @@ def _require_regular_files(folder: Path) -> None:
 
 def _require_fields(content: dict[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError if a receipt has not the form of one."""
-    for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
+    for field in ("config", "converter", "dropped", "labels", "verification"):
         content[field]
+    for field in ("preprocessing", "preprocessing_origin", "card"):
+        dict(content[field])
     _require_claims(content)
     if set(content["files"]) != set(FILES):
         raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")

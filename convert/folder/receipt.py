@@ -29,6 +29,8 @@ SCHEMA_VERSION = 3
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 # What receipts up to version 2 did not say; what was assumed is not known of them.
 SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
+# What earlier receipts did not say of pre-processing and cards.
+SINCE_3: dict[str, Any] = {"preprocessing_origin": {}, "card": {}}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -83,6 +85,8 @@ def describe_claims(claims: Claims) -> dict[str, Any]:
     return {
         "labels": describe_labels(claims.labels),
         "preprocessing": dict(claims.preprocessing),
+        "preprocessing_origin": dict(claims.preprocessing_origin),
+        "card": dict(claims.card),
         "assumptions": describe_assumptions(claims.assumptions),
         "remarks": [
             {"kind": one.kind, "text": one.text, **({"names": list(one.names)} if one.names else {})}
@@ -251,4 +255,4 @@ def unseal(text: str) -> dict[str, Any]:
         receipt = {**SINCE_1, **receipt, "source": {"norm_eps": None, **receipt["source"]}}
     if version_read < SCHEMA_VERSION:
         receipt = {**SINCE_2, **receipt, "schema_version": SCHEMA_VERSION}
-    return dict(receipt)
+    return {**SINCE_3, **receipt}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import FolderError, PublishError, quoted
 from ..folder import receipt
-from ..folder.card import license_of, model_card
+from ..folder.card import model_card
+from ..folder.card_fields import license_of, merged_card
 from ..folder.files import CARD, FILE_NAMES, card_was_edited, file_digests
+from ..folder.open import label_names
 from ..records import ORIGIN_IMAGENET, Written
 from .records import Destination, Published, RemoteState, Sent
 
@@ -38,7 +41,8 @@ def make_package(
     digest = hashlib.sha256(card).hexdigest()
     # Of an edited card the digest of ours stays, so that verify says so.
     named = {"pushed_card": digest} if remarks else {"files": {**proof.get("files", {}), CARD: digest}}
-    content = {**written.receipt, "verification": {**proof, **named}}
+    content = {**(written.receipt if remarks else with_license(written, to))}
+    content["verification"] = {**proof, **named}
     return {**counted, CARD: card, receipt.FILE_NAME: receipt.seal(content).encode()}, remarks
 
 
@@ -54,13 +58,22 @@ def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes
         return own.read_bytes(), _remarks(own, "here", to)
     if edited is not None:
         return edited.read_bytes(), _remarks(edited, "on the Hub", to)
-    license = to.license or license_of(own)
-    if license is None and written.receipt["source"]["origin"] != ORIGIN_IMAGENET:
+    content = with_license(written, to)
+    if "license" not in content["card"] and content["source"]["origin"] != ORIGIN_IMAGENET:
         raise PublishError(
             f"{CARD} names no license, and for these weights none is known. Name one with --license, by the "
             "Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of a card of your own."
         )
-    return model_card(written.receipt, repo_id=to.repo_id, license=license).encode(), []
+    names = label_names(written)
+    return model_card(content, repo_id=to.repo_id, names=names).encode(), []
+
+
+def with_license(written: Written, to: Destination) -> dict[str, Any]:
+    """Returns the receipt with the license that is asked for, or that a card of ours names."""
+    license_name = to.license or written.receipt["card"].get("license") or license_of(written.folder / CARD)
+    asked = {} if license_name is None else {"license": license_name}
+    same = written.receipt["card"].get("license") == license_name
+    return {**written.receipt, "card": merged_card(written.receipt["card"], {} if same else asked)}
 
 
 def _remarks(card: Path, where: str, to: Destination) -> list[str]:

@@ -77,6 +77,7 @@ def read_checkpoint(
         layers=content.layers,
         **settings_beside(path, ignore_config=ignore_config),
         calls=content.calls,
+        labels=content.labels,
     )
 
 
