@@ -325,7 +325,7 @@ def test_an_edited_card_without_a_license_goes_on_by_the_option_with_a_remark(fo
 def test_a_card_that_is_missing_is_made_anew(folder: Path, hub: Hub) -> None:
     (folder / "README.md").unlink()
     dc.push(folder, NAME, license="mit")
-    assert b"# DenseNet" in files_of(hub)["README.md"]
+    assert b"\n# user/small\n" in files_of(hub)["README.md"]
 
 
 def test_other_files_of_the_repository_stay_and_are_named(folder: Path, hub: Hub) -> None:
