@@ -73,8 +73,11 @@ def describe(
     card = stated_card(options)
     written = open_folder(Path(folder))
     content = written.receipt
-    if content["assumptions"] is None:
-        raise FolderError(f"{folder} was converted by an earlier version. Convert again, with these options.")
+    if content["assumptions"] is None or "added_to" in content:
+        raise FolderError(
+            f"{folder} was converted by an earlier version, or is what was added to somebody's repository. "
+            "Convert again, with these options."
+        )
     names, described = _labels(written, options)
     stated = stated_preprocessing(options, config_from(content["config"]).in_channels)
     fields, origins = with_stated(content["preprocessing"], content["preprocessing_origin"], stated)

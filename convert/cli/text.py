@@ -89,7 +89,8 @@ def published_as_text(published: Published) -> str:
         ]
         would = "would be sent in one commit" if published.changed else "nothing would be sent"
         head = [f"{where}: {would}", f"  message {published.message}"]
-        card = (f"  {line}".rstrip() for line in published.card.splitlines())
+        shown = published.card or published.description
+        card = (f"  {line}".rstrip() for line in shown.splitlines())
         return "\n".join([*head, *lines, "", *card])
     rows = {
         "commit": published.commit,

@@ -107,8 +107,10 @@ def _require_fields(content: dict[str, Any]) -> None:
     for field in ("preprocessing", "preprocessing_origin", "card"):
         dict(content[field])
     _require_claims(content)
-    if set(content["files"]) != set(FILES):
-        raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
+    counted, expected = set(content["files"]), set(FILES)
+    # What was added to somebody's repository may have a config.json of theirs beside it.
+    if counted != expected and not ("added_to" in content and counted == {WEIGHTS}):
+        raise ValueError(f"files are {sorted(counted)}, expected {sorted(expected)}")
     if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
         raise ValueError(
             f"files are {sorted(file_digests(content))}, expected {GOLDEN} and {CARD} beside them"
@@ -172,7 +174,8 @@ def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
             problems.append(f"{name} was changed (SHA-256 {found}, expected {expected[name]})")
     if problems:
         return problems
-    return _other_tensors(dict(read_tensors(folder / WEIGHTS)), content) + _other_config(folder, content)
+    problems = _other_tensors(dict(read_tensors(folder / WEIGHTS)), content)
+    return problems + (_other_config(folder, content) if config_file.FILE_NAME in expected else [])
 
 
 def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:

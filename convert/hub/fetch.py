@@ -19,6 +19,9 @@ from .errors import hub_errors
 
 log = logging.getLogger("densenet_convert")
 SCHEME = "hf://"
+# What Trainer and Accelerate leave beside weights, and our own golden outputs, end as checkpoints do.
+NO_CHECKPOINT = r"(^|/)(training_args|optimizer|scheduler|scaler|rng_state\w*|parity)\.\w+$"
+MOST_LISTED = 50
 
 
 def local_folder(named: str | os.PathLike[str]) -> Path:
@@ -88,6 +91,11 @@ def _here(name: str) -> Path:
         raise ReadError(
             f"{quoted(name)} is an address. Fetch it, and name the file, or use {SCHEME}USER/NAME/FILE."
         )
+    looks_like_a_repository = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)
+    if looks_like_a_repository and not name.endswith(SUFFIXES) and not Path(name).exists():
+        raise ReadError(
+            f"{quoted(name)} is neither a file nor a folder here. Did you mean {SCHEME}{quoted(name)}?"
+        )
     return Path(name)
 
 
@@ -134,11 +142,18 @@ def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
     if constants.HF_HUB_OFFLINE:
         return WEIGHTS
     files = HfApi().list_repo_files(repository, revision=revision)
-    found = [file for file in files if file.endswith(SUFFIXES)]
+    ending = [file for file in files if file.endswith(SUFFIXES)]
+    found = [file for file in ending if not re.search(NO_CHECKPOINT, file)]
     if WEIGHTS in found:
         return WEIGHTS
-    if len(found) != 1:
+    if not found:
         raise HubError(
-            f"{quoted(name)} holds {first_few(found) or 'no checkpoint'}. Name the file: {quoted(name)}/FILE."
+            f"{quoted(name)} holds no checkpoint: no name in it ends in {', '.join(SUFFIXES)}. Name the "
+            f"file: {quoted(name)}/FILE."
+        )
+    if len(found) > 1:
+        raise HubError(
+            f"{quoted(name)} holds {len(found):,} checkpoints: {first_few(sorted(found), MOST_LISTED)}. Name "
+            f"one: {quoted(name)}/{quoted(sorted(found)[0])}."
         )
     return found[0]

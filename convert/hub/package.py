@@ -134,6 +134,19 @@ def require_unchanged(written: Written, planned: Published) -> None:
             raise PublishError(f"{written.folder / name} changed while it was read. Push again.")
 
 
+def digests_of(found: Any) -> dict[str, tuple[str, str]]:
+    """Returns the digest of each file of a repository, as ``RemoteState`` has them."""
+    return {
+        file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
+        for file in found.siblings or ()
+    }
+
+
+def file_digest(path: Path) -> str:
+    """What git calls the file at ``path``."""
+    return _git_sha1(path.read_bytes())
+
+
 def _bytes(content: Content) -> bytes:
     return content if isinstance(content, bytes) else content.read_bytes()
 

@@ -16,9 +16,9 @@ from ..folder.files import CARD, FILE_NAMES, GOLDEN, card_was_edited, file_sha25
 from ..folder.others import require_ours_taken, say_uncovered
 from ..records import ORIGIN_RANDOM, Written
 from ..temporary import temporary_folder
-from .errors import hub_errors
+from .errors import SIGN_IN, hub_errors
 from .fetch import SCHEME
-from .package import Content, make_package, plan_push, require_unchanged
+from .package import Content, digests_of, make_package, plan_push, require_unchanged
 from .records import Destination, Published, RemoteState
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         PublishError: the folder or the repository is not fit for it, or what came back differs.
         HubError: the Hub refuses, fails or does not answer.
     """
-    _require_fit(written, to)
+    require_fit(written, to)
     from huggingface_hub import HfApi
 
     asking = partial(hub_errors, f"{SCHEME}{to.repo_id}", to.token)
     with temporary_folder() as scratch:
         with asking():
             api = HfApi(token=to.token)
+            to = require_owner(api, to)
             if to.create_pr:
                 to = _continued(api, to)
             there = fetch_state(api, to)
@@ -65,7 +66,7 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             sent = _send(api, to, there, package, planned)
         log.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
-            _fetch_back(api, sent, scratch)
+            compare_with_hub(api, sent, scratch)
         return sent
 
 
@@ -83,21 +84,42 @@ def _on_others(written: Written, to: Destination, there: RemoteState) -> list[st
     return remarks
 
 
-def _require_fit(written: Written, to: Destination) -> None:
+def require_fit(written: Written, to: Destination) -> None:
     """Refuses at once what no Hub would take."""
     if written.receipt["source"]["origin"] == ORIGIN_RANDOM:
         raise PublishError(
             f"{written.folder} holds random weights, which are there to try the tool with, and are not "
             "published. Convert a checkpoint."
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", to.repo_id, re.ASCII):
-        raise PublishError(f"The repository is {quoted(to.repo_id)}, expected USER/NAME.")
+    if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", to.repo_id, re.ASCII):
+        raise PublishError(
+            f"The repository is {quoted(to.repo_id)}, expected USER/NAME, or NAME of your own."
+        )
+    if "added_to" in written.receipt:
+        raise PublishError(
+            f"{written.folder} is what was added to a repository, without the files of its own. Convert the "
+            "original again, and push that."
+        )
     if not to.revision or re.fullmatch(r"[0-9a-f]{40}", to.revision):
         raise PublishError(f"The revision is {quoted(to.revision)!r}, expected the name of a branch.")
     if to.create_pr and to.revision != MAIN:
         raise PublishError("A pull request is for the main branch: leave --revision or --create-pr out.")
     if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
         raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
+
+
+def require_owner(api: HfApi, to: Destination) -> Destination:
+    """Returns the destination by its whole name: a bare one is a repository of whoever signs in."""
+    from huggingface_hub import get_token
+
+    if "/" in to.repo_id:
+        return to
+    if not (to.token or get_token()):
+        raise PublishError(
+            f"{to.repo_id} is a name without its owner, who is whoever signs in: {SIGN_IN}. Or name "
+            f"OWNER/{to.repo_id}."
+        )
+    return replace(to, repo_id=f"{api.whoami()['name']}/{to.repo_id}")
 
 
 def _continued(api: HfApi, to: Destination) -> Destination:
@@ -136,10 +158,7 @@ def fetch_state(api: HfApi, to: Destination) -> RemoteState:
         raise PublishError(
             f"{to.repo_id} is there and public, and was asked to be private. Change its settings first."
         )
-    files = {
-        file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
-        for file in found.siblings or ()
-    }
+    files = digests_of(found)
     ours = files.keys() & set(FILE_NAMES) - {CARD}
     if ours and receipt.FILE_NAME not in files:
         raise PublishError(
@@ -161,7 +180,7 @@ def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) 
     """The card on the Hub, where its receipt, which lies beside it then, does not name it as ours."""
     if CARD not in there.files:
         return None
-    before = _fetch(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
+    before = fetch_files(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
     return before / CARD if card_was_edited(before) else None
 
 
@@ -183,12 +202,12 @@ def _send(
         planned = plan_push(to, package, there, planned.remarks)
     log.info("sending what %s does not have", to.repo_id)
     if planned.changed:
-        return _commit(api, to, there, package, planned)
+        return commit_files(api, to, there, package, planned)
     url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
     return replace(planned, commit=there.commit, url=url)
 
 
-def _commit(
+def commit_files(
     api: HfApi, to: Destination, there: RemoteState, package: Mapping[str, Content], planned: Published
 ) -> Published:
     """Makes one commit on top of the one that was looked at."""
@@ -207,6 +226,7 @@ def _commit(
         to.repo_id,
         operations,
         commit_message=to.message,
+        commit_description=planned.description or None,
         revision=to.revision,
         create_pr=to.create_pr,
         parent_commit=there.commit,
@@ -216,10 +236,10 @@ def _commit(
     )
 
 
-def _fetch_back(api: HfApi, sent: Published, scratch: Path) -> None:
+def compare_with_hub(api: HfApi, sent: Published, scratch: Path) -> None:
     """Holds what the Hub gives against what was sent."""
     expected = {file.name: file.sha256 for file in sent.files if file.sha256 is not None}
-    back = _fetch(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
+    back = fetch_files(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
     problems = [
         f"{name} is {'missing' if found is None else f'{found}, expected {digest}'}"
         for name, digest in expected.items()
@@ -232,7 +252,7 @@ def _fetch_back(api: HfApi, sent: Published, scratch: Path) -> None:
         )
 
 
-def _fetch(api: HfApi, repo_id: str, commit: str, names: Iterable[str], cache: Path) -> Path:
+def fetch_files(api: HfApi, repo_id: str, commit: str, names: Iterable[str], cache: Path) -> Path:
     """Past the user's cache: what the Hub itself gives is to be seen."""
     found = api.snapshot_download(repo_id, revision=commit, allow_patterns=list(names), cache_dir=cache)
     return Path(found)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,7 @@ import pytest
 from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from hub_server import TOKEN, Hub, Repository, running_hub
-from huggingface_hub import ModelCard, constants, file_download
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-)
+from huggingface_hub import ModelCard
 from schemas import validate
 
 import densenet_convert as dc
@@ -48,27 +43,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(converted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(converted, tmp_path / "new"))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The client reads its environment when it is imported; what it made of it is changed here."""
-    with running_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        for module in (constants, file_download):  # in older clients a copy
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        drawn = not are_progress_bars_disabled()
-        disable_progress_bars()
-        # The client waits longer from one try to the next.
-        monkeypatch.setattr("time.sleep", lambda _: None)
-        yield hub
-        if drawn:
-            enable_progress_bars()
 
 
 def run(*arguments: object) -> Result:
@@ -174,6 +148,29 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(folder: Path, hub: 
             assert f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}" in done.stdout
     assert 'pipeline("image-classification"' not in done.stdout  # of a network that transformers has not
     assert 'DenseNet.from_pretrained("user/other")' in done.stdout
+
+
+@pytest.mark.parametrize("named", [["small"], ["--repo-id", "small"], [NAME], [NAME, "--repo-id", NAME]])
+def test_the_name_is_an_argument_and_a_bare_one_is_the_user_s_own(
+    named: list[str], folder: Path, hub: Hub
+) -> None:
+    done = run("push", folder, *named)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("user/small, main: published")
+    assert files_of(hub).keys() == FILES
+
+
+def test_no_name_two_names_and_a_bare_one_of_nobody_are_refused(
+    folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Name the repository" in run("push", folder).stderr
+    assert "Two repositories are named" in run("push", folder, NAME, "--repo-id", "user/other").stderr
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(
+        PublishError, match="is a name without its owner, .*set HF_TOKEN.* Or name OWNER/small"
+    ):
+        dc.push(folder, "small")
+    assert hub.repositories == {}
 
 
 def test_a_branch_is_made_where_it_is_missing(folder: Path, hub: Hub) -> None:
