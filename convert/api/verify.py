@@ -24,7 +24,7 @@ from ..folder.receipt import (
     unseal,
 )
 from ..folder.recover import recover_checkpoint
-from ..hub.fetch import local_file, local_folder
+from ..hub.fetch import local_file, local_folder, was_fetched
 from ..layouts import known_layouts
 from ..layouts.assumptions import RELU_OPTIONS
 from ..layouts.attempt import network_of
@@ -118,10 +118,7 @@ def verify(
     with plain_torch():
         written = open_folder(folder)
         log.info("%s: every byte agrees with the receipt", folder)
-        if CARD in file_digests(written.receipt) and card_was_edited(folder):
-            log.warning("%s was edited: nothing in it is proven.", folder / CARD)
-        if others := say_uncovered([path.name for path in folder.iterdir()], written.receipt):
-            log.warning("%s: %s", folder, others)
+        _warn_of_others(written)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
         reading = _recorded_reading(checkpoint, written, whole)
@@ -131,6 +128,16 @@ def verify(
         _check_receipt(renamed, network, written, whole=whole)
         claims = Claims(preprocessing=written.receipt["preprocessing"])
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
+
+
+def _warn_of_others(written: Written) -> None:
+    """Names the files of which nothing is proven: an edited card, and what the receipt does not cover."""
+    folder = written.folder
+    if CARD in file_digests(written.receipt) and card_was_edited(folder):
+        log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+    others = say_uncovered([path.name for path in folder.iterdir()], written.receipt)
+    if others and not was_fetched(folder):
+        log.warning("%s: %s", folder, others)
 
 
 def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def _in_order(table: Mapping[str, list[str]], column: str, shown: str) -> list[s
     names = table[column]
     for name in NUMBERS:
         numbers = table.get(name, []) if name != column else []
-        if not numbers or not all(number.isdecimal() for number in numbers):
+        if not numbers or not all(re.fullmatch(r"\d{1,9}", number, re.ASCII) for number in numbers):
             continue
         order = [int(number) for number in numbers]
         if sorted(order) != list(range(min(order), min(order) + len(order))):

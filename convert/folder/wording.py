@@ -214,9 +214,11 @@ def _known_by(receipt: Mapping[str, Any], config: DenseNetConfig, name: str) -> 
 def prepared_text(receipt: Mapping[str, Any]) -> str:
     """What is stated or was found of pre-processing, and what is assumed, in one line."""
     rows = preprocessing_rows(receipt, DenseNetConfig(**receipt["config"]))
-    known = [f"{name} {value} ({by})" for name, value, by in rows if name in receipt["preprocessing"]]
-    rest = [name for name, _, by in rows if by.startswith("assumed")]
-    return "; ".join([*known, *([f"{', '.join(rest)} assumed, as torchvision"] if rest else [])])
+    said: dict[str, list[str]] = {}
+    for name, value, by in rows:
+        known = name in receipt["preprocessing"]
+        said.setdefault(by, []).append(f"{name} {value.replace(', ', ',')}" if known else name)
+    return "; ".join(f"{', '.join(names)}: {by}" for by, names in said.items())
 
 
 def cost_text(receipt: Mapping[str, Any], config: DenseNetConfig) -> list[tuple[str, str]]:

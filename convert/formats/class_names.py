@@ -10,6 +10,7 @@ from .unpickle import PAIR
 from .untrusted import Budget
 
 LONGEST_LABEL = 1000
+LONGEST_NUMBER = 10
 MOST_CLASSES = 1 << 16
 # Names in a list, and names with their numbers, of torchvision's datasets, OpenMMLab and transformers.
 LISTS = ("classes", "class_names", "label_names", "labels", "CLASSES")
@@ -29,12 +30,17 @@ def by_number(pairs: list[tuple[Any, Any]]) -> Names | None:
     """Returns the names of classes 0, 1 and so on, of pairs of a name and its number, either way round."""
     if pairs and all(is_label(key) and type(value) is int for key, value in pairs):
         pairs = [(value, key) for key, value in pairs]
-    numbers = [int(key) if isinstance(key, str) and key.isdecimal() else key for key, _ in pairs]
+    numbers = [_number(key) for key, _ in pairs]
     if any(type(number) is not int for number in numbers) or sorted(numbers) != list(range(len(pairs))):
         return None
     found = dict(zip(numbers, (value for _, value in pairs), strict=True))
     names = [found[number] for number in range(len(pairs))]
     return tuple(names) if names and all(map(is_label, names)) else None
+
+
+def _number(key: Any) -> Any:
+    """Returns the number that a key is in words of a few digits, or the key."""
+    return int(key) if isinstance(key, str) and len(key) < LONGEST_NUMBER and key.isdecimal() else key
 
 
 def find_class_names(root: Any, budget: Budget) -> dict[str, Names]:

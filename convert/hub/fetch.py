@@ -57,6 +57,13 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def was_fetched(folder: Path) -> bool:
+    """Whether a folder is in the Hub's cache, so that ``local_folder`` named what else its repository has."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).absolute() in folder.absolute().parents
+
+
 def local_file(named: str | os.PathLike[str]) -> Path:
     """The file itself, or what is under ``hf://USER/NAME[@REVISION][/FILE]``, in the Hub's own cache.
 

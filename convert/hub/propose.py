@@ -60,7 +60,7 @@ def propose_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         to = require_owner(api, to)
         there = _state(api, to.repo_id, MAIN)
         if _is_there(api, to, there, written, scratch / "main"):
-            return _already(api, to, there, written, MAIN)
+            return _already(api, to, there, written, MAIN, scratch)
         original = _original(api, to, there, written, scratch / "original")
         folder = fetch_files(api, to.repo_id, str(there.commit), [CONFIG], scratch / "config")
         package = make_addition(written, to, there, original)
@@ -68,16 +68,15 @@ def propose_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         to = replace(to, message=to.message or _title(written, original))
         found = _open_request(api, to, written, scratch)
         if found is not None and found[1]:
-            return _already(api, to, _state(api, to.repo_id, found[0]), written, found[0])
+            there = _state(api, to.repo_id, found[0])
+            return _already(api, to, there, written, found[0], scratch)
         planned = _plan(written, to, there, package, original)
         if dry_run:
             return planned
-        if found is None:
-            sent = commit_files(api, replace(to, create_pr=True), there, package, planned)
-            _number_description(api, sent)
-        else:
+        if found is not None:
             to, there = replace(to, revision=found[0]), _state(api, to.repo_id, found[0])
-            sent = commit_files(api, to, there, package, planned)
+        sent = commit_files(api, replace(to, create_pr=found is None), there, package, planned)
+        _number_description(api, sent)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             compare_with_hub(api, sent, scratch)
         return sent
@@ -108,28 +107,35 @@ def _state(api: HfApi, repo_id: str, revision: str) -> RemoteState:
 
 def _is_there(api: HfApi, to: Destination, there: RemoteState, written: Written, scratch: Path) -> bool:
     """Whether a branch has these weights, and a receipt of their conversion from this source."""
-    ours = written.receipt["files"][WEIGHTS]
-    if there.files.get(WEIGHTS) not in (("sha256", ours), ("git", file_digest(written.folder / WEIGHTS))):
+    if not _has_weights(there, written):
         return False
     folder = fetch_files(api, to.repo_id, str(there.commit), [receipt.FILE_NAME], scratch)
     with suppress(OSError, UnicodeDecodeError, FolderError, KeyError, TypeError):
         content = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
         same_source = content["source"]["sha256"] == written.receipt["source"]["sha256"]
-        return bool(same_source and content["files"][WEIGHTS] == ours)
+        return bool(same_source and content["files"][WEIGHTS] == written.receipt["files"][WEIGHTS])
     return False
 
 
-def _already(api: HfApi, to: Destination, there: RemoteState, written: Written, revision: str) -> Published:
-    """Returns what is there, of which nothing is sent again."""
-    kept = tuple(
-        Sent(name, (written.folder / name).stat().st_size, file_sha256(written.folder / name), "keep")
-        for name in (WEIGHTS,)
-    )
+def _has_weights(there: RemoteState, written: Written) -> bool:
+    """Whether a branch has these weights, byte for byte."""
+    digests = (("sha256", written.receipt["files"][WEIGHTS]), ("git", file_digest(written.folder / WEIGHTS)))
+    return there.files.get(WEIGHTS) in digests
+
+
+def _already(
+    api: HfApi, to: Destination, there: RemoteState, written: Written, revision: str, scratch: Path
+) -> Published:
+    """Returns what is there, of which nothing is sent again, once it was compared."""
+    weights = written.folder / WEIGHTS
+    kept = (Sent(WEIGHTS, weights.stat().st_size, written.receipt["files"][WEIGHTS], "keep"),)
     number = revision.removeprefix("refs/pr/")
     page = f"tree/{there.commit}" if revision == MAIN else f"discussions/{number}"
     remarks = (f"{to.repo_id} has this conversion already, in {revision}: nothing is added.",)
     url = f"{api.endpoint}/{to.repo_id}/{page}"
-    return Published(to.repo_id, revision, there.commit, url, to.message, kept, "", remarks)
+    found = Published(to.repo_id, revision, there.commit, url, to.message, kept, "", remarks)
+    compare_with_hub(api, found, scratch)
+    return found
 
 
 def _original(api: HfApi, to: Destination, there: RemoteState, written: Written, scratch: Path) -> str:
@@ -155,6 +161,8 @@ def _require_addable(
 ) -> None:
     """Refuses what could only be added by replacing something, or would not be loaded as it was proven."""
     taken = [name for name in (WEIGHTS, receipt.FILE_NAME) if name in there.files]
+    if _has_weights(there, written):
+        taken.remove(WEIGHTS)
     if taken:
         raise PublishError(
             f"{to.repo_id} holds another {first_few(taken)}, and nothing is replaced. Push to a repository "
@@ -192,12 +200,13 @@ def _plan(
     written: Written, to: Destination, there: RemoteState, package: Mapping[str, Content], original: str
 ) -> Published:
     files = tuple(
-        Sent(name, len(data), hashlib.sha256(data).hexdigest(), "add")
+        Sent(name, len(data), hashlib.sha256(data).hexdigest(), "keep" if name in there.files else "add")
         for name, content in sorted(package.items())
         for data in [content if isinstance(content, bytes) else content.read_bytes()]
     )
     others = uncovered(there.files, {"files": dict.fromkeys(package), "verification": {}})
-    description = _description(written, to, original, [file.name for file in files], others)
+    added = [file.name for file in files if file.action == "add"]
+    description = _description(written, to, original, added, others)
     remark = f"{to.repo_id}: {first_few(others, 8)} stay as they are, and are not covered by what is added."
     planned = Published(to.repo_id, MAIN, None, None, to.message, files, "", (remark,), description)
     for file in planned.files:

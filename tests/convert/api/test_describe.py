@@ -142,6 +142,6 @@ def test_the_command_prints_what_is_said_now(folder: Path, caplog: pytest.LogCap
     validate(document, "conversion")
     assert (document["status"], document["preprocessing"]["crop_pct"]) == ("described", 1.0)
     said = CliRunner().invoke(main, ["describe", str(folder)]).stdout
-    assert "crop_pct 1 (stated by whoever converted it); mean 0.5, 0.5, 0.5 (stated" in said
-    assert "input_size, interpolation, std assumed, as torchvision" in said
+    assert "crop_pct 1, mean 0.5,0.5,0.5: stated by whoever converted it" in said
+    assert "input_size, interpolation, std: assumed, as torchvision" in said
     assert CliRunner().invoke(main, ["describe", str(folder / "none")]).exit_code == 1

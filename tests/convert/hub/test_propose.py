@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
 from hub_server import Hub, Repository
@@ -91,6 +92,42 @@ def test_three_files_are_added_none_is_deleted_and_a_second_run_adds_nothing(
     merged = dc.push(converted, NAME, add=True)
     assert (merged.revision, merged.changed, len(repository.pull_requests)) == ("main", False, 1)
     assert files_of(repository) == proposed
+
+
+def test_to_weights_that_are_there_already_a_receipt_is_added(
+    converted: Path, original: bytes, hub: Hub
+) -> None:
+    weights = (converted / "model.safetensors").read_bytes()
+    repository = publish(hub, {"model.safetensors": weights, "config.json": OURS, "chest.pth": original})
+    sent = dc.push(converted, NAME, add=True)
+    assert {file.name: file.action for file in sent.files} == {
+        "conversion.json": "add",
+        "model.safetensors": "keep",
+    }
+    assert files_of(repository, "refs/pr/1").keys() - files_of(repository).keys() == {"conversion.json"}
+    assert dc.verify(f"hf://{NAME}@refs/pr/1", device="cpu")
+
+
+def test_timm_loads_what_was_added_by_the_config_that_was_there(hub: Hub, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    config = DenseNetConfig(**{**ARCHITECTURES["densenet121"].__dict__, "num_classes": 3})
+    source = save(in_2017_names(state_dict_of(config)), tmp_path / "chest.pth")
+    folder = dc.convert(source, tmp_path / "chest", device="cpu").folder
+    theirs = {
+        "architecture": "densenet121",
+        "num_classes": 3,
+        "pretrained_cfg": {"input_size": [3, 224, 224]},
+    }
+    files = {"pytorch_model.bin": source.read_bytes(), "config.json": json.dumps(theirs).encode()}
+    repository = publish(hub, files)
+    dc.push(folder, NAME, add=True)
+    (tmp_path / "there").mkdir()
+    for name, data in files_of(repository, "refs/pr/1").items():
+        (tmp_path / "there" / name).write_bytes(data)
+    network = timm.create_model(f"local-dir:{tmp_path / 'there'}", pretrained=True).eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network(x), DenseNet.from_pretrained(tmp_path / "there")(x))
 
 
 def test_what_was_proposed_and_what_was_merged_verifies_and_loads(
