@@ -78,6 +78,6 @@ def _carry(old: Path, new: Path) -> None:
 
 def _link(old: str | Path, new: str | Path) -> None:
     try:
-        os.link(old, new, follow_symlinks=False)
+        os.link(old, new)
     except OSError:  # a file system without it
-        shutil.copy2(old, new, follow_symlinks=False)
+        shutil.copy2(old, new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from densenet_convert.densenet import config_file
 
 from ..errors import PublishError, first_few, quoted
 from ..folder import receipt
@@ -177,11 +180,28 @@ def create_missing(api: HfApi, to: Destination, there: RemoteState) -> None:
 
 
 def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) -> Path | None:
-    """The card on the Hub, where its receipt, which lies beside it then, does not name it as ours."""
-    if CARD not in there.files:
+    """The card on the Hub, where its receipt, which lies beside it then, does not name it as ours.
+
+    Raises:
+        PublishError: the receipt there does not cover a file that would be replaced.
+    """
+    if not {CARD, receipt.FILE_NAME} & there.files.keys():
         return None
     before = fetch_files(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
-    return before / CARD if card_was_edited(before) else None
+    if config_file.FILE_NAME in there.files and _was_added(before / receipt.FILE_NAME):
+        raise PublishError(
+            f"{config_file.FILE_NAME} of {to.repo_id} is not the conversion's, which was added to what is "
+            "there. It would be replaced: name another repository, or take it out of this one."
+        )
+    return before / CARD if CARD in there.files and card_was_edited(before) else None
+
+
+def _was_added(path: Path) -> bool:
+    """Whether a receipt is of what was added to a repository whose config.json is its owner's."""
+    try:
+        return config_file.FILE_NAME not in json.loads(path.read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _would_be_made(to: Destination, there: RemoteState) -> str:

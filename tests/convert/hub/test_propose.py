@@ -142,6 +142,9 @@ def test_what_was_proposed_and_what_was_merged_verifies_and_loads(
         revision = "refs/pr/1" if "@" in name else None
         network = DenseNet.from_pretrained(NAME, revision=revision)
         assert network.config == SMALL
+        assert (
+            f"{NAME}: not covered by conversion.json: 'README.md', 'chest.pth', 'config.json'" in caplog.text
+        )
         if revision:
             repository.merge(1)
     assert "was edited" not in caplog.text
@@ -304,6 +307,17 @@ def test_a_repository_that_is_not_there_or_options_that_do_not_fit_are_refused(
         with pytest.raises(PublishError, match="What is added is a pull request"):
             dc.push(converted, NAME, add=True, **options)  # type: ignore[arg-type]
     assert NAME not in hub.repositories
+
+
+def test_a_config_that_is_not_the_conversion_s_is_not_replaced_by_a_push(
+    converted: Path, original: bytes, hub: Hub
+) -> None:
+    repository = publish(hub, {"config.json": b"{}", "chest.pth": original})
+    dc.push(converted, NAME, add=True)
+    repository.merge(1)
+    hub.repositories["user/chest"] = hub.repositories[NAME]
+    with pytest.raises(PublishError, match="config.json of user/chest is not the conversion's"):
+        dc.push(converted, "user/chest", license="mit")
 
 
 def test_what_was_added_is_no_folder_to_push_or_to_describe(
