@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api.convert import convert, convert_torchvision
+    from .api.describe import describe
     from .api.export import export
     from .api.inspection import Inspection, inspect
     from .api.many import Outcome, convert_many
@@ -39,6 +40,7 @@ _HOMES = {
     "convert": "api.convert",
     "convert_many": "api.many",
     "convert_torchvision": "api.convert",
+    "describe": "api.describe",
     "export": "api.export",
     "inspect": "api.inspection",
     "push": "api.push",
@@ -56,6 +58,7 @@ __all__ = [
     "convert",
     "convert_many",
     "convert_torchvision",
+    "describe",
     "export",
     "inspect",
     "push",

@@ -46,7 +46,8 @@ class Labels:
 
     Attributes:
         names: one for each class; None where none are claimed.
-        origin: ``"imagenet1k"``, ``"file"`` or ``"beside"`` the source; None without names.
+        origin: ``"imagenet1k"``, ``"file"``, ``"list"``, ``"checkpoint"`` or ``"beside"`` the source; None
+            without names.
         problem_type: transformers' word for a head that is not read by a softmax; None for others.
     """
 
@@ -62,14 +63,14 @@ class Beside:
     Attributes:
         names: of the classes; None where none are told.
         preprocessing: fields of config.json's ``pretrained_cfg``.
-        license: the Hub's identifier of the license.
+        card: fields of the model card, as ``Claims`` has them.
         files: SHA-256 of each file that was taken something from, by its name.
         remarks: on the files that were not read.
     """
 
     names: tuple[str, ...] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    license: str | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
 
@@ -80,7 +81,11 @@ class Claims:
 
     Attributes:
         labels: of its classes.
-        preprocessing: fields of config.json's ``pretrained_cfg`` that are other than torchvision's.
+        preprocessing: fields of config.json's ``pretrained_cfg`` that are not merely assumed.
+        preprocessing_origin: whose each of them is: ``"stated"`` by the user, ``"beside"`` the source, or of
+            its ``"layout"``.
+        card: what the model card says beside the rest: ``license``, ``license_name``, ``license_link``,
+            ``datasets``, ``base_model``, ``metrics`` and ``sections``, as far as they are known.
         assumptions: what the source does not tell of its function.
         remarks: what was noticed in the source.
         files: SHA-256 of each file beside the source that was taken something from, by its name.
@@ -88,6 +93,8 @@ class Claims:
 
     labels: Labels = Labels()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing_origin: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
     assumptions: tuple[Assumption, ...] = ()
     remarks: tuple[Remark, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ ConvertError                the root; the command line prints its message and ex
 |- HubError                 the Hub does not have it, or does not give it
 |- PublishError             a folder or a repository is not fit for publishing, or what came back differs
 |- LabelError               the names of the classes can't be had, or are not as many
+|- ClaimError               what is said of a network (pre-processing, license, metrics) can't be so
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
 |- OwnNetworkError          the owner's own network can't be had, or does not run
@@ -83,6 +84,10 @@ class PublishError(ConvertError):
 
 class LabelError(ConvertError):
     """The names of the classes can't be had, or are not as many as these."""
+
+
+class ClaimError(ConvertError):
+    """What is said of a network, and can't be proven, is not of the form that it must have."""
 
 
 class ImageError(ConvertError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -33,7 +33,16 @@ ORIGIN_RANDOM = "random"
 ORIGIN_FILE = "file"
 ORIGIN_MEMORY = "memory"
 ORIGIN_BESIDE = "beside"
+ORIGIN_CHECKPOINT = "checkpoint"
+ORIGIN_LIST = "list"
+ORIGIN_STATED = "stated"
 IMAGENET = "imagenet1k"
+# Names of the classes: one of the two words, a file of them, or the names themselves.
+LabelSource: TypeAlias = "AnyPath | Sequence[str]"
+# A number for each channel, or one for all: text, such as "0.5" or "0.485,0.456,0.406", or numbers.
+Numbers: TypeAlias = "str | float | Sequence[float]"
+# Height and width: "320", "320x256" or numbers.
+Size: TypeAlias = "str | int | Sequence[int]"
 
 
 class Rewrite(NamedTuple):
@@ -88,6 +97,7 @@ class Checkpoint:
         calls: what its pickles would call if they were loaded the usual way, beyond what rebuilds tensors.
         rewrites: the steps that were carried out on its tensors.
         untouched: the tensors as they were before these steps; None where there were none.
+        labels: names of the classes that the source holds, by the keys that lead to them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -104,6 +114,7 @@ class Checkpoint:
     calls: tuple[str, ...] = ()
     rewrites: tuple[Rewritten, ...] = ()
     untouched: Mapping[str, Tensor] | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def filled(self) -> frozenset[str]:
@@ -133,9 +144,25 @@ class Options:
     device: str = "auto"
     force: bool = False
     golden: bool = False
-    labels: AnyPath | None = None
+    labels: LabelSource | None = None
     multi_label: bool = False
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    input_size: Size | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    datasets: Sequence[str] = ()
+    base_model: str | None = None
+    metrics: Sequence[str] = ()
+    card_sections: Sequence[AnyPath] = ()
+
+
+def options_from(arguments: Mapping[str, Any]) -> Options:
+    """Returns the options that are among the arguments of a function; others have their defaults."""
+    return Options(**{one.name: arguments[one.name] for one in fields(Options) if one.name in arguments})
 
 
 @dataclass(frozen=True)

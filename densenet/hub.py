@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from .blank import SkipInit
-from .config_file import FILE_NAME, WEIGHTS, config_from_file, config_json
+from .config_file import FILE_NAME, OTHER, WEIGHTS, config_from_file, config_json
 
 if TYPE_CHECKING:
     from .config import DenseNetConfig
 
 Network = TypeVar("Network", bound=torch.nn.Module)
+
+log = logging.getLogger("densenet_convert")
+# What a conversion left beside the weights, and what is in every repository or folder of the Hub's client.
+RECEIPT = "conversion.json"
+UNCOUNTED = (RECEIPT, ".gitattributes", ".cache")
 
 
 def from_pretrained(
@@ -31,11 +37,20 @@ def from_pretrained(
     from safetensors.torch import load_file
 
     folder = Path(source)
-    if not folder.is_dir():
-        folder = _fetch(os.fspath(source), revision, token)
-    elif revision is not None:
+    if folder.is_dir() and revision is not None:
         raise ValueError(f"{folder} is a folder, and has no revision {revision!r}.")
-    content = json.loads((folder / FILE_NAME).read_bytes())
+    if folder.is_dir():
+        names = [path.name for path in folder.iterdir()]
+    else:
+        folder, names = _fetch(os.fspath(source), revision, token)
+    receipt = _receipt_in(folder)
+    covered = () if receipt is None else _covered_by(receipt)
+    if receipt is not None and (others := sorted({*names} - {*covered, *UNCOUNTED})):
+        log.warning("%s: not covered by %s: %s", source, RECEIPT, ", ".join(map(ascii, others)))
+    if receipt is None or FILE_NAME in covered:
+        content = json.loads((folder / FILE_NAME).read_bytes())
+    else:
+        content = receipt["config"]  # the config.json is somebody else's, who may say less
     tensors = load_file(folder / WEIGHTS)
     config = config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     with torch.device("meta"), SkipInit():
@@ -59,15 +74,45 @@ def save_pretrained(model: torch.nn.Module, config: DenseNetConfig, folder: str 
     shutil.copymode(path / FILE_NAME, path / WEIGHTS)
 
 
-def _fetch(name: str, revision: str | None, token: str | bool | None) -> Path:
+def _receipt_in(folder: Path) -> dict[str, Any] | None:
+    """Returns the receipt of a conversion; None where there is none.  What it says is not proven again."""
+    try:
+        content = json.loads((folder / RECEIPT).read_bytes())
+        known = content["converter"]["name"] == OTHER and isinstance(content["config"], dict)
+        return content if known and _covered_by(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _covered_by(receipt: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the files whose digests a receipt has."""
+    return *receipt["files"], *receipt["verification"].get("files", {})
+
+
+def _fetch(name: str, revision: str | None, token: str | bool | None) -> tuple[Path, list[str]]:
+    """Returns where the files are, and the names of all that the repository has, as far as that is known."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        # One call, so that both files are of one commit.
-        folder = snapshot_download(name, revision=revision, token=token, allow_patterns=[FILE_NAME, WEIGHTS])
+        # One call, so that all files are of one commit.
+        files = [FILE_NAME, WEIGHTS, RECEIPT]
+        folder = snapshot_download(name, revision=revision, token=token, allow_patterns=files)
     except HFValidationError as error:
         raise FileNotFoundError(
             f"{name} is no folder here, and no name of a repository on the Hub, USER/NAME: {error}"
         ) from error
-    return Path(folder)
+    return Path(folder), _names_in(name, Path(folder), token)
+
+
+def _names_in(name: str, folder: Path, token: str | bool | None) -> list[str]:
+    """Returns all that a repository holds; nothing where the Hub is not asked, or fails."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE or not (folder / RECEIPT).exists():
+        return []
+    try:
+        found = HfApi(token=token).model_info(name, revision=folder.name)
+    except Exception:  # the network is loaded whatever the Hub's client raises now
+        return []
+    return [file.rfilename for file in found.siblings or ()]

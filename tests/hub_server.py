@@ -26,13 +26,27 @@ LARGE = 1 << 16
 
 @dataclass
 class Repository:
-    """Files of each commit, and what each branch points at."""
+    """Files of each commit, and what each branch points at.
+
+    Who may not see the files of a gated one sees their names; each pull request has its author, its status
+    and its description.
+    """
 
     private: bool = False
+    gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     pull_requests: list[str] = field(default_factory=list)
+    authors: dict[int, str] = field(default_factory=dict)
+    statuses: dict[int, str] = field(default_factory=dict)
+    descriptions: dict[int, str] = field(default_factory=dict)
+
+    def merge(self, number: int) -> None:
+        """Puts what a pull request has onto the main branch."""
+        files = {**self.commits[self.refs["main"]], **self.commits[self.refs[f"refs/pr/{number}"]]}
+        self.commit("main", files, f"Merge {number}")
+        self.statuses[number] = "merged"
 
     def commit(self, branch: str, files: dict[str, bytes], message: str = "") -> str:
         """Makes ``files`` all that ``branch`` has; returns the commit."""
@@ -300,6 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
     def commit(self, name: str, revision: str) -> None:
         self.require_token()
         parent, files = self.files(name, revision)
+        proposed = parse_qs(urlsplit(self.path).query).get("create_pr") == ["1"]
+        if not (proposed or name.startswith("user/") or revision.startswith("refs/pr/")):
+            raise _RefusalError(403, "", "You have no right to write to this repository.")
         lines = [json.loads(line) for line in self.body.splitlines() if line]
         header = lines[0]["value"]
         if header.get("parentCommit") not in (None, parent):
@@ -309,28 +326,52 @@ class _Handler(BaseHTTPRequestHandler):
             _apply(line["key"], line["value"], changed, self.server.stored)
         repository, message = self.repository(name), header.get("summary", "")
         answer = {}
-        if parse_qs(urlsplit(self.path).query).get("create_pr") == ["1"]:
+        if proposed:
             repository.pull_requests.append(message)
             number = len(repository.pull_requests)
+            repository.descriptions[number] = header.get("description", "")
             revision = f"refs/pr/{number}"
             answer["pullRequestUrl"] = f"{self.server.url}/{name}/discussions/{number}"
         oid = repository.commit(revision, changed, message)
         self.send({"commitUrl": f"{self.server.url}/{name}/commit/{oid}", "commitOid": oid, **answer})
 
     def discussions(self, name: str) -> None:
-        found = [
-            {
-                "num": number,
-                "title": title,
-                "status": "open",
-                "author": {"name": "user"},
-                "isPullRequest": True,
-                "createdAt": "2026-01-01T00:00:00.000Z",
-                "repo": {"name": name, "type": "model"},
-            }
-            for number, title in enumerate(self.repository(name).pull_requests, 1)
-        ]
+        numbers = range(1, len(self.repository(name).pull_requests) + 1)
+        found = [self.discussion_of(name, number) for number in numbers]
         self.send({"discussions": found, "count": len(found), "start": 0})
+
+    def discussion_of(self, name: str, number: int) -> dict[str, Any]:
+        repository = self.repository(name)
+        return {
+            "num": number,
+            "title": repository.pull_requests[number - 1],
+            "status": repository.statuses.get(number, "open"),
+            "author": {"name": repository.authors.get(number, "user")},
+            "isPullRequest": True,
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "repo": {"name": name, "type": "model"},
+        }
+
+    def discussion(self, name: str, number: str) -> None:
+        event = self.comment(self.repository(name), int(number))
+        whole = {"events": [event], "changes": {"base": "refs/heads/main"}, "filesWithConflicts": []}
+        self.send({**self.discussion_of(name, int(number)), **whole})
+
+    def comment(self, repository: Repository, number: int) -> dict[str, Any]:
+        content = {"raw": repository.descriptions.get(number, "")}
+        return {
+            "id": f"c{number}",
+            "type": "comment",
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "author": {"name": repository.authors.get(number, "user")},
+            "data": {"edited": False, "hidden": False, "latest": content},
+        }
+
+    def edit(self, name: str, number: str) -> None:
+        self.require_token()
+        repository = self.repository(name)
+        repository.descriptions[int(number)] = self.json()["content"]
+        self.send({"updatedComment": self.comment(repository, int(number))})
 
     def branch(self, name: str, branch: str) -> None:
         self.require_token()
@@ -340,6 +381,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, name: str, revision: str, path: str) -> None:
         oid, files = self.files(name, revision)
+        if self.repository(name).gated:
+            raise _RefusalError(403, "GatedRepo", f"Access to model {name} is restricted.")
         if path not in files:
             raise _RefusalError(404, "EntryNotFound", "Entry not found")
         data = files[path]
@@ -403,6 +446,8 @@ _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("GET", rf"{_API}/tree/([^/]+)(?:/.*)?", _Handler.tree),
     ("GET", rf"{_API}/refs", _Handler.refs),
     ("GET", rf"{_API}/discussions", _Handler.discussions),
+    ("GET", rf"{_API}/discussions/(\d+)", _Handler.discussion),
+    ("POST", rf"{_API}/discussions/(\d+)/comment/\w+/edit", _Handler.edit),
     ("POST", rf"{_API}/branch/([^/]+)", _Handler.branch),
     ("POST", rf"{_API}/paths-info/([^/]+)", _Handler.paths),
     ("POST", rf"{_API}/preupload/([^/]+)", _Handler.preupload),

@@ -12,10 +12,10 @@ from densenet_convert.densenet.config import size_of
 
 from ..claims import Beside
 from ..errors import FolderError, quoted
-from ..folder.card import license_of
-from ..folder.files import CARD, GOLDEN, file_digests
-from ..folder.labels import choose_labels
+from ..folder.card_fields import merged_card, stated_card
+from ..folder.files import GOLDEN, file_digests
 from ..folder.open import open_folder
+from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
 from ..folder.receipt import config_from, describe_labels
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
@@ -23,6 +23,7 @@ from ..layouts.network import identify_network
 from ..records import Identified, Options, Written
 from ..source.beside import read_beside, settings_beside
 from ..source.file import parse_checkpoint, read_whole
+from .claims import labels_of
 from .plan import Job
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
         _compare_source(written.receipt, content, network)
         | _compare_network(written.receipt, network, job.options)
         | _compare_references(written.receipt["verification"], job.options)
-        | _compare_labels(written.receipt, network, job.options, beside)
-        | _compare_files(written, job.options, beside)
+        | _compare_claims(written.receipt, network, content.labels, job.options, beside)
+        | _compare_files(written, job.options)
     )
     for what, (found, expected) in compared.items():
         if found != expected:
@@ -113,30 +114,28 @@ def _compare_references(proof: Mapping[str, Any], options: Options) -> Compared:
     }
 
 
-def _compare_labels(
-    receipt: Mapping[str, Any], network: Identified, options: Options, beside: Beside
+def _compare_claims(
+    receipt: Mapping[str, Any],
+    network: Identified,
+    held: Mapping[str, tuple[str, ...]],
+    options: Options,
+    beside: Beside,
 ) -> Compared:
-    labels = choose_labels(
-        receipt["source"]["origin"],
-        config_from(receipt["config"]),
-        asked=options.labels,
-        multi_label=options.multi_label,
-        implied=network.problem_type,
-        beside=beside.names,
-    )
-    preprocessing = {**network.reading.layout.preprocessing, **beside.preprocessing}
+    labels = labels_of(receipt["source"]["origin"], network, held, options, beside)
+    stated = stated_preprocessing(options, network.config.in_channels)
+    layout = network.reading.layout.preprocessing
+    preprocessing = choose_preprocessing(layout, beside.preprocessing, stated)
     found, expected = receipt["labels"], describe_labels(labels)
     return {
         "names of the classes with the digest": (found["sha256"], expected["sha256"]),
         "the problem type": (found["problem_type"], expected["problem_type"]),
-        "the pre-processing": (receipt["preprocessing"], preprocessing),
+        "the pre-processing": ((receipt["preprocessing"], receipt["preprocessing_origin"]), preprocessing),
+        **{
+            f"the {name.replace('_', ' ')}": (receipt["card"].get(name), value)
+            for name, value in merged_card(beside.card, stated_card(options)).items()
+        },
     }
 
 
-def _compare_files(written: Written, options: Options, beside: Beside) -> Compared:
-    compared: Compared = {}
-    if options.golden:
-        compared["golden outputs"] = (GOLDEN in file_digests(written.receipt), True)
-    if license_name := options.license or beside.license:
-        compared["the license"] = (license_of(written.folder / CARD), license_name)
-    return compared
+def _compare_files(written: Written, options: Options) -> Compared:
+    return {"golden outputs": (GOLDEN in file_digests(written.receipt), True)} if options.golden else {}

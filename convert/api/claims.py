@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
-from ..claims import Beside, Claims, Remark
+from ..claims import Beside, Claims, Labels, Remark
 from ..errors import first_few
+from ..folder.card_fields import merged_card, stated_card
 from ..folder.labels import choose_labels
+from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
 from ..records import ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options
 
 log = logging.getLogger("densenet_convert")
@@ -23,25 +26,47 @@ def make_claims(checkpoint: Checkpoint, network: Identified, options: Options, b
 
     Raises:
         LabelError: there are not as many names as classes.
+        ClaimError: what the user says is not of its proper form.
     """
-    labels = choose_labels(
-        checkpoint.origin,
+    labels = labels_of(checkpoint.origin, network, checkpoint.labels, options, beside)
+    remarks = (*_on_calls(checkpoint.calls), *beside.remarks)
+    for remark in remarks:
+        log.warning("%s", remark.text)
+    assumed = checkpoint.origin in (ORIGIN_FILE, ORIGIN_MEMORY)
+    stated = stated_preprocessing(options, network.config.in_channels)
+    layout = network.reading.layout.preprocessing
+    preprocessing, origin = choose_preprocessing(layout, beside.preprocessing, stated)
+    return Claims(
+        labels=labels,
+        preprocessing=preprocessing,
+        preprocessing_origin=origin,
+        card=merged_card(beside.card, stated_card(options)),
+        assumptions=network.assumptions if assumed else (),
+        remarks=remarks,
+        files=beside.files,
+    )
+
+
+def labels_of(
+    origin: str,
+    network: Identified,
+    held: Mapping[str, tuple[str, ...]],
+    options: Options,
+    beside: Beside,
+) -> Labels:
+    """Returns the names of a network's classes; ``origin`` and ``held`` are its checkpoint's.
+
+    Raises:
+        LabelError: there are not as many names as classes.
+    """
+    return choose_labels(
+        origin,
         network.config,
         asked=options.labels,
         multi_label=options.multi_label,
         implied=network.problem_type,
         beside=beside.names,
-    )
-    remarks = (*_on_calls(checkpoint.calls), *beside.remarks)
-    for remark in remarks:
-        log.warning("%s", remark.text)
-    assumed = checkpoint.origin in (ORIGIN_FILE, ORIGIN_MEMORY)
-    return Claims(
-        labels=labels,
-        preprocessing={**network.reading.layout.preprocessing, **beside.preprocessing},
-        assumptions=network.assumptions if assumed else (),
-        remarks=remarks,
-        files=beside.files,
+        held=held,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..claims import Beside
-from ..errors import FolderError, LayoutError, OwnNetworkError
+from ..errors import FolderError, LayoutError
+from ..folder.card_fields import stated_card
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
@@ -21,25 +22,28 @@ from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
 from ..records import (
     ORIGIN_IMAGENET,
-    ORIGIN_MEMORY,
     ORIGIN_RANDOM,
     AnyPath,
     Checkpoint,
     Identified,
     InMemory,
+    LabelSource,
+    Numbers,
     Options,
     Progress,
+    Size,
     Written,
+    options_from,
 )
 from ..source.beside import read_beside
-from ..source.memory import copy_of, read_memory
+from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .choices import open_chosen
 from .claims import make_claims
+from .memory import of_memory
 
 if TYPE_CHECKING:
     import torch
-
 
 log = logging.getLogger("densenet_convert")
 
@@ -65,9 +69,20 @@ def convert(
     reference: str | None = None,
     reference_output: str | None = None,
     reference_input_size: str | None = None,
-    labels: AnyPath | None = None,
+    labels: LabelSource | None = None,
     multi_label: bool = False,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    input_size: Size | None = None,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
     license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+    datasets: Sequence[str] = (),
+    base_model: str | None = None,
+    metrics: Sequence[str] = (),
+    card_sections: Sequence[AnyPath] = (),
     progress: Progress | None = None,
 ) -> Written:
     """Converts the checkpoint in ``source``, proves the result and writes it to the folder ``output``.
@@ -99,10 +114,17 @@ def convert(
         reference_input_size: height and width of an input that it takes, ``"320"`` or ``"320x256"``.
         outputs: a file of outputs that the source's network gave elsewhere: safetensors with ``input``,
             ``[N, C, H, W]``, and ``outputs``, ``[N, classes]``.
-        labels: names of the classes, ``"imagenet1k"`` or a file with one name a line; by default
-            torchvision's for its own weights, and none for others.
+        labels: names of the classes: a list, ``"imagenet1k"``, ``"checkpoint"`` for those in ``source``, or a
+            file (one a line, JSON or CSV); by default torchvision's for its own weights, none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
-        license: the Hub's identifier of the license, for the model card.
+        mean, std: what images, of 0 to 1, are normalised with: a number, or one for each channel.
+        input_size: height and width, ``320`` or ``"320x256"``.
+        interpolation: how images are resized, such as ``"bicubic"``.
+        crop_pct: the share of the resized image that is kept.
+        license, license_name, license_link: the Hub's identifier, for the card; the others go with "other".
+        datasets, base_model: what it was trained on, and made from, for the card.
+        metrics: what was measured, ``"accuracy=0.91@DATASET"``, for the card.
+        card_sections: files of Markdown, such as ``intended-use.md`` and ``limits.md``, for the card.
         progress: takes the images and what they are, a word, and returns an iterable over them; tqdm fits.
 
     Raises:
@@ -113,25 +135,7 @@ def convert(
         >>> written.receipt["tensors"][6]["source_name"]
         'features.denseblock1.denselayer1.norm.1.weight'
     """
-    options = Options(
-        arch=arch,
-        layout=layout,
-        prefix=prefix,
-        only=only,
-        head=head,
-        final_relu=final_relu,
-        key=key,
-        reference=reference,
-        reference_output=reference_output,
-        reference_input_size=reference_input_size,
-        ignore_config=ignore_config,
-        device=device,
-        force=force,
-        golden=golden,
-        labels=labels,
-        multi_label=multi_label,
-        license=license,
-    )
+    options = options_from(locals())
     extras = ProofExtras(golden, report, images, outputs, progress=progress)
     return convert_source(source, output, options, extras)
 
@@ -142,7 +146,7 @@ def convert_source(
     """Does what ``convert`` does, with its options as one value."""
     folder = Path(output)
     if not isinstance(source, str | os.PathLike):
-        options, extras = _of_memory(source, options, extras)
+        options, extras = of_memory(source, options, extras)
     extras = extras.of(options)
     _refuse_early(folder, options, extras)
     if isinstance(source, str | os.PathLike):
@@ -152,19 +156,6 @@ def convert_source(
         read = read_memory(source)
         network = identify_network(read, options, source=None)
         return _convert_network(read, network, Beside(), folder, options, device, extras)
-
-
-def _of_memory(source: InMemory, options: Options, extras: ProofExtras) -> tuple[Options, ProofExtras]:
-    """Returns both for a source in memory: a network at hand is its own reference, where it lies."""
-    if isinstance(source, Mapping):
-        return options, extras
-    if options.reference is not None:
-        raise OwnNetworkError("A network at hand is its own reference: leave reference out.")
-    network = copy_of(source)
-    device = next((one.device.type for one in network.parameters()), "cpu")
-    on_gpu = options.device == "auto" and device == "cuda"
-    options = replace(options, reference=ORIGIN_MEMORY, device="cuda" if on_gpu else options.device)
-    return options, replace(extras, network=network)
 
 
 def convert_torchvision(
@@ -183,9 +174,20 @@ def convert_torchvision(
     reference: str | None = None,
     reference_output: str | None = None,
     reference_input_size: str | None = None,
-    labels: AnyPath | None = None,
+    labels: LabelSource | None = None,
     multi_label: bool = False,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    input_size: Size | None = None,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
     license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+    datasets: Sequence[str] = (),
+    base_model: str | None = None,
+    metrics: Sequence[str] = (),
+    card_sections: Sequence[AnyPath] = (),
     ignore_config: bool = False,
     progress: Progress | None = None,
 ) -> Written:
@@ -200,8 +202,10 @@ def convert_torchvision(
         output: is created; ``densenet169`` and so on in the working folder by default.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
-        golden, report, images, labels, multi_label, license, ignore_config: see ``convert``.
+        golden, report, images, labels, multi_label, ignore_config: see ``convert``.
         outputs, reference, reference_output, reference_input_size: see there.
+        mean, std, input_size, interpolation, crop_pct, license, license_name, license_link: likewise.
+        datasets, base_model, metrics, card_sections: likewise.
         progress: as there; where it is given, a download draws a bar on stderr.
 
     Raises:
@@ -217,19 +221,7 @@ def convert_torchvision(
     """
     name = architecture_name(arch)
     folder = Path(name if output is None else output)
-    options = Options(
-        arch=name,
-        reference=reference,
-        reference_output=reference_output,
-        reference_input_size=reference_input_size,
-        ignore_config=ignore_config,
-        device=device,
-        force=force,
-        golden=golden,
-        labels=labels,
-        multi_label=multi_label,
-        license=license,
-    )
+    options = options_from({**locals(), "arch": name})
     extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
     _refuse_early(folder, options, extras)
     if checkpoint is not None:
@@ -282,7 +274,7 @@ def _convert_network(
     renamed = rename_tensors(checkpoint, network.reading)
     claims = make_claims(checkpoint, network, options, beside)
     verified = prove_parity(renamed, network.config, device, extras, claims)
-    written = write_folder(verified, folder, force=options.force, license=options.license or beside.license)
+    written = write_folder(verified, folder, force=options.force)
     log.info("wrote %s", written.folder)
     return written
 
@@ -293,6 +285,7 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
         raise LayoutError("--only names the prefix already: leave --prefix out.")
     check_target(folder, force=options.force)
     extras.check(folder)
+    stated_card(options)
     if options.arch is not None:
         architecture_name(options.arch)
     if options.device not in ("auto", "cpu"):  # another one may be missing

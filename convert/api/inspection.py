@@ -70,6 +70,7 @@ class Inspection:
         tensors: each of them, in the file's order.
         metadata: what the file says beside them, in words and numbers.
         names: what its pickles want to import; nothing of it was.
+        labels: names of the classes that it holds, by the keys that lead to them.
     """
 
     path: Path | None
@@ -87,6 +88,7 @@ class Inspection:
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, Any]
     names: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
 
 
 def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:
@@ -135,6 +137,7 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
         tensors=_describe(content.tensors, _digests(content.tensors, len(data), path) if hashes else {}),
         metadata=content.metadata,
         names=content.names,
+        labels=content.labels,
     )
 
 
@@ -163,6 +166,7 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
         ),
         metadata={},
         names=(),
+        labels={},
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from uuid import uuid4
 from ..errors import ConvertError, DeviceError, FolderError, is_out_of_memory, quoted
 from ..folder.receipt import FILE_NAME, SEAL, config_from
 from ..folder.wording import network_name
-from ..records import AnyPath, Options, Progress, Written
+from ..records import AnyPath, LabelSource, Numbers, Progress, Size, Written, options_from
 from .already_done import require_done
 from .plan import Job, plan
 
@@ -76,9 +76,20 @@ def convert_many(
     device: str = "auto",
     force: bool = False,
     golden: bool = False,
-    labels: AnyPath | None = None,
+    labels: LabelSource | None = None,
     multi_label: bool = False,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    input_size: Size | None = None,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
     license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+    datasets: Sequence[str] = (),
+    base_model: str | None = None,
+    metrics: Sequence[str] = (),
+    card_sections: Sequence[AnyPath] = (),
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
     """Converts and proves every source, each into a folder of its own; what fails does not stop the rest.
@@ -94,7 +105,9 @@ def convert_many(
             the caller's; None for one after the other in this process.
         arch, layout, prefix, only, head, final_relu, key: see ``convert``; they hold for every source.
         reference, reference_output, reference_input_size: likewise; workers import it by themselves.
-        ignore_config, device, force, golden, labels, multi_label, license: likewise.
+        ignore_config, device, force, golden, labels, multi_label: likewise.
+        mean, std, input_size, interpolation, crop_pct: likewise.
+        license, license_name, license_link, datasets, base_model, metrics, card_sections: likewise.
         progress: wraps the jobs as they are done, and is told what they are.
 
     Returns:
@@ -110,25 +123,7 @@ def convert_many(
         ...     print(outcome.status, outcome.network)
         converted DenseNet-121
     """
-    options = Options(
-        arch=arch,
-        layout=layout,
-        prefix=prefix,
-        only=only,
-        head=head,
-        final_relu=final_relu,
-        key=key,
-        reference=reference,
-        reference_output=reference_output,
-        reference_input_size=reference_input_size,
-        ignore_config=ignore_config,
-        device=device,
-        force=force,
-        golden=golden,
-        labels=labels,
-        multi_label=multi_label,
-        license=license,
-    )
+    options = options_from(locals())
     jobs = plan(sources, output, options)
     if isinstance(executor, futures.ThreadPoolExecutor):
         raise DeviceError(THREADS)

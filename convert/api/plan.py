@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ..errors import FolderError, ReadError, first_few, quoted
 from ..folder.files import is_ours
+from ..folder.labels import is_named_file
 from ..formats.beginnings import BEGINNING, looks_like_checkpoint
 from ..formats.foreign import foreign_folder
 from ..hub.fetch import SCHEME, local_file, parse_address
-from ..records import IMAGENET, AnyPath, Options
+from ..records import AnyPath, Options
 from ..source.file import first_bytes
 
 log = logging.getLogger("densenet_convert")
@@ -54,9 +55,13 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
         ReadError: there is no checkpoint in any folder, or one can't be read.
     """
     sources = list(sources)
-    if options.labels not in (None, IMAGENET):
+    if is_named_file(options.labels):
         labels = os.path.abspath(str(options.labels))  # noqa: PTH100 (keeps links, as they were named)
         options = replace(options, labels=labels)
+    elif isinstance(options.labels, list):
+        options = replace(options, labels=tuple(options.labels))
+    sections = tuple(os.path.abspath(one) for one in options.card_sections)  # noqa: PTH100
+    options = replace(options, card_sections=sections)
     found = [pair for named in sources for pair in _files(os.fspath(named))]
     if ours := [named for named in sources if is_ours(Path(named))]:
         raise ReadError(

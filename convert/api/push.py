@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import PublishError
+from ..folder.card_fields import license_identifier
 from ..folder.open import open_folder
 from ..folder.receipt import config_from
 from ..folder.wording import network_name
@@ -22,6 +24,7 @@ def push(
     commit_message: str | None = None,
     token: str | None = None,
     dry_run: bool = False,
+    add: bool = False,
 ) -> Published:
     """Publishes a converted folder on the Hugging Face Hub, fetches it back and compares every byte.
 
@@ -29,7 +32,7 @@ def push(
 
     Args:
         folder: one that was converted.
-        repo_id: ``"USER/NAME"``.
+        repo_id: ``"USER/NAME"``, or ``"NAME"`` for a repository of whoever signs in.
         license: the Hub's identifier of the license; required where the weights are not torchvision's own
             and the card names none.
         private: make the repository private; one that is there and public is refused.
@@ -38,19 +41,32 @@ def push(
         commit_message: by default the network, the converter and its version.
         token: by default that of the environment, or of the login.
         dry_run: look at the repository, change nothing, and say what would be sent.
+        add: propose the conversion to a repository that holds the file that was converted: a pull request
+            that adds the weights, their receipt and, where there is none, config.json, and nothing else.
 
     Raises:
-        FolderError: a file is missing, was added or was changed.
+        FolderError: a file is missing or was changed, or loaders would take another one for it.
+        ClaimError: the Hub's list has no such license.
         PublishError: the folder holds random weights or no license is known, the repository holds other
             files or is public, or what came back differs.
         HubError: the Hub refuses, fails or does not answer.
     """
-    from ..hub.publish import publish_folder
+    from ..hub.propose import propose_folder
+    from ..hub.publish import MAIN, publish_folder
 
+    if add and (license is not None or private or create_pr or revision != MAIN):
+        raise PublishError(
+            "What is added is a pull request to the main branch, under the license that is there."
+        )
     written = open_folder(Path(folder))
+    token = token.strip() or None if token else None
+    if license is not None:
+        license = license_identifier(license)
+    if add:
+        to = Destination(repo_id, MAIN, commit_message or "", token=token)
+        return propose_folder(written, to, dry_run=dry_run)
     converter = written.receipt["converter"]
     made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
     message = commit_message or f"{made} {converter['version']}"
-    token = token.strip() or None if token else None
     to = Destination(repo_id, revision, message, license, private, create_pr, token)
     return publish_folder(written, to, dry_run=dry_run)

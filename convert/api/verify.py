@@ -12,8 +12,9 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..claims import Claims
 from ..errors import FolderError, LayoutError, quoted
-from ..folder.files import CARD, card_was_edited
+from ..folder.files import CARD, card_was_edited, file_digests
 from ..folder.open import open_folder, read_golden
+from ..folder.others import say_uncovered
 from ..folder.receipt import (
     FILE_NAME,
     config_from,
@@ -23,7 +24,7 @@ from ..folder.receipt import (
     unseal,
 )
 from ..folder.recover import recover_checkpoint
-from ..hub.fetch import local_file, local_folder
+from ..hub.fetch import local_file, local_folder, was_fetched
 from ..layouts import known_layouts
 from ..layouts.assumptions import RELU_OPTIONS
 from ..layouts.attempt import network_of
@@ -39,6 +40,7 @@ from ..records import (
     ORIGIN_FILE,
     ORIGIN_IMAGENET,
     ORIGIN_MEMORY,
+    ORIGIN_STATED,
     AnyPath,
     Checkpoint,
     Identified,
@@ -93,8 +95,8 @@ def verify(
 
     Raises:
         HubError: the Hub does not have the folder, or does not give it.
-        FolderError: a file is missing, was added or was changed, or ``source`` is not what
-            the receipt names.
+        FolderError: a file is missing or was changed, one was added that loaders would take for ours, or
+            ``source`` is not what the receipt names.
         ParityError: the network is not the reference's function.
 
     Examples:
@@ -119,8 +121,7 @@ def verify(
     with plain_torch():
         written = open_folder(folder)
         log.info("%s: every byte agrees with the receipt", folder)
-        if card_was_edited(folder):
-            log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+        _warn_of_others(written)
         whole = source is not None
         checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
         prepared = prepare(checkpoint)
@@ -131,6 +132,16 @@ def verify(
         _check_receipt(renamed, network, written, whole=whole)
         claims = Claims(preprocessing=written.receipt["preprocessing"])
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
+
+
+def _warn_of_others(written: Written) -> None:
+    """Names the files of which nothing is proven: an edited card, and what the receipt does not cover."""
+    folder = written.folder
+    if CARD in file_digests(written.receipt) and card_was_edited(folder):
+        log.warning("%s was edited: nothing in it is proven.", folder / CARD)
+    others = say_uncovered([path.name for path in folder.iterdir()], written.receipt)
+    if others and not was_fetched(folder):
+        log.warning("%s: %s", folder, others)
 
 
 def receipt_with(proof: Proof, folder: Path) -> dict[str, Any]:
@@ -183,7 +194,7 @@ def _check_receipt(renamed: Renamed, network: Identified, written: Written, *, w
     today = describe_conversion(renamed, network.config)
     compared = ["source", "config", "tensors", "dropped"]
     if not written.receipt["beside"]:
-        today["preprocessing"] = dict(renamed.reading.layout.preprocessing)
+        today["preprocessing"] = {**renamed.reading.layout.preprocessing, **_stated(written)}
         compared.append("preprocessing")
     # Without the source its layers are not there to tell what is settled.
     settled = "own_network" in written.receipt["verification"]
@@ -215,6 +226,12 @@ def _check_origin(checkpoint: Checkpoint, written: Written) -> None:
             f"{written.folder} claims the origin {written.receipt['source']['origin']}, and the SHA-256 "
             "of its source says otherwise. Get the folder again from where it came from."
         )
+
+
+def _stated(written: Written) -> dict[str, Any]:
+    """Returns what the user stated of pre-processing, which no source tells."""
+    fields, origins = written.receipt["preprocessing"], written.receipt["preprocessing_origin"]
+    return {name: value for name, value in fields.items() if origins.get(name) == ORIGIN_STATED}
 
 
 def _first_difference(found: Any, expected: Any) -> tuple[Any, Any]:

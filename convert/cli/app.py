@@ -31,6 +31,7 @@ for command in (
     convert.torchvision,
     convert.file,
     share.push,
+    share.describe,
     share.export,
     check.verify,
     check.inspect,

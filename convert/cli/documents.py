@@ -26,6 +26,8 @@ def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> 
         "source",
         "config",
         "preprocessing",
+        "preprocessing_origin",
+        "card",
         "assumptions",
         "remarks",
         "beside",

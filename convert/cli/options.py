@@ -53,19 +53,6 @@ def conversion_options(command: Command) -> Command:
             help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
         ),
         click.option(
-            "--labels",
-            metavar="imagenet1k|FILE",
-            help="Names of the classes, one a line.  [default: torchvision's for its own weights, else of a "
-            "config.json beside the source]",
-        ),
-        click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax."),
-        click.option(
-            "--license",
-            metavar="ID",
-            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights, "
-            "else that of a model card beside the source]",
-        ),
-        click.option(
             "--ignore-config",
             is_flag=True,
             help="Take nothing from a config.json or a model card beside the source.",
@@ -73,7 +60,85 @@ def conversion_options(command: Command) -> Command:
     ]
     for option in reversed(options):
         command = option(command)
+    return claim_options(command)
+
+
+def claim_options(command: Command) -> Command:
+    """The options that say of a network what no proof tells."""
+    for option in reversed([*_label_options(), *_preprocessing_options(), *_card_options()]):
+        command = option(command)
     return command
+
+
+def _label_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--labels",
+            metavar="imagenet1k|checkpoint|FILE",
+            help="Names of the classes: torchvision's, the checkpoint's, or a file: one a line, JSON, or a "
+            "CSV with a column name or label.  [default: torchvision's for its own weights, else of a "
+            "config.json beside the source]",
+        ),
+        click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax."),
+    ]
+
+
+def _preprocessing_options() -> list[Callable[[Command], Command]]:
+    known = "[default: of a config.json beside the source, else as torchvision]"
+    return [
+        click.option("--mean", metavar="M[,M,M]", help=f"What images are normalised with.  {known}"),
+        click.option(
+            "--std", metavar="S[,S,S]", help="Likewise: the deviation, for each channel or for all."
+        ),
+        click.option("--input-size", metavar="HEIGHT[xWIDTH]", help="Size of an image that was trained on."),
+        click.option(
+            "--interpolation", metavar="NAME", help="How images are resized: bilinear, bicubic, ..."
+        ),
+        click.option(
+            "--crop-pct", type=float, metavar="SHARE", help="Share of the resized image that is kept."
+        ),
+    ]
+
+
+def _card_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--license",
+            metavar="ID",
+            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights, "
+            "else that of a model card beside the source]",
+        ),
+        click.option("--license-name", metavar="NAME", help="With --license other: what it is called."),
+        click.option("--license-link", metavar="ADDRESS", help="With --license other: where it stands."),
+        click.option(
+            "--dataset",
+            "datasets",
+            multiple=True,
+            metavar="ID",
+            help="What it was trained on; can be repeated.",
+        ),
+        click.option("--base-model", metavar="ID", help="What it was made from."),
+        *_repeated_card_options(),
+    ]
+
+
+def _repeated_card_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--metric",
+            "metrics",
+            multiple=True,
+            metavar="NAME=VALUE[@DATASET]",
+            help="What was measured; can be repeated.",
+        ),
+        click.option(
+            "--card-section",
+            "card_sections",
+            multiple=True,
+            metavar="FILE",
+            help="Markdown for the card, such as intended-use.md or limits.md; can be repeated.",
+        ),
+    ]
 
 
 def _reference_options() -> list[Callable[[Command], Command]]:

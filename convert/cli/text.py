@@ -19,9 +19,11 @@ from ..folder.wording import (
     inputs_text,
     origin_text,
     other_function,
+    prepared_text,
     rewrites_text,
     tensors_text,
 )
+from ..records import ORIGIN_RANDOM
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination, Package
@@ -42,6 +44,7 @@ def receipt_as_text(receipt: Mapping[str, Any]) -> str:
         "beware": other_function(config_from(receipt["config"])),
         "assumed": assumed_text(receipt),
         "beside": first_few(list(receipt["beside"])),
+        "images": prepared_text(receipt) if receipt["source"]["origin"] != ORIGIN_RANDOM else "",
         "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
         "inputs": inputs_text(proof),
         "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
@@ -88,7 +91,8 @@ def published_as_text(published: Published) -> str:
         ]
         would = "would be sent in one commit" if published.changed else "nothing would be sent"
         head = [f"{where}: {would}", f"  message {published.message}"]
-        card = (f"  {line}".rstrip() for line in published.card.splitlines())
+        shown = published.card or published.description
+        card = (f"  {line}".rstrip() for line in shown.splitlines())
         return "\n".join([*head, *lines, "", *card])
     rows = {
         "commit": published.commit,
@@ -124,6 +128,9 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
         "sha256": found.sha256,
         "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
         "refers to": first_few(found.names, limit=8),
+        "labels": "; ".join(
+            f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
+        ),
         "problem": found.problem,
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]

@@ -15,7 +15,8 @@ from ..formats.safetensors import read_data, read_header
 from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM, Written
 from ..tensors import dtype_name, tensor_sha256
 from . import receipt
-from .files import ADDED_BY_HUB, CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+from .files import CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+from .others import require_ours_taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 def open_folder(folder: Path) -> Written:
     """Opens a folder that this converter wrote, once every byte of it agrees with its receipt.
 
+    Other files may lie beside ours: ``others.uncovered`` names them.
+
     Raises:
-        FolderError: a file is missing, was added or was changed, or the receipt was.
+        FolderError: a file is missing or was changed, or the receipt was, or what lies beside them would be
+            taken for one of ours.
     """
     path = folder / receipt.FILE_NAME
     try:
@@ -34,6 +38,7 @@ def open_folder(folder: Path) -> Written:
         _require_regular_files(folder)
         content = receipt.unseal(path.read_bytes().decode())
         _require_fields(content)
+        require_ours_taken("this", [path.name for path in folder.iterdir()], content, folder)
         problems = _disagreements(folder, content)
     except FileNotFoundError as error:
         raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
@@ -49,6 +54,14 @@ def open_folder(folder: Path) -> Written:
             "Convert again, or get the folder again from where it came from."
         )
     return Written(folder, content)
+
+
+def label_names(written: Written) -> list[str] | None:
+    """Returns the names of the classes that a folder's config.json has; None where it has none of ours."""
+    if not written.receipt["labels"]["sha256"]:
+        return None
+    content = json.loads((written.folder / config_file.FILE_NAME).read_bytes())
+    return list(content["label_names"])
 
 
 def read_golden(written: Written) -> dict[str, Tensor] | None:
@@ -89,11 +102,15 @@ def _require_regular_files(folder: Path) -> None:
 
 def _require_fields(content: dict[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError if a receipt has not the form of one."""
-    for field in ("config", "converter", "dropped", "labels", "preprocessing", "verification"):
+    for field in ("config", "converter", "dropped", "labels", "verification"):
         content[field]
+    for field in ("preprocessing", "preprocessing_origin", "card"):
+        dict(content[field])
     _require_claims(content)
-    if set(content["files"]) != set(FILES):
-        raise ValueError(f"files are {sorted(content['files'])}, expected {sorted(FILES)}")
+    counted, expected = set(content["files"]), set(FILES)
+    # What was added to somebody's repository may have a config.json of theirs beside it.
+    if counted != expected and not ("added_to" in content and counted == {WEIGHTS}):
+        raise ValueError(f"files are {sorted(counted)}, expected {sorted(expected)}")
     if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:
         raise ValueError(
             f"files are {sorted(file_digests(content))}, expected {GOLDEN} and {CARD} beside them"
@@ -151,17 +168,19 @@ def _require_tensor(entry: dict[str, Any]) -> None:
 
 
 def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
-    present = {path.name for path in folder.iterdir()} - {receipt.FILE_NAME, CARD, *ADDED_BY_HUB}
+    present = {path.name for path in folder.iterdir()} - {CARD}
     expected = {name: digest for name, digest in file_digests(content).items() if name != CARD}
     problems = [f"{name} is missing" for name in expected if name not in present]
-    problems += [f"{name} was added" for name in sorted(present) if name not in expected]
+    if GOLDEN in present - expected.keys():
+        problems.append(f"{GOLDEN} was added")
     for name in [name for name in expected if name in present]:
         found = file_sha256(folder / name)
         if found != expected[name]:
             problems.append(f"{name} was changed (SHA-256 {found}, expected {expected[name]})")
     if problems:
         return problems
-    return _other_tensors(dict(read_tensors(folder / WEIGHTS)), content) + _other_config(folder, content)
+    problems = _other_tensors(dict(read_tensors(folder / WEIGHTS)), content)
+    return problems + (_other_config(folder, content) if config_file.FILE_NAME in expected else [])
 
 
 def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:

@@ -29,8 +29,8 @@ SCHEMA_VERSION = 3
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
 # What receipts up to version 2 did not say; what was assumed is not known of them.
 SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
-# What the first receipts of version 3 did not say, for nothing was rewritten.
-SINCE_3: dict[str, Any] = {"rewrites": []}
+# What the first receipts of version 3 did not say.
+SINCE_3: dict[str, Any] = {"rewrites": [], "preprocessing_origin": {}, "card": {}}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"
 SEAL = "self_sha256"
@@ -92,6 +92,8 @@ def describe_claims(claims: Claims) -> dict[str, Any]:
     return {
         "labels": describe_labels(claims.labels),
         "preprocessing": dict(claims.preprocessing),
+        "preprocessing_origin": dict(claims.preprocessing_origin),
+        "card": dict(claims.card),
         "assumptions": describe_assumptions(claims.assumptions),
         "remarks": [
             {"kind": one.kind, "text": one.text, **({"names": list(one.names)} if one.names else {})}

@@ -106,7 +106,8 @@ def _replace_files(new: Path, folder: Path, last: str, loose: str) -> None:
     (folder / loose).unlink(missing_ok=True)
     sync(folder)
     for name in names:
-        (new / name).replace(folder / name)
+        if not (new / name).is_dir():  # a folder of others, which is there and stays
+            (new / name).replace(folder / name)
     for stale in folder.iterdir():
         if stale.is_file() and stale.name not in (*names, last):
             stale.unlink()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import floor, isfinite
+from math import floor, isfinite, prod
 from typing import Any
 
-from densenet_convert.densenet import DenseNetConfig, architecture_of
+from densenet_convert.densenet import DenseNetConfig, architecture_of, config_file
 from densenet_convert.densenet.config import unlike_torchvision
 
 from ..errors import quoted
 from ..layout import FEATURES
-from ..records import ORIGIN_FILE, ORIGIN_MEMORY, ORIGIN_RANDOM
+from ..records import ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM
 from ..results import DIFFERS, EQUAL, UNKNOWN
 
 
@@ -187,3 +187,73 @@ def rewrites_text(receipt: Mapping[str, Any]) -> str:
 def percent(share: float) -> str:
     """Rounded down: 100% means all of them."""
     return f"{floor(share * 1000) / 10:g}%" if isfinite(share) else "unknown"
+
+
+# The settings of pre-processing that are shown, in the order in which they apply.
+PREPARED = ("input_size", "interpolation", "crop_pct", "mean", "std")
+
+
+def preprocessing_rows(receipt: Mapping[str, Any], config: DenseNetConfig) -> list[tuple[str, str, str]]:
+    """Returns each setting of pre-processing, its value, and how it is known."""
+    fields = config_file.config_json(config, preprocessing=receipt["preprocessing"])["pretrained_cfg"]
+    return [(name, _value_text(fields[name]), _known_by(receipt, config, name)) for name in PREPARED]
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{one:g}" for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _known_by(receipt: Mapping[str, Any], config: DenseNetConfig, name: str) -> str:
+    words = {
+        "stated": "stated by whoever converted it",
+        "beside": "config.json beside the source",
+        "layout": f"the layout, {receipt['source']['layout']}",
+    }
+    if name in receipt["preprocessing"]:
+        return words.get(
+            receipt["preprocessing_origin"].get(name, ""), "what was beside the source, or its layout"
+        )
+    if receipt["source"]["origin"] == ORIGIN_IMAGENET:
+        return "torchvision's own preset"
+    if config.in_channels != 3 and name in ("mean", "std"):
+        return "not known: images are left as they are"
+    return "assumed, as torchvision"
+
+
+def prepared_text(receipt: Mapping[str, Any]) -> str:
+    """What is stated or was found of pre-processing, and what is assumed, in one line."""
+    rows = preprocessing_rows(receipt, DenseNetConfig(**receipt["config"]))
+    said: dict[str, list[str]] = {}
+    for name, value, by in rows:
+        known = name in receipt["preprocessing"]
+        said.setdefault(by, []).append(f"{name} {value.replace(', ', ',')}" if known else name)
+    return "; ".join(f"{', '.join(names)}: {by}" for by, names in said.items())
+
+
+def cost_text(receipt: Mapping[str, Any], config: DenseNetConfig) -> list[tuple[str, str]]:
+    """Returns a network's size, its input, and what one image costs, each in words."""
+    counted = [one["shape"] for one in receipt["tensors"] if one["name"].endswith((".weight", ".bias"))]
+    fields = config_file.config_json(config, preprocessing=receipt["preprocessing"])["pretrained_cfg"]
+    channels, height, width = fields["input_size"]
+    return [
+        ("parameters", f"{sum(map(prod, counted)):,}"),
+        ("input", f"{channels} x {height} x {width}; other sizes are taken, too"),
+        ("multiply-adds", f"{_multiply_adds(config, height, width) / 1e9:.3g} billion an image of this size"),
+    ]
+
+
+def _multiply_adds(config: DenseNetConfig, height: int, width: int) -> int:
+    """Those of all convolutions and the classifier on one image, whose sides they and the pools round."""
+    shapes = config.tensor_shapes()
+    padding = sum(config.stem_padding)
+    stem = [(side + padding - 7) // 2 + 1 for side in (height, width)]
+    sides = [(side - 1) // 2 + 1 for side in stem]
+    total = prod(shapes["features.conv0.weight"]) * prod(stem)
+    for number in range(1, len(config.block_config) + 1):
+        within = (f"features.denseblock{number}.", f"features.transition{number}.conv.")
+        weights = [shape for name, shape in shapes.items() if name.startswith(within)]
+        total += sum(prod(shape) for shape in weights if len(shape) == 4) * prod(sides)
+        sides = [side // 2 for side in sides]
+    return total + prod(shapes.get("classifier.weight", (0,)))

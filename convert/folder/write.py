@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from .files import (
     ADDED_BY_HUB,
     CARD,
     FILE_NAMES,
+    FILES,
     GOLDEN,
     METADATA,
     WEIGHTS,
@@ -87,9 +88,7 @@ def _links_and_foreign(folder: Path, force: bool) -> tuple[list[str], list[str]]
     return links, foreign
 
 
-def write_folder(
-    verified: Verified, folder: Path, *, force: bool = False, license: str | None = None
-) -> Written:
+def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Written:
     """Writes model.safetensors, config.json, README.md and conversion.json, all or nothing.
 
     Golden outputs too, where there are any.
@@ -106,7 +105,6 @@ def write_folder(
         folder: is created, with its parents. Where it is a link to a folder, that folder is
             replaced and the link stays.
         force: replace ``folder`` where it exists.
-        license: for the card; see ``model_card``.
 
     Raises:
         FolderError: it can't be written, or what was read back differs.
@@ -119,8 +117,8 @@ def write_folder(
         for path in made:
             sync(path.parent)
         with staging_folder(target, OURS) as staging:
-            content = _write_files(verified, staging, license)
-            _read_back(staging)
+            content = _write_files(verified, staging)
+            read_back(staging)
             check_target(target, force=force)  # someone may have put something there meanwhile
             put_in_place(staging, target, last=receipt.FILE_NAME, loose=CARD, force=force)
     except OSError as error:
@@ -132,29 +130,40 @@ def write_folder(
     return Written(folder, content)
 
 
-def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[str, Any]:
+def _write_files(verified: Verified, folder: Path) -> dict[str, Any]:
     renamed, config = verified.loaded.renamed, verified.loaded.config
     claims = replace(verified.claims, remarks=(*verified.claims.remarks, *verified.loaded.remarks))
-    labels = claims.labels
-    said = (labels.names, labels.problem_type, claims.preprocessing)
-    text = receipt.canonical_json(config_file.config_json(config, *said))
-    (folder / config_file.FILE_NAME).write_bytes(text.encode())
-    _write_tensors(renamed.tensors, folder / WEIGHTS)
-    beside: dict[str, str] = {}
-    if verified.golden is not None:
-        _write_tensors(verified.golden, folder / GOLDEN)
-        beside[GOLDEN] = file_sha256(folder / GOLDEN)
     content = {
         **receipt.describe_conversion(renamed, config),
         **receipt.describe_claims(claims),
-        # Of the weights, every tensor is held against the source when they are read back.
-        "files": {
-            WEIGHTS: file_sha256(folder / WEIGHTS),
-            config_file.FILE_NAME: hashlib.sha256(text.encode()).hexdigest(),
-        },
-        "verification": {**receipt.describe_proof(verified.proof), "files": beside},
+        "verification": receipt.describe_proof(verified.proof),
     }
-    card = model_card(content, license=license).encode()
+    _write_tensors(renamed.tensors, folder / WEIGHTS)
+    if verified.golden is not None:
+        _write_tensors(verified.golden, folder / GOLDEN)
+    return write_claims(content, claims.labels.names, folder)
+
+
+def write_claims(content: Mapping[str, Any], names: Sequence[str] | None, folder: Path) -> dict[str, Any]:
+    """Writes config.json, README.md and conversion.json beside weights that are there; returns the receipt.
+
+    Args:
+        content: the receipt's, in which the digests of files are set anew.
+        names: of the classes.
+        folder: has the weights, and golden outputs or not.
+    """
+    claims = (names, content["labels"]["problem_type"], content["preprocessing"])
+    text = receipt.canonical_json(config_file.config_json(receipt.config_from(content["config"]), *claims))
+    (folder / config_file.FILE_NAME).write_bytes(text.encode())
+    # safetensors makes its files private to the user; the folder's files share one mode.
+    tensors = [folder / name for name in (WEIGHTS, GOLDEN) if (folder / name).exists()]
+    for path in tensors:
+        shutil.copymode(folder / config_file.FILE_NAME, path)
+    # Of the weights, every tensor is held against the source when they are read back.
+    files = {name: file_sha256(folder / name) for name in FILES}
+    beside = {GOLDEN: file_sha256(folder / GOLDEN)} if folder / GOLDEN in tensors else {}
+    content = {**content, "files": files, "verification": {**content["verification"], "files": beside}}
+    card = model_card(content, names=names).encode()
     (folder / CARD).write_bytes(card)
     beside[CARD] = hashlib.sha256(card).hexdigest()
     (folder / receipt.FILE_NAME).write_bytes(receipt.seal(content).encode())
@@ -163,7 +172,7 @@ def _write_files(verified: Verified, folder: Path, license: str | None) -> dict[
     return content
 
 
-def _read_back(folder: Path) -> None:
+def read_back(folder: Path) -> None:
     """Holds the files against the receipt, whose digests of tensors were taken when the source was read."""
     try:
         open_folder(folder)
@@ -184,8 +193,6 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         save_file(_apart(tensors), path, metadata=METADATA)
     except SafetensorError as error:  # a full disk, among others
         raise OSError(str(error)) from error
-    # safetensors makes its file private to the user; the folder's files share one mode.
-    shutil.copymode(path.parent / config_file.FILE_NAME, path)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

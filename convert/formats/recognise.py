@@ -7,6 +7,8 @@ from typing import Any
 
 from .archive import MAGIC as ZIP_MAGIC
 from .archive import Archive
+from .class_names import Names as ClassNames
+from .class_names import find_class_names
 from .foreign import refuse_by_fields, refuse_by_magic, refuse_by_name, refuse_joblib
 from .gzip_files import MAGIC as GZIP_MAGIC
 from .gzip_files import UNPACK, unpack
@@ -50,6 +52,7 @@ class Content:
         names: what its pickles want to import; nothing of it was.
         calls: what of it they would call, beyond what makes a value; nothing of it was.
         layers: what the file tells of the layers that hold the tensors; empty for a state dict.
+        labels: names of the classes that it holds, by the keys that lead to them.
     """
 
     format: str
@@ -59,6 +62,7 @@ class Content:
     names: tuple[str, ...]
     calls: tuple[str, ...]
     layers: Layers
+    labels: dict[str, ClassNames]
 
 
 def read_content(data: Whole, key: str | None = None, name: str = "") -> Content:
@@ -90,6 +94,7 @@ def _read_whole(data: Whole, key: str | None, name: str) -> Content:
         budget = Budget(len(data))
         format_name, root, metadata = _read(data, budget, names, layers)
         container, tensors, declared = find_state_dict(root, budget, key)
+        labels = find_class_names(root, budget)
     except FormatError:
         raise
     except MALFORMED as error:
@@ -98,7 +103,7 @@ def _read_whole(data: Whole, key: str | None, name: str) -> Content:
     called = [name for name, is_called in names.items() if is_called]
     calls = tuple(str(name) for name in called if not is_harmless(name))
     known = tuple(map(str, names))
-    return Content(format_name, container, tensors, metadata, known, calls, layers or declared)
+    return Content(format_name, container, tensors, metadata, known, calls, layers or declared, labels)
 
 
 def _read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from contextlib import suppress
@@ -9,15 +10,18 @@ from pathlib import Path
 
 from densenet_convert.densenet import config_file
 
-from ..errors import HubError, ReadError, first_few, quoted
+from ..errors import FolderError, HubError, ReadError, first_few, quoted
 from ..folder.files import CARD, FILE_NAMES, WEIGHTS
-from ..folder.receipt import FILE_NAME
+from ..folder.others import require_ours_taken, require_weights_taken, say_uncovered
+from ..folder.receipt import FILE_NAME, unseal
 from ..formats.recognise import SUFFIXES
 from .errors import hub_errors
 
+log = logging.getLogger("densenet_convert")
 SCHEME = "hf://"
-# The client's own attribute file; a server adds it to every repository.
-ATTRIBUTES = ".gitattributes"
+# What Trainer and Accelerate leave beside weights, and our own golden outputs, end as checkpoints do.
+NO_CHECKPOINT = r"(^|/)(training_args|optimizer|scheduler|scaler|rng_state\w*|parity)\.\w+$"
+MOST_LISTED = 50
 
 
 def local_folder(named: str | os.PathLike[str]) -> Path:
@@ -25,8 +29,11 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
 
     The token is that of the environment or of the login. With ``HF_HUB_OFFLINE`` only the cache is looked at.
 
+    What else the repository holds is not fetched, and is named in a warning.
+
     Raises:
-        HubError: it can't be had, or the repository holds what densenet-convert did not write.
+        HubError: it can't be had, or the repository holds no conversion.
+        FolderError: it holds what other loaders would take for the conversion.
         ReadError: the name is empty, or an address of another kind.
     """
     name = os.fspath(named)
@@ -34,15 +41,27 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
         return _here(name)
     from huggingface_hub import HfApi, constants, snapshot_download
 
+    names: list[str] = []
+
     with hub_errors(name):
         repository, revision, file = parse_address(name)
         if file is not None:
             raise HubError(f"{quoted(name)}: expected {SCHEME}USER/NAME, or {SCHEME}USER/NAME@REVISION.")
         if not constants.HF_HUB_OFFLINE:
             found = HfApi().model_info(repository, revision=revision)
-            _require_ours(name, [file.rfilename for file in found.siblings or ()])
+            names = [file.rfilename for file in found.siblings or ()]
+            _require_conversion(name, names)
         # By the name that was given, or it would not be found in the cache without a network.
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+    _look_at_others(name, names, folder)
+    return folder
+
+
+def was_fetched(folder: Path) -> bool:
+    """Whether a folder is in the Hub's cache, so that ``local_folder`` named what else its repository has."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).absolute() in folder.absolute().parents
 
 
 def local_file(named: str | os.PathLike[str]) -> Path:
@@ -79,6 +98,11 @@ def _here(name: str) -> Path:
         raise ReadError(
             f"{quoted(name)} is an address. Fetch it, and name the file, or use {SCHEME}USER/NAME/FILE."
         )
+    looks_like_a_repository = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)
+    if looks_like_a_repository and not name.endswith(SUFFIXES) and not Path(name).exists():
+        raise ReadError(
+            f"{quoted(name)} is neither a file nor a folder here. Did you mean {SCHEME}{quoted(name)}?"
+        )
     return Path(name)
 
 
@@ -97,19 +121,26 @@ def parse_address(name: str) -> tuple[str, str | None, str | None]:
     return match[1], revision and revision.replace("%2F", "/"), match[3]
 
 
-def _require_ours(name: str, files: list[str]) -> None:
-    """Refuses foreign files by name, since they are never downloaded."""
-    foreign = foreign_files(files)
-    if foreign or FILE_NAME not in files:
+def _look_at_others(name: str, names: list[str], folder: Path) -> None:
+    """Names what the receipt in a folder does not cover, and refuses what loaders would take for ours."""
+    try:
+        content = unseal((folder / FILE_NAME).read_bytes().decode())
+        others = say_uncovered(names, content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FolderError):
+        return  # whoever opens the folder says what is wrong with the receipt
+    if others:
+        log.warning("%s: %s", quoted(name), others)
+    require_ours_taken(quoted(name), names, content, folder)
+
+
+def _require_conversion(name: str, files: list[str]) -> None:
+    """Refuses at once what is none, or what other loaders would not take for one."""
+    if FILE_NAME not in files:
         raise HubError(
-            f"{quoted(name)} is no folder that densenet-convert wrote: it holds "
-            f"{first_few(foreign) or f'no {FILE_NAME}'}. Name a repository that it pushed."
+            f"{quoted(name)} is no folder that densenet-convert wrote: it holds no {FILE_NAME}. Name a "
+            "repository that it pushed."
         )
-
-
-def foreign_files(files: list[str]) -> list[str]:
-    """What this converter does not write, nor the Hub."""
-    return [file for file in files if file not in (*FILE_NAMES, ATTRIBUTES)]
+    require_weights_taken(quoted(name), files)
 
 
 def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
@@ -118,11 +149,18 @@ def _only_checkpoint(name: str, repository: str, revision: str | None) -> str:
     if constants.HF_HUB_OFFLINE:
         return WEIGHTS
     files = HfApi().list_repo_files(repository, revision=revision)
-    found = [file for file in files if file.endswith(SUFFIXES)]
+    ending = [file for file in files if file.endswith(SUFFIXES)]
+    found = [file for file in ending if not re.search(NO_CHECKPOINT, file)]
     if WEIGHTS in found:
         return WEIGHTS
-    if len(found) != 1:
+    if not found:
         raise HubError(
-            f"{quoted(name)} holds {first_few(found) or 'no checkpoint'}. Name the file: {quoted(name)}/FILE."
+            f"{quoted(name)} holds no checkpoint: no name in it ends in {', '.join(SUFFIXES)}. Name the "
+            f"file: {quoted(name)}/FILE."
+        )
+    if len(found) > 1:
+        raise HubError(
+            f"{quoted(name)} holds {len(found):,} checkpoints: {first_few(sorted(found), MOST_LISTED)}. Name "
+            f"one: {quoted(name)}/{quoted(sorted(found)[0])}."
         )
     return found[0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import FolderError, PublishError, quoted
 from ..folder import receipt
-from ..folder.card import license_of, model_card
-from ..folder.files import CARD, card_was_edited, file_digests
+from ..folder.card import model_card
+from ..folder.card_fields import license_of, merged_card
+from ..folder.files import CARD, FILE_NAMES, card_was_edited, file_digests
+from ..folder.open import label_names
 from ..records import ORIGIN_IMAGENET, Written
-from .fetch import ATTRIBUTES
 from .records import Destination, Published, RemoteState, Sent
 
 # The bytes of a file, or where they are.
@@ -39,14 +41,16 @@ def make_package(
     digest = hashlib.sha256(card).hexdigest()
     # Of an edited card the digest of ours stays, so that verify says so.
     named = {"pushed_card": digest} if remarks else {"files": {**proof.get("files", {}), CARD: digest}}
-    content = {**written.receipt, "verification": {**proof, **named}}
+    content = {**(written.receipt if remarks else with_license(written, to))}
+    content["verification"] = {**proof, **named}
     return {**counted, CARD: card, receipt.FILE_NAME: receipt.seal(content).encode()}, remarks
 
 
 def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes, list[str]]:
     own = written.folder / CARD
     if card_was_edited(written.folder):
-        if edited is not None and edited.read_bytes() != own.read_bytes():
+        unknown = edited is not None and card_was_edited(edited.parent, pushed=True)
+        if unknown and edited is not None and edited.read_bytes() != own.read_bytes():
             raise PublishError(
                 f"{CARD} was edited here and on the Hub. Put what you mean into {own} and delete the one "
                 "on the Hub, or delete this one."
@@ -54,13 +58,22 @@ def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes
         return own.read_bytes(), _remarks(own, "here", to)
     if edited is not None:
         return edited.read_bytes(), _remarks(edited, "on the Hub", to)
-    license = to.license or license_of(own)
-    if license is None and written.receipt["source"]["origin"] != ORIGIN_IMAGENET:
+    content = with_license(written, to)
+    if "license" not in content["card"] and content["source"]["origin"] != ORIGIN_IMAGENET:
         raise PublishError(
             f"{CARD} names no license, and for these weights none is known. Name one with --license, by the "
             "Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of a card of your own."
         )
-    return model_card(written.receipt, repo_id=to.repo_id, license=license).encode(), []
+    names = label_names(written)
+    return model_card(content, repo_id=to.repo_id, names=names).encode(), []
+
+
+def with_license(written: Written, to: Destination) -> dict[str, Any]:
+    """Returns the receipt with the license that is asked for, or that a card of ours names."""
+    license_name = to.license or written.receipt["card"].get("license") or license_of(written.folder / CARD)
+    asked = {} if license_name is None else {"license": license_name}
+    same = written.receipt["card"].get("license") == license_name
+    return {**written.receipt, "card": merged_card(written.receipt["card"], {} if same else asked)}
 
 
 def _remarks(card: Path, where: str, to: Destination) -> list[str]:
@@ -90,7 +103,7 @@ def _remarks(card: Path, where: str, to: Destination) -> list[str]:
 
 
 def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
-    """Returns every file of both sides, and what is to be done with it."""
+    """Returns every file of ours on both sides, and what is to be done with it; others are left alone."""
     held = there.files
     files = []
     for name, content in sorted(package.items()):
@@ -100,7 +113,7 @@ def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
         if held.get(name) in (("sha256", digest), ("git", _git_sha1(data))):
             action = "keep"
         files.append(Sent(name, len(data), digest, action))
-    stale = held.keys() - package.keys() - {ATTRIBUTES}
+    stale = held.keys() & set(FILE_NAMES) - package.keys()
     return files + [Sent(name, None, None, "delete") for name in sorted(stale)]
 
 
@@ -119,6 +132,19 @@ def require_unchanged(written: Written, planned: Published) -> None:
     for name, digest in file_digests(written.receipt).items():
         if name != CARD and read[name] != digest:
             raise PublishError(f"{written.folder / name} changed while it was read. Push again.")
+
+
+def digests_of(found: Any) -> dict[str, tuple[str, str]]:
+    """Returns the digest of each file of a repository, as ``RemoteState`` has them."""
+    return {
+        file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
+        for file in found.siblings or ()
+    }
+
+
+def file_digest(path: Path) -> str:
+    """What git calls the file at ``path``."""
+    return _git_sha1(path.read_bytes())
 
 
 def _bytes(content: Content) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -10,14 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densenet_convert.densenet import config_file
+
 from ..errors import PublishError, first_few, quoted
 from ..folder import receipt
-from ..folder.files import CARD, card_was_edited, file_sha256
+from ..folder.files import CARD, FILE_NAMES, GOLDEN, card_was_edited, file_sha256
+from ..folder.others import require_ours_taken, say_uncovered
 from ..records import ORIGIN_RANDOM, Written
 from ..temporary import temporary_folder
-from .errors import hub_errors
-from .fetch import ATTRIBUTES, SCHEME, foreign_files
-from .package import Content, make_package, plan_push, require_unchanged
+from .errors import SIGN_IN, hub_errors
+from .fetch import SCHEME
+from .package import Content, digests_of, make_package, plan_push, require_unchanged
 from .records import Destination, Published, RemoteState
 
 if TYPE_CHECKING:
@@ -41,18 +45,20 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         PublishError: the folder or the repository is not fit for it, or what came back differs.
         HubError: the Hub refuses, fails or does not answer.
     """
-    _require_fit(written, to)
+    require_fit(written, to)
     from huggingface_hub import HfApi
 
     asking = partial(hub_errors, f"{SCHEME}{to.repo_id}", to.token)
     with temporary_folder() as scratch:
         with asking():
             api = HfApi(token=to.token)
+            to = require_owner(api, to)
             if to.create_pr:
                 to = _continued(api, to)
             there = fetch_state(api, to)
             edited = _fetch_card(api, to, there, scratch)
         package, remarks = make_package(written, to, edited)
+        remarks += _on_others(written, to, there)
         if dry_run and not there.branch:
             remarks.append(_would_be_made(to, there))
         planned = plan_push(to, package, there, remarks)
@@ -63,25 +69,60 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             sent = _send(api, to, there, package, planned)
         log.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
-            _fetch_back(api, sent, scratch)
+            compare_with_hub(api, sent, scratch)
         return sent
 
 
-def _require_fit(written: Written, to: Destination) -> None:
+def _on_others(written: Written, to: Destination, there: RemoteState) -> list[str]:
+    """Says what lies beside our files, here and there, and that it is left alone.
+
+    Raises:
+        FolderError: other loaders would take some of it for ours.
+    """
+    require_ours_taken(to.repo_id, there.files, written.receipt, written.folder)
+    here = say_uncovered([path.name for path in written.folder.iterdir()], written.receipt)
+    remarks = [f"{written.folder}: {here} It is not sent."] if here else []
+    if others := say_uncovered(there.files.keys() - {CARD, GOLDEN}, written.receipt):
+        remarks.append(f"{to.repo_id}: {others} It is left as it is.")
+    return remarks
+
+
+def require_fit(written: Written, to: Destination) -> None:
     """Refuses at once what no Hub would take."""
     if written.receipt["source"]["origin"] == ORIGIN_RANDOM:
         raise PublishError(
             f"{written.folder} holds random weights, which are there to try the tool with, and are not "
             "published. Convert a checkpoint."
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", to.repo_id, re.ASCII):
-        raise PublishError(f"The repository is {quoted(to.repo_id)}, expected USER/NAME.")
+    if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", to.repo_id, re.ASCII):
+        raise PublishError(
+            f"The repository is {quoted(to.repo_id)}, expected USER/NAME, or NAME of your own."
+        )
+    if "added_to" in written.receipt:
+        raise PublishError(
+            f"{written.folder} is what was added to a repository, without the files of its own. Convert the "
+            "original again, and push that."
+        )
     if not to.revision or re.fullmatch(r"[0-9a-f]{40}", to.revision):
         raise PublishError(f"The revision is {quoted(to.revision)!r}, expected the name of a branch.")
     if to.create_pr and to.revision != MAIN:
         raise PublishError("A pull request is for the main branch: leave --revision or --create-pr out.")
     if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
         raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
+
+
+def require_owner(api: HfApi, to: Destination) -> Destination:
+    """Returns the destination by its whole name: a bare one is a repository of whoever signs in."""
+    from huggingface_hub import get_token
+
+    if "/" in to.repo_id:
+        return to
+    if not (to.token or get_token()):
+        raise PublishError(
+            f"{to.repo_id} is a name without its owner, who is whoever signs in: {SIGN_IN}. Or name "
+            f"OWNER/{to.repo_id}."
+        )
+    return replace(to, repo_id=f"{api.whoami()['name']}/{to.repo_id}")
 
 
 def _continued(api: HfApi, to: Destination) -> Destination:
@@ -120,17 +161,12 @@ def fetch_state(api: HfApi, to: Destination) -> RemoteState:
         raise PublishError(
             f"{to.repo_id} is there and public, and was asked to be private. Change its settings first."
         )
-    files = {
-        file.rfilename: ("sha256", file.lfs.sha256) if file.lfs else ("git", file.blob_id or "")
-        for file in found.siblings or ()
-    }
-    foreign = foreign_files(list(files))
-    if receipt.FILE_NAME not in files:
-        foreign += [name for name in files if name not in (CARD, ATTRIBUTES)]
-    if foreign:
+    files = digests_of(found)
+    ours = files.keys() & set(FILE_NAMES) - {CARD}
+    if ours and receipt.FILE_NAME not in files:
         raise PublishError(
-            f"{to.repo_id} holds what densenet-convert did not write: {first_few(foreign)}. Nobody could "
-            "verify it as it is: name another repository, or take these files out of it."
+            f"{to.repo_id} holds another model: {first_few(sorted(ours))} without {receipt.FILE_NAME}. They "
+            "would be replaced: name another repository, or take them out of this one."
         )
     return RemoteState(found.sha, branch, files)
 
@@ -144,11 +180,28 @@ def create_missing(api: HfApi, to: Destination, there: RemoteState) -> None:
 
 
 def _fetch_card(api: HfApi, to: Destination, there: RemoteState, scratch: Path) -> Path | None:
-    """The card on the Hub, where it is not the one that was pushed last."""
-    if CARD not in there.files:
+    """The card on the Hub, where its receipt, which lies beside it then, does not name it as ours.
+
+    Raises:
+        PublishError: the receipt there does not cover a file that would be replaced.
+    """
+    if not {CARD, receipt.FILE_NAME} & there.files.keys():
         return None
-    before = _fetch(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
-    return before / CARD if card_was_edited(before, pushed=True) else None
+    before = fetch_files(api, to.repo_id, str(there.commit), (CARD, receipt.FILE_NAME), scratch / "before")
+    if config_file.FILE_NAME in there.files and _was_added(before / receipt.FILE_NAME):
+        raise PublishError(
+            f"{config_file.FILE_NAME} of {to.repo_id} is not the conversion's, which was added to what is "
+            "there. It would be replaced: name another repository, or take it out of this one."
+        )
+    return before / CARD if CARD in there.files and card_was_edited(before) else None
+
+
+def _was_added(path: Path) -> bool:
+    """Whether a receipt is of what was added to a repository whose config.json is its owner's."""
+    try:
+        return config_file.FILE_NAME not in json.loads(path.read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _would_be_made(to: Destination, there: RemoteState) -> str:
@@ -169,12 +222,12 @@ def _send(
         planned = plan_push(to, package, there, planned.remarks)
     log.info("sending what %s does not have", to.repo_id)
     if planned.changed:
-        return _commit(api, to, there, package, planned)
+        return commit_files(api, to, there, package, planned)
     url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
     return replace(planned, commit=there.commit, url=url)
 
 
-def _commit(
+def commit_files(
     api: HfApi, to: Destination, there: RemoteState, package: Mapping[str, Content], planned: Published
 ) -> Published:
     """Makes one commit on top of the one that was looked at."""
@@ -193,6 +246,7 @@ def _commit(
         to.repo_id,
         operations,
         commit_message=to.message,
+        commit_description=planned.description or None,
         revision=to.revision,
         create_pr=to.create_pr,
         parent_commit=there.commit,
@@ -202,10 +256,10 @@ def _commit(
     )
 
 
-def _fetch_back(api: HfApi, sent: Published, scratch: Path) -> None:
+def compare_with_hub(api: HfApi, sent: Published, scratch: Path) -> None:
     """Holds what the Hub gives against what was sent."""
     expected = {file.name: file.sha256 for file in sent.files if file.sha256 is not None}
-    back = _fetch(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
+    back = fetch_files(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
     problems = [
         f"{name} is {'missing' if found is None else f'{found}, expected {digest}'}"
         for name, digest in expected.items()
@@ -218,7 +272,7 @@ def _fetch_back(api: HfApi, sent: Published, scratch: Path) -> None:
         )
 
 
-def _fetch(api: HfApi, repo_id: str, commit: str, names: Iterable[str], cache: Path) -> Path:
+def fetch_files(api: HfApi, repo_id: str, commit: str, names: Iterable[str], cache: Path) -> Path:
     """Past the user's cache: what the Hub itself gives is to be seen."""
     found = api.snapshot_download(repo_id, revision=commit, allow_patterns=list(names), cache_dir=cache)
     return Path(found)

@@ -14,11 +14,13 @@ class RemoteState:
         commit: the branch's head; None where there is no repository.
         branch: whether the branch is there.
         files: digest of each file by name, ``("sha256", HEX)`` of a large one and ``("git", HEX)`` of others.
+        sizes: length of each in bytes, where it was asked for.
     """
 
     commit: str | None = None
     branch: bool = False
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    sizes: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Destination:
     Attributes:
         repo_id: such as ``"user/name"``.
         revision: branch; it is made where it is missing.
-        message: of the commit.
+        message: of the commit; empty for one that is made of what is proposed.
         license: one of the Hub's identifiers; None for the card's own.
         private: whether the repository must be private.
         create_pr: open a pull request instead of a commit to the branch.
@@ -71,9 +73,10 @@ class Published:
         commit: the commit that was fetched back and compared; None where nothing was sent yet.
         url: where it is to be seen; None likewise.
         message: of the commit.
-        files: all files of the repository, as they are after it.
+        files: the conversion's files in the repository, as they are after it; others are left alone.
         card: text of README.md.
         remarks: what the user should know.
+        description: of the pull request that adds a conversion; empty for others.
     """
 
     repo_id: str
@@ -84,6 +87,7 @@ class Published:
     files: tuple[Sent, ...]
     card: str
     remarks: tuple[str, ...] = ()
+    description: str = ""
 
     @property
     def changed(self) -> bool:

@@ -8,7 +8,7 @@ torchvision's operations, for neither library is needed to convert.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import floor
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision import transforms
 from torchvision.models import DenseNet121_Weights
-from torchvision.transforms.functional import InterpolationMode, to_pil_image
+from torchvision.transforms.functional import InterpolationMode, resize, to_pil_image
 
 from ..errors import ParityError
 
@@ -24,6 +24,9 @@ INTERPOLATIONS = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
     "nearest": InterpolationMode.NEAREST,
+    "lanczos": InterpolationMode.LANCZOS,
+    "box": InterpolationMode.BOX,
+    "hamming": InterpolationMode.HAMMING,
 }
 # Portrait, landscape, square and smaller than the crop, with odd sides: [H, W].
 SIZES = ((333, 257), (240, 401), (256, 256), (97, 150))
@@ -70,18 +73,30 @@ def preset_transform() -> Callable[[Any], Tensor]:
 
 def config_transform(fields: Mapping[str, Any]) -> transforms.Compose:
     """What ``pretrained_cfg`` of config.json tells timm to do: from a PIL image to float32 ``[3, H, W]``."""
-    side = fields["input_size"][-1]
-    resized: Any = floor(side / fields["crop_pct"])
+    sides = fields["input_size"][-2:]
+    resized = [floor(side / fields["crop_pct"]) for side in sides]
+    interpolation = INTERPOLATIONS[fields["interpolation"]]
     if fields["crop_mode"] == "squash":
-        resized = (resized, resized)
+        resized_by: Any = transforms.Resize(resized, interpolation=interpolation)
+    elif resized[0] == resized[1]:
+        resized_by = transforms.Resize(resized[0], interpolation=interpolation)
+    else:
+        resized_by = transforms.Lambda(lambda image: _covering(image, resized, interpolation))
     return transforms.Compose(
         [
-            transforms.Resize(resized, interpolation=INTERPOLATIONS[fields["interpolation"]]),
-            transforms.CenterCrop(side),
+            resized_by,
+            transforms.CenterCrop(sides),
             transforms.ToTensor(),
             transforms.Normalize(mean=fields["mean"], std=fields["std"]),
         ]
     )
+
+
+def _covering(image: Any, sides: Sequence[int], interpolation: InterpolationMode) -> Any:
+    """Resizes to the smallest size, of the image's own aspect, that covers ``sides``, as timm does."""
+    height, width = image.height, image.width
+    ratio = min(height / sides[0], width / sides[1])
+    return resize(image, [round(height / ratio), round(width / ratio)], interpolation)
 
 
 def _wrong_fields(fields: Mapping[str, Any], preset: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads what lies beside a checkpoint: a config.json of timm or transformers, and a model card's license.
+"""Reads what lies beside a checkpoint: a config.json of timm or transformers, and a card's front matter.
 
 The files are a stranger's: they are bounded in size and depth, and each value is checked before it is taken.
 What converted folders hold beside their weights is not read here: their receipt is.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,16 @@ from densenet_convert.densenet.config_file import FILE_NAME, WEIGHTS
 
 from ..claims import Beside, Remark
 from ..errors import ConvertError, FolderError, quoted
-from ..folder.card import license_of
+from ..folder.card_fields import card_fields_of, license_of
 from ..folder.files import CARD, is_ours
+from ..folder.preprocessing import SOUND
 from ..folder.receipt import FILE_NAME as RECEIPT
 from ..folder.receipt import config_from, unseal
+from ..formats.class_names import is_label
 
 MOST_BYTES = 1 << 20
-LONGEST_LABEL = 1000
-LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}", re.ASCII)
 # What transformers calls a class that nobody named.
 UNNAMED = re.compile(r"LABEL_\d+", re.ASCII)
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
-LARGEST_SIDE = 1 << 14
 
 
 def read_beside(path: Path, config: DenseNetConfig) -> Beside:
@@ -46,16 +43,16 @@ def read_beside(path: Path, config: DenseNetConfig) -> Beside:
         return Beside()
     files: dict[str, str] = {}
     remarks: list[Remark] = []
-    names, preprocessing, license_name = None, dict[str, Any](), None
+    names, preprocessing, card = None, dict[str, Any](), dict[str, Any]()
     if data := _bytes_of(folder / FILE_NAME, remarks):
         names, preprocessing = _read_config(data, config, remarks)
         if names or preprocessing or settings_beside(path):
             files[FILE_NAME] = hashlib.sha256(data).hexdigest()
     if data := _bytes_of(folder / CARD, remarks):
-        license_name = _read_license(folder / CARD)
-        if license_name:
+        card = _read_card(folder / CARD, remarks)
+        if card:
             files[CARD] = hashlib.sha256(data).hexdigest()
-    return Beside(names, preprocessing, license_name, files, tuple(remarks))
+    return Beside(names, preprocessing, card, files, tuple(remarks))
 
 
 def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any]:
@@ -166,13 +163,9 @@ def _labels_in(content: Mapping[str, Any]) -> tuple[str, ...] | None:
     numbered = content.get("id2label")
     if not held and isinstance(numbered, dict):
         held = [numbered.get(str(i)) for i in range(len(numbered))]
-    if not isinstance(held, list) or not all(map(_is_label, held)):
+    if not isinstance(held, list) or not all(map(is_label, held)):
         return None
     return None if all(map(UNNAMED.fullmatch, held)) else tuple(held)
-
-
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_LABEL and value.isprintable()
 
 
 def _preprocessing_in(
@@ -193,48 +186,13 @@ def _preprocessing_in(
             remarks.append(Remark("not-read", text, (FILE_NAME,)))
 
 
-def _is_number(value: Any) -> bool:
+def _read_card(path: Path, remarks: list[Remark]) -> dict[str, Any]:
+    """Returns the fields that a model card tells; one that can't be read tells none."""
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-def _is_mean(value: Any, channels: int) -> bool:
-    return isinstance(value, list) and len(value) == channels and all(map(_is_number, value))
-
-
-def _is_deviation(value: Any, channels: int) -> bool:
-    return _is_mean(value, channels) and all(number > 0 for number in value)
-
-
-def _is_size(value: Any, channels: int) -> bool:
-    if not isinstance(value, list) or len(value) != 3 or not all(type(side) is int for side in value):
-        return False
-    return value[0] == channels and all(0 < side <= LARGEST_SIDE for side in value[1:])
-
-
-def _is_share(value: Any, _channels: int) -> bool:
-    return _is_number(value) and 0 < value <= 1
-
-
-# What is taken, and what it must be, for so many channels.
-SOUND: dict[str, Callable[[Any, int], bool]] = {
-    "input_size": _is_size,
-    "test_input_size": _is_size,
-    "interpolation": lambda value, _channels: value in INTERPOLATIONS,
-    "crop_pct": _is_share,
-    "test_crop_pct": _is_share,
-    "crop_mode": lambda value, _channels: value == "center",
-    "mean": _is_mean,
-    "std": _is_deviation,
-}
-
-
-def _read_license(path: Path) -> str | None:
-    """Returns the license that a model card names; a card that can't be read names none."""
-    try:
-        found = license_of(path)
+        found, named = card_fields_of(path), license_of(path)
     except ConvertError:
-        return None
-    return found if found and LICENSE.fullmatch(found) else None
+        return {}
+    if named and "license" not in found:
+        why = f"it is {quoted(repr(named), 60)}, and the Hub's list has no such identifier"
+        remarks.append(Remark("not-read", f"The license in {CARD} was not read: {why}.", (CARD,)))
+    return found

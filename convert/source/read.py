@@ -75,6 +75,7 @@ class Opened(NamedTuple):
             layers=content.layers,
             **self.settings,
             calls=content.calls,
+            labels=content.labels,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,5 +204,16 @@ def test_a_repository_is_fetched_at_one_commit(tmp_path: Path, monkeypatch: pyte
         "name": "user/name",
         "revision": "v1",
         "token": "secret",
-        "allow_patterns": [FILE_NAME, WEIGHTS],
+        "allow_patterns": [FILE_NAME, WEIGHTS, "conversion.json"],
     }
+
+
+def test_other_files_beside_a_conversion_are_named(
+    converted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(converted, tmp_path / "new"))
+    assert DenseNet.from_pretrained(folder).config == SMALL
+    assert caplog.text == ""
+    (folder / "LICENSE").touch()
+    assert DenseNet.from_pretrained(folder).config == SMALL
+    assert "not covered by conversion.json: 'LICENSE'" in caplog.text

@@ -40,7 +40,7 @@ def written_faults(folder: Path, seed: int = 0) -> Iterator[Fault]:
             yield _fault("a byte changed", spoil, name)
         yield _fault("a file missing", _removing(name), name)
         yield _fault("a file cut short", _cutting(name), name)
-    for added in ("model.bin", ".hidden"):
+    for added in ("model.safetensors.index.json", "model-00001-of-00002.safetensors"):
         yield _fault("a file added", _adding(added), added)
     for field, value in WRONG_PREPROCESSING:
         yield _fault("wrong preprocessing", _telling(field, value), f"pretrained_cfg.{field}")

@@ -466,7 +466,7 @@ def test_jobs_hold_no_tensor_and_no_place_that_depends_on_the_process(
     assert job.options.labels == str(tmp_path / "names.txt")
     assert plan(["a.pth"], "out", Options(labels="imagenet1k"))[0].options.labels == "imagenet1k"
     values = [job.source, job.folder, *asdict(job.options).values()]
-    assert all(isinstance(value, str | bool | None) for value in values)
+    assert all(isinstance(value, str | bool | tuple | None) for value in values)
     sent = pickle.dumps((convert_job, job))
     assert len(sent) < 1000
     assert pickle.loads(sent) == (convert_job, job)

@@ -337,7 +337,7 @@ def test_the_console_script_works_without_a_stderr_and_prints_what_an_encoding_l
 def test_a_process_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Path) -> None:
     code = (
         "import os, signal; from densenet_convert import cli; from densenet_convert.folder import write\n"
-        "write._read_back = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "write.read_back = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
         "cli.run()"
     )
     path = save(in_2017_names(state_dict_of(DenseNetConfig(num_classes=2))), tmp_path / "source.pth")

@@ -16,7 +16,8 @@ import densenet_convert as dc
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.densenet.config_file import as_json
 from densenet_convert.errors import FolderError
-from densenet_convert.folder.card import license_of, model_card
+from densenet_convert.folder.card import model_card
+from densenet_convert.folder.card_fields import license_of
 from densenet_convert.folder.files import CARD, file_sha256
 from densenet_convert.folder.open import open_folder
 
@@ -63,8 +64,9 @@ def test_of_unknown_weights_neither_license_nor_data_nor_accuracy_is_claimed(rec
     card = ModelCard(model_card(receipt))
     assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags"}
     assert "accuracy" not in card.text
+    assert "assumed, as torchvision" in card.text
     assert "IMAGENET" not in card.text.upper().replace("IMAGENET IS", "")
-    assert ModelCard(model_card(receipt, license="mit")).data.license == "mit"
+    assert ModelCard(model_card({**receipt, "card": {"license": "mit"}})).data.license == "mit"
 
 
 def test_of_torchvision_s_own_weights_everything_known_is_said_with_its_source(
@@ -77,9 +79,13 @@ def test_of_torchvision_s_own_weights_everything_known_is_said_with_its_source(
         "tags": ["densenet", "densenet-convert", "timm", "transformers"],
         "license": "bsd-3-clause",
         "datasets": ["ILSVRC/imagenet-1k"],
-        "metrics": ["accuracy"],
+        "metrics": ["accuracy", "top-5 accuracy"],
         "base_model": "timm/densenet169.tv_in1k",
+        "model-index": card.data.to_dict()["model-index"],
     }
+    results = card.data.eval_results or []
+    assert [one.metric_value for one in results] == [ACCURACY["acc@1"], ACCURACY["acc@5"]]
+    assert {one.dataset_type for one in results} == {"ILSVRC/imagenet-1k"}
     assert (
         f"top-1 accuracy of {ACCURACY['acc@1']:g}% and a top-5 accuracy of {ACCURACY['acc@5']:g}%"
         in card.text
@@ -116,7 +122,9 @@ def test_only_libraries_that_load_it_are_shown(
 
 
 def test_the_hub_s_own_card_is_the_same_text(receipt: dict[str, Any]) -> None:
-    for text in (model_card(receipt, license="mit"), model_card(published(receipt))):
+    measured = {"type": "auc", "value": 0.5, "dataset": "user/data"}
+    said = {"license": "mit", "datasets": ["a"], "base_model": "b/c", "metrics": [measured]}
+    for text in (model_card({**receipt, "card": said}), model_card(published(receipt))):
         assert str(ModelCard(text)) == text
 
 
@@ -136,8 +144,49 @@ def test_the_card_says_how_a_multi_label_head_is_read(receipt: dict[str, Any]) -
 def test_the_card_names_another_preprocessing(receipt: dict[str, Any]) -> None:
     fields = as_json(ARCHITECTURES["densenet121"])
     text = model_card({**receipt, "config": fields, "preprocessing": {"mean": [0.5], "crop_pct": 1.0}})
-    assert "crop_pct 1.0, mean [0.5]" in text
-    assert "ImageNet" not in text
+    assert "| crop_pct | 1 | what was beside the source, or its layout |" in text
+    assert "| mean | 0.5 |" in text
+    assert "| std | 0.229, 0.224, 0.225 | assumed, as torchvision |" in text
+    stated = {"preprocessing": {"mean": [0.5] * 3}, "preprocessing_origin": {"mean": "stated"}}
+    assert "| mean | 0.5, 0.5, 0.5 | stated by whoever converted it |" in model_card({**receipt, **stated})
+
+
+def test_the_card_bears_the_repository_s_name_once_it_is_known(receipt: dict[str, Any]) -> None:
+    assert "\n# user/name\n" in model_card(receipt, repo_id="user/name")
+    assert "\n# DenseNet\n" in model_card(receipt)
+
+
+def test_the_card_lists_the_first_classes_and_says_what_an_image_costs(receipt: dict[str, Any]) -> None:
+    names = [f"class {i}" for i in range(25)]
+    fields = as_json(replace(ARCHITECTURES["densenet121"], num_classes=25))
+    text = model_card({**receipt, "config": fields}, names=[*names[:2], "a|`<b>", *names[3:]])
+    assert "| 19 | `class 19` |\n\nThese are the first 20 of 25" in text
+    assert "| 2 | `a/'<b>` |" in text
+    assert "| 20 |" not in text
+    # As fvcore counts for timm's densenet121 at 224 x 224, its classifier aside: 2.83 GMACs.
+    assert "| multiply-adds | 2.83 billion" in text
+
+
+def test_the_owner_s_own_words_and_numbers_are_in_the_card(receipt: dict[str, Any]) -> None:
+    said = {
+        "license": "other",
+        "license_name": "ours",
+        "license_link": "LICENSE",
+        "datasets": ["user/data"],
+        "base_model": "user/base",
+        "metrics": [{"type": "auc", "value": 0.875, "dataset": "user/data"}],
+        "sections": ["## Limits\n\nNot for patients."],
+    }
+    card = ModelCard(model_card({**receipt, "card": said}, repo_id="user/name"))
+    data = card.data.to_dict()
+    assert {name: data[name] for name in said.keys() - {"metrics", "sections"}} == {
+        name: value for name, value in said.items() if name not in ("metrics", "sections")
+    }
+    (result,) = card.data.eval_results or []
+    assert (result.metric_type, result.metric_value, card.data.model_name) == ("auc", 0.875, "user/name")
+    assert "\n## Limits\n\nNot for patients.\n" in card.text
+    assert "| `auc` | 0.875 | `user/data` |" in card.text
+    assert "Limits" not in model_card(receipt)
 
 
 def test_a_stranger_s_key_is_no_markup(receipt: dict[str, Any]) -> None:

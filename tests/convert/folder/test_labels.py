@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def test_a_file_of_other_than_a_name_for_each_class_is_refused(
 
 def test_a_missing_file_is_named_with_what_else_could_be_given(tmp_path: Path) -> None:
     with pytest.raises(
-        LabelError, match=r"missing can't be read: No such file .* Name imagenet1k, or a text"
+        LabelError,
+        match=r"missing can't be read: No such file .* Name imagenet1k, checkpoint, or a file",
     ):
         choose_labels(ORIGIN_FILE, SMALL, asked=tmp_path / "missing")
 
@@ -150,3 +152,92 @@ def test_the_command_passes_them_on(
     options = ["--arch", "121", "--weights", "random", "--labels", str(names), "--multi-label"]
     assert CliRunner().invoke(main, ["torchvision", *options]).exit_code == 0
     assert (given["labels"], given["multi_label"]) == (str(names), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", '["a", "b", "c", "d", "e"]'),
+        ("x.json", '{"1": "b", "0": "a", "2": "c", "4": "e", "3": "d"}'),
+        ("x.json", '{"b": 1, "a": 0, "c": 2, "e": 4, "d": 3}'),
+        ("x.csv", "name\na\nb\nc\nd\ne\n"),
+        ("x.CSV", "id,Label\r\n0,a\r\n1,b\r\n2,c\r\n3,d\r\n4,e\r\n"),
+        ("x.csv", 'index;name\n5;e\n1;a\n3;"c"\n2;b\n4;d\n'),
+        ("x.csv", "label,name\n0,a\n1,b\n4,e\n3,d\n2,c\n"),
+        ("x.tsv", "name\tcount\na\t1\nb\t1\nc\t3\nd\t4\ne\t9\n"),
+    ],
+)
+def test_names_are_read_from_json_and_tables(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    found = choose_labels(ORIGIN_FILE, SMALL, asked=tmp_path / name)
+    assert found == Labels(tuple("abcde"), "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.json", "[", "holds no JSON"),
+        ("x.json", '"a"', "holds neither a list of names nor an object"),
+        ("x.json", '{"0": "a", "2": "b"}', "holds neither a list"),
+        ("x.json", '["a", 1, "c", "d", "e"]', "has 1 as name 2, expected text"),
+        ("x.json", '["a"]', "has 1 names, expected 5"),
+        ("x.csv", "class,count\na,1\n", "has no column name or label, but class, count"),
+        ("x.csv", "", "has no column name or label"),
+        ("x.csv", "id,name\n0,a\n0,b\n1,c\n2,d\n3,e\n", "in the column id with gaps or twice"),
+        ("x.csv", "id,name\n0\n", "lines of other than 2 cells"),
+    ],
+)
+def test_json_and_tables_of_another_form_are_refused(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LabelError, match=message):
+        choose_labels(ORIGIN_FILE, SMALL, asked=tmp_path / name)
+
+
+def test_names_are_given_in_a_list() -> None:
+    assert choose_labels(ORIGIN_FILE, SMALL, asked=list("abcde")) == Labels(tuple("abcde"), "list")
+    with pytest.raises(LabelError, match="The list has 2 names, expected 5"):
+        choose_labels(ORIGIN_FILE, SMALL, asked=["a", "b"])
+
+
+HELD: dict[str, dict[str, Any]] = {
+    "classes": {"classes": list("abcde")},
+    "class_to_idx": {"class_to_idx": {"b": 1, "a": 0, "c": 2, "e": 4, "d": 3}},
+    "hyper_parameters.class_names": {"hyper_parameters": {"class_names": tuple("abcde"), "lr": 0.1}},
+    "hyper_parameters.label_names": {"hyper_parameters": Namespace(label_names=list("abcde"))},
+    "meta.CLASSES": {"meta": {"CLASSES": list("abcde")}},
+}
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("where", HELD)
+def test_names_that_the_checkpoint_holds_are_shown_and_taken(
+    where: str, legacy: bool, tmp_path: Path
+) -> None:
+    content = {"state_dict": state_dict_of(), **HELD[where]}
+    source = save(content, tmp_path / "held.ckpt", legacy=legacy)
+    assert dc.inspect(source).labels == {where: tuple("abcde")}
+    said = CliRunner().invoke(main, ["inspect", str(source)]).stdout
+    assert f"labels      5 in {where}: a, b, c and 2 more" in said
+    if where == "classes":
+        written = dc.convert(source, tmp_path / "new", labels="checkpoint", device="cpu")
+        assert written.receipt["labels"]["origin"] == "checkpoint"
+        assert json.loads((written.folder / "config.json").read_text())["label_names"] == list("abcde")
+
+
+def test_names_in_the_checkpoint_that_differ_or_are_missing_are_refused() -> None:
+    for held, message in (
+        ({}, "holds no names of classes"),
+        ({"a": ("x",), "b": ("y",)}, "that differ, under a, b"),
+    ):
+        with pytest.raises(LabelError, match=message):
+            choose_labels(ORIGIN_FILE, SMALL, asked="checkpoint", held=held)
+
+
+@pytest.mark.parametrize(
+    "value", [3, [1, 2], ["a", "\x1b"], {"a": 1}, {"a": 0, "b": 0}, [], {"a": 0.5}, "abc"]
+)
+def test_what_is_no_names_is_not_shown(value: Any, tmp_path: Path) -> None:
+    source = save({"state_dict": state_dict_of(), "classes": value}, tmp_path / "held.ckpt")
+    assert dc.inspect(source).labels == {}

@@ -77,9 +77,29 @@ def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
         densenet_convert.verify(folder, device="cpu")
 
 
-def test_an_added_file_is_refused_by_name(folder: Path) -> None:
-    (folder / "pytorch_model.bin").touch()
-    with pytest.raises(FolderError, match=r"pytorch_model\.bin was added"):
+def test_other_files_beside_ours_are_named_and_left_alone(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (folder / "LICENSE").touch()
+    (folder / "images").mkdir()
+    assert densenet_convert.verify(folder, device="cpu")
+    assert "LICENSE, images, pytorch_model.bin are not covered by conversion.json." in caplog.text
+    assert densenet_convert.export(folder, "torchvision", folder.parent / "back.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "adapter_config.json",
+        "preprocessor_config.json",
+    ],
+)
+def test_what_a_loader_would_take_instead_of_ours_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).touch()
+    with pytest.raises(FolderError, match=f"holds {name}: other loaders would take that"):
         densenet_convert.verify(folder, device="cpu")
 
 

@@ -122,14 +122,14 @@ def test_force_takes_an_empty_folder(source: Path, tmp_path: Path) -> None:
 def test_what_someone_puts_there_meanwhile_is_left_alone(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
-    read_back = write._read_back
+    read_back = write.read_back
 
     def slowly(folder: Path) -> None:
         read_back(folder)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.tex").write_text("years of work")
 
-    monkeypatch.setattr(write, "_read_back", slowly)
+    monkeypatch.setattr(write, "read_back", slowly)
     with pytest.raises(FolderError, match="would delete it" if force else "exists and is left alone"):
         densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_nothing_behind(
     if force:
         densenet_convert.convert(source, tmp_path / "out", device="cpu")
     before = contents(tmp_path / "out") if force else None
-    monkeypatch.setattr(write, "_read_back", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(write, "read_back", mock.Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         densenet_convert.convert(source, tmp_path / "out", device="cpu", force=force)
     assert (contents(tmp_path / "out") if force else None) == before

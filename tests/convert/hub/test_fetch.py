@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from checkpoints import in_2017_names, save, state_dict_of
 from hub_server import TOKEN, Hub, Repository, running_hub
 
-from densenet_convert.hub.fetch import local_folder
+from densenet_convert.errors import ReadError
+from densenet_convert.hub.fetch import local_file, local_folder
 
 NAME = "user/small"
 # The package's own errors are shown, others are a traceback.
@@ -57,7 +58,16 @@ def fetch(hub: Hub, cache: Path, name: str = f"hf://{NAME}", **variables: str) -
 
 
 def test_a_path_is_a_path() -> None:
-    assert local_folder("some/folder") == local_folder(Path("some/folder")) == Path("some/folder")
+    assert local_folder("./some/folder") == Path("some/folder")
+    assert local_folder(Path("a/b/c")) == Path("a/b/c")
+    assert local_folder("folder") == Path("folder")
+
+
+@pytest.mark.parametrize("fetching", [local_folder, local_file])
+def test_a_name_that_is_no_path_may_be_meant_for_the_hub(fetching: Callable[[str], Path]) -> None:
+    with pytest.raises(ReadError, match="neither a file nor a folder here. Did you mean hf://user/small?"):
+        fetching("user/small")
+    assert local_file("runs/model.pth") == Path("runs/model.pth")
 
 
 def test_the_whole_folder_is_verified_by_its_name(hub: Hub, tmp_path: Path) -> None:
@@ -87,15 +97,25 @@ def test_what_was_fetched_is_there_without_a_network(hub: Hub, tmp_path: Path) -
     assert refused.startswith(f"HubError: hf://{NAME}: it is not in the cache")
 
 
-def test_a_file_that_is_not_ours_is_named_before_anything_is_fetched(
+def test_other_files_of_a_repository_are_named_and_not_fetched(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    hub.repositories[NAME].commit("main", {**files, "pytorch_model.bin": b"a pickle"})
-    refused = fetch(hub, tmp_path)
-    assert refused.startswith(
-        f"HubError: hf://{NAME} is no folder that densenet-convert wrote: it holds pytorch"
-    )
-    assert not any("/resolve/" in path for _, path in hub.asked)
+    hub.repositories[NAME].commit("main", {**files, "pytorch_model.bin": b"a pickle", "LICENSE": b"mit"})
+    code, _, said = run(hub, tmp_path, VERIFY, "verify", f"hf://{NAME}")
+    assert code == 0, said
+    assert f"hf://{NAME}: LICENSE, pytorch_model.bin are not covered by conversion.json." in said
+    assert not any("pytorch_model.bin" in path for _, path in hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("model.safetensors.index.json", "model.safetensors"), ("processor_config.json", "config")],
+)
+def test_what_a_loader_would_take_instead_of_ours_is_refused_on_the_hub(
+    name: str, ours: str, hub: Hub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    hub.repositories[NAME].commit("main", {**files, name: b"{}"})
+    assert f"holds {name}: other loaders would take that in place of {ours}" in fetch(hub, tmp_path)
 
 
 def test_a_repository_without_a_receipt_is_refused(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
@@ -168,8 +188,9 @@ except ConvertError as error:
         (
             {"a.pth": b"", "b.ckpt": b""},
             "hf://user/x",
-            "HubError: hf://user/x holds a.pth, b.ckpt. Name the file",
+            "HubError: hf://user/x holds 2 checkpoints: a.pth, b.ckpt. Name one: hf://user/x/a.pth.",
         ),
+        ({"a.pth": b"5", "training_args.bin": b"", "x/optimizer.pt": b""}, "hf://user/x", "b'5'"),
         ({"README.md": b""}, "hf://user/x", "HubError: hf://user/x holds no checkpoint"),
         ({"a.pth": b""}, "hf://user/x/b.pth", "HubError: hf://user/x/b.pth: it has no such file"),
         ({"a.pth": b""}, "hf://user/x@v1/a.pth", "it has no such branch"),

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,7 @@ import pytest
 from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from hub_server import TOKEN, Hub, Repository, running_hub
-from huggingface_hub import ModelCard, constants, file_download
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-)
+from huggingface_hub import ModelCard
 from schemas import validate
 
 import densenet_convert as dc
@@ -48,27 +43,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(converted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(converted, tmp_path / "new"))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The client reads its environment when it is imported; what it made of it is changed here."""
-    with running_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        for module in (constants, file_download):  # in older clients a copy
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        drawn = not are_progress_bars_disabled()
-        disable_progress_bars()
-        # The client waits longer from one try to the next.
-        monkeypatch.setattr("time.sleep", lambda _: None)
-        yield hub
-        if drawn:
-            enable_progress_bars()
 
 
 def run(*arguments: object) -> Result:
@@ -174,6 +148,29 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(folder: Path, hub: 
             assert f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}" in done.stdout
     assert 'pipeline("image-classification"' not in done.stdout  # of a network that transformers has not
     assert 'DenseNet.from_pretrained("user/other")' in done.stdout
+
+
+@pytest.mark.parametrize("named", [["small"], ["--repo-id", "small"], [NAME], [NAME, "--repo-id", NAME]])
+def test_the_name_is_an_argument_and_a_bare_one_is_the_user_s_own(
+    named: list[str], folder: Path, hub: Hub
+) -> None:
+    done = run("push", folder, *named)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("user/small, main: published")
+    assert files_of(hub).keys() == FILES
+
+
+def test_no_name_two_names_and_a_bare_one_of_nobody_are_refused(
+    folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Name the repository" in run("push", folder).stderr
+    assert "Two repositories are named" in run("push", folder, NAME, "--repo-id", "user/other").stderr
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(
+        PublishError, match="is a name without its owner, .*set HF_TOKEN.* Or name OWNER/small"
+    ):
+        dc.push(folder, "small")
+    assert hub.repositories == {}
 
 
 def test_a_branch_is_made_where_it_is_missing(folder: Path, hub: Hub) -> None:
@@ -310,7 +307,7 @@ def test_another_model_of_the_same_file_names_is_left_alone(folder: Path, hub: H
     hub.repositories[NAME] = Repository()
     before = {"config.json": b'{"model_type": "bert"}', LARGE: b"bert"}
     hub.repositories[NAME].commit("main", before)
-    with pytest.raises(PublishError, match="did not write: config.json, model.safetensors"):
+    with pytest.raises(PublishError, match=r"holds another model: config.json, model.safetensors without"):
         dc.push(folder, NAME)
     assert files_of(hub) == before
 
@@ -325,15 +322,34 @@ def test_an_edited_card_without_a_license_goes_on_by_the_option_with_a_remark(fo
 def test_a_card_that_is_missing_is_made_anew(folder: Path, hub: Hub) -> None:
     (folder / "README.md").unlink()
     dc.push(folder, NAME, license="mit")
-    assert b"# DenseNet" in files_of(hub)["README.md"]
+    assert b"\n# user/small\n" in files_of(hub)["README.md"]
 
 
-def test_a_repository_with_other_files_is_left_alone(folder: Path, hub: Hub) -> None:
+def test_other_files_of_the_repository_stay_and_are_named(folder: Path, hub: Hub) -> None:
     hub.repositories[NAME] = Repository()
-    hub.repositories[NAME].commit("main", {"pytorch_model.bin": b"a pickle", "README.md": b"# old"})
-    with pytest.raises(PublishError, match="holds what densenet-convert did not write: pytorch_model.bin"):
+    others = {"pytorch_model.bin": b"a pickle", "LICENSE": b"mit", "images/one.png": b"png"}
+    hub.repositories[NAME].commit("main", {**others, "README.md": b"---\nlicense: mit\n---\n# old"})
+    (folder / "notes.txt").touch()
+    published = dc.push(folder, NAME)
+    assert published.remarks[1:] == (
+        f"{folder}: notes.txt is not covered by conversion.json. It is not sent.",
+        f"{NAME}: LICENSE, images/one.png, pytorch_model.bin are not covered by conversion.json. "
+        "It is left as it is.",
+    )
+    assert files_of(hub).keys() == FILES | others.keys()
+    assert files_of(hub).items() >= others.items()
+    assert dc.verify(f"hf://{NAME}")
+    assert not dc.push(folder, NAME).changed
+
+
+def test_what_a_loader_would_take_instead_of_ours_is_refused_in_the_repository(
+    folder: Path, hub: Hub
+) -> None:
+    hub.repositories[NAME] = Repository()
+    hub.repositories[NAME].commit("main", {"model-00001-of-00002.safetensors": b"a part"})
+    with pytest.raises(FolderError, match=r"user/small holds model-00001-of-00002.safetensors"):
         dc.push(folder, NAME)
-    assert files_of(hub)["README.md"] == b"# old"
+    assert len(hub.repositories[NAME].commits) == 1
 
 
 def answering(status: int, part: str, times: int = 100, **headers: str) -> Callable[[Any], bool]:
@@ -509,7 +525,7 @@ def test_blanks_around_a_token_and_an_empty_one_do_not_matter(folder: Path, hub:
     assert len(commits_of(hub)) == 1
 
 
-@pytest.mark.parametrize("name", ["small", "hf://user/small", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["hf://user/small", "a/b/c", "", "a b"])
 def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_made(
     name: str, folder: Path, hub: Hub
 ) -> None:

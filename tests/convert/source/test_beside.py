@@ -65,14 +65,14 @@ def test_labels_that_nobody_gave_are_none(tmp_path: Path) -> None:
 
 def test_a_model_card_gives_its_license(tmp_path: Path) -> None:
     found = read_beside(beside(tmp_path, card=CARD), SMALL)
-    assert found.license == "apache-2.0"
+    assert found.card == {"license": "apache-2.0"}
     assert list(found.files) == ["README.md"]
 
 
 def test_nothing_beside_is_nothing(tmp_path: Path) -> None:
     found = read_beside(beside(tmp_path), SMALL)
-    assert (found.names, found.preprocessing, found.license, found.files, found.remarks) == (
-        *(None, {}, None, {}),
+    assert (found.names, found.preprocessing, found.card, found.files, found.remarks) == (
+        *(None, {}, {}, {}),
         (),
     )
 
@@ -131,7 +131,7 @@ def test_labels_that_are_no_names_are_not_taken(labels: Any, tmp_path: Path) -> 
 )
 def test_a_card_without_a_sound_license_gives_none(card: str, tmp_path: Path) -> None:
     found = read_beside(beside(tmp_path, card=card), SMALL)
-    assert (found.license, found.files) == (None, {})
+    assert (found.card, found.files) == ({}, {})
 
 
 def test_a_conversion_takes_it_over_and_says_so_unless_it_is_to_be_ignored(tmp_path: Path) -> None:
