@@ -88,7 +88,7 @@ def describe(
     Examples:
       densenet-convert describe chest --mean 0.5 --std 0.5 --input-size 320
       densenet-convert describe chest --labels names.csv --license apache-2.0
-      densenet-convert describe chest --dataset user/x-rays --metric accuracy=0.91 --card-section limits.md
+      densenet-convert describe chest --dataset USER/x-rays --metric accuracy=0.91
     """
     results = Results("described", as_json=as_json, quiet=quiet, verbose=verbose)
     with results.keeping_errors(folder):

@@ -317,8 +317,8 @@ def test_a_file_that_the_disk_damaged_is_not_put_in_place(
 ) -> None:
     write_files = write._write_files
 
-    def damaging(verified: Verified, folder: Path, license: str | None) -> dict[str, object]:
-        content = write_files(verified, folder, license)
+    def damaging(verified: Verified, folder: Path) -> dict[str, object]:
+        content = write_files(verified, folder)
         path = folder / name
         path.write_bytes(path.read_bytes()[:-1])
         return content

@@ -97,27 +97,6 @@ def test_what_was_fetched_is_there_without_a_network(hub: Hub, tmp_path: Path) -
     assert refused.startswith(f"HubError: hf://{NAME}: it is not in the cache")
 
 
-def test_other_files_of_a_repository_are_named_and_not_fetched(
-    hub: Hub, files: dict[str, bytes], tmp_path: Path
-) -> None:
-    hub.repositories[NAME].commit("main", {**files, "pytorch_model.bin": b"a pickle", "LICENSE": b"mit"})
-    code, _, said = run(hub, tmp_path, VERIFY, "verify", f"hf://{NAME}")
-    assert code == 0, said
-    assert f"hf://{NAME}: LICENSE, pytorch_model.bin are not covered by conversion.json." in said
-    assert not any("pytorch_model.bin" in path for _, path in hub.asked)
-
-
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [("model.safetensors.index.json", "model.safetensors"), ("processor_config.json", "config")],
-)
-def test_what_a_loader_would_take_instead_of_ours_is_refused_on_the_hub(
-    name: str, ours: str, hub: Hub, files: dict[str, bytes], tmp_path: Path
-) -> None:
-    hub.repositories[NAME].commit("main", {**files, name: b"{}"})
-    assert f"holds {name}: other loaders would take that in place of {ours}" in fetch(hub, tmp_path)
-
-
 def test_a_repository_without_a_receipt_is_refused(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
     rest = {name: data for name, data in files.items() if name != "conversion.json"}
     hub.repositories[NAME].commit("main", rest)

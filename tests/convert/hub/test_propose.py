@@ -69,8 +69,7 @@ def files_of(repository: Repository, branch: str = "main") -> dict[str, bytes]:
     return repository.commits[repository.refs[branch]]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("shape", "large"), [*((shape, False) for shape in SHAPES), ("with a card", True)])
 def test_three_files_are_added_none_is_deleted_and_a_second_run_adds_nothing(
     shape: str, large: bool, converted: Path, original: bytes, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from densenet_convert.errors import FolderError, HubError, PublishError
 from densenet_convert.folder import receipt
 from densenet_convert.folder.open import open_folder
 from densenet_convert.hub import publish
+from densenet_convert.hub.fetch import local_folder
 
 # The client's use of its own HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -325,7 +326,9 @@ def test_a_card_that_is_missing_is_made_anew(folder: Path, hub: Hub) -> None:
     assert b"\n# user/small\n" in files_of(hub)["README.md"]
 
 
-def test_other_files_of_the_repository_stay_and_are_named(folder: Path, hub: Hub) -> None:
+def test_other_files_of_the_repository_stay_and_are_named(
+    folder: Path, hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
     hub.repositories[NAME] = Repository()
     others = {"pytorch_model.bin": b"a pickle", "LICENSE": b"mit", "images/one.png": b"png"}
     hub.repositories[NAME].commit("main", {**others, "README.md": b"---\nlicense: mit\n---\n# old"})
@@ -338,7 +341,10 @@ def test_other_files_of_the_repository_stay_and_are_named(folder: Path, hub: Hub
     )
     assert files_of(hub).keys() == FILES | others.keys()
     assert files_of(hub).items() >= others.items()
+    hub.asked.clear()
     assert dc.verify(f"hf://{NAME}")
+    assert f"hf://{NAME}: LICENSE, images/one.png, pytorch_model.bin are not covered by" in caplog.text
+    assert not any(name in path for name in others for _, path in hub.asked)
     assert not dc.push(folder, NAME).changed
 
 
@@ -350,6 +356,16 @@ def test_what_a_loader_would_take_instead_of_ours_is_refused_in_the_repository(
     with pytest.raises(FolderError, match=r"user/small holds model-00001-of-00002.safetensors"):
         dc.push(folder, NAME)
     assert len(hub.repositories[NAME].commits) == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "processor_config.json"])
+def test_what_a_loader_would_take_instead_of_ours_is_refused_when_it_is_fetched(
+    name: str, folder: Path, hub: Hub
+) -> None:
+    dc.push(folder, NAME)
+    hub.repositories[NAME].commit("main", {**files_of(hub), name: b"{}"})
+    with pytest.raises(FolderError, match=f"holds {name}: other loaders would take that in place of"):
+        local_folder(f"hf://{NAME}")
 
 
 def answering(status: int, part: str, times: int = 100, **headers: str) -> Callable[[Any], bool]:
