@@ -65,7 +65,8 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 
 nitpicky = True
 # Names of other projects, whose inventories would have to be fetched.
-nitpick_ignore_regex = [("py:.*", r"(torch|huggingface_hub|pathlib|collections|concurrent|futures|os|re|typing)\..*")]
+OTHERS = "torch|huggingface_hub|pathlib|collections|concurrent|futures|os|re|typing"
+nitpick_ignore_regex = [("py:.*", rf"({OTHERS})\..*")]
 
 linkcheck_anchors_ignore_for_url = ["https://github.com/.*"]
 

@@ -25,6 +25,8 @@ LOCATOR64 = struct.Struct("<4sIQI")
 MAGIC = b"PK\x03\x04"
 STORED, DEFLATED = 0, 8
 ENCRYPTED, STREAMED = 1, 8
+# The attribute by which DOS calls a record a folder; torch reads nothing of one, and takes what memory holds.
+FOLDER = 0x10
 # What a field holds where the real number is in the record's extra field of this kind.
 FULL, ZIP64 = 0xFFFFFFFF, 1
 # A data descriptor, behind a record that was streamed: with a signature or without, of 32 or 64 bits.
@@ -162,6 +164,8 @@ class Archive:
             raise FormatError(
                 f"its record {name[:99]!r} is encrypted, or packed in a way that torch does not know"
             )
+        if entry[-2] & FOLDER and size:
+            raise FormatError(f"its record {name[:99]!r} is called a folder, and holds {size:,} bytes")
         self.records[name] = Record(name, method, crc, packed, size, header)
         return after
 

@@ -271,6 +271,7 @@ def packed(members: Iterable[Member], *, before: bytes = b"", between: bytes = b
             "size": len(member.data),
             "name": member.name.encode(),
             "offset": len(file),
+            "attributes": 0,
         }
         for header, lies in ((b"PK\3\4", member.local), (b"PK\1\2", member.central)):
             said = fields | lies
@@ -282,7 +283,7 @@ def packed(members: Iterable[Member], *, before: bytes = b"", between: bytes = b
             if header == b"PK\3\4":
                 file += header + about + said["name"] + content + between
             else:
-                tail = struct.pack("<HHHII", 0, 0, 0, 0, said["offset"])
+                tail = struct.pack("<HHHII", 0, 0, 0, said["attributes"], said["offset"])
                 directory += header + struct.pack("<H", 20) + about + tail + said["name"]
     count = len(members)
     end = struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(file), 0)

@@ -231,6 +231,7 @@ ZIPS: dict[str, Callable[[list[Member]], Any]] = {
         lie(members[-1], method=8),
     ),
     "encrypted": lambda members: lie(members[-1], flags=0x801),
+    "called a folder": lambda members: lie(members[-1], attributes=0x10),
     "a record within another": lambda members: lie(members[-1], local=False, offset=90),
     "a record past the end": lambda members: lie(members[-1], local=False, offset=1 << 31),
     "two records in one place": lambda members: [
