@@ -58,6 +58,19 @@ class WithSigmoid(Own):
         return self.squash(super().forward(x))
 
 
+class WithNestedHead(Own):
+    """Its head stands within two containers, beside a sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = self.fc
+        del self.fc
+        self.head = nn.Sequential(nn.Sequential(nn.Identity(), layer), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pooled(x))
+
+
 class WithSoftmax(Own):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).softmax(1)

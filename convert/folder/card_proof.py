@@ -31,7 +31,7 @@ def provenance(receipt: Mapping[str, Any]) -> Iterator[str]:
 def proof_of(proof: Mapping[str, Any]) -> Iterator[str]:
     """Yields what was compared, on what, and what came of it."""
     yield (
-        f"Both networks ran side by side, this one and the reference ({proof['reference']}), which was "
+        f"Both networks ran, this one and the reference ({proof['reference']}), which was "
         f"given the source under the source's names: on {proof['device']}, in {proof['dtype']}, with "
         + ", ".join(f"{name} {version}" for name, version in sorted(proof["versions"].items()))
         + "; on inputs "

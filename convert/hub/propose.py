@@ -237,7 +237,7 @@ def _description(
             "",
             f"- It was converted from `{shown}` of this repository, SHA-256 `{source['sha256']}`.",
             f"- Both networks, this one and the reference ({proof['reference']}) with the tensors of that "
-            f"file, ran side by side on {proof['device']}: {known}.{seen}",
+            f"file, ran on the same inputs on {proof['device']}: {known}.{seen}",
             f"- Compared were {compared}; the largest difference is "
             f"{max(proof['largest_difference'].values()):g}.",
             f"- Not covered by the receipt, and left as they are: {first_few(others, 20)}.",

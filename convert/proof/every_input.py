@@ -176,4 +176,8 @@ def _first_alone(recorder: Recorder, other: Recorder) -> Step | None:
 
 def _words(step: Step) -> str:
     """``"aten.convolution.default of features.conv0.weight"``: what a step does, and to which leaves."""
-    return step.operator + (f" of {', '.join(step.leaves)}" if step.leaves else f" ({step.arguments})")
+    if step.leaves:
+        return f"{step.operator} of {', '.join(step.leaves)}"
+    # Where tensors and lists stand among the arguments tells a reader nothing.
+    said = [word for word in step.arguments.split() if not word.startswith(("(", "*"))]
+    return step.operator + (f" ({', '.join(said)})" if said else "")

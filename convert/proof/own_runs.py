@@ -153,13 +153,13 @@ class OwnPart:
         return [tensors[name] for name, _ in self.pairs if name in tensors]
 
     def _paths_that_may_be_equal(self) -> Iterator[str]:
-        """Yields modules that hold all that is compared, and then those behind the features."""
+        """Yields modules that hold all that is compared, then those behind the features; outermost first."""
         modules = {path: module for path, module in self.own.network.named_modules() if path}
         whole = [path for path, module in modules.items() if self._holds_all(module)]
         yield from whole
         features = [name.split(".") for name, ours in self.pairs if ours.startswith(FEATURES)]
         root = os.path.commonpath(["/".join(name) for name in features]).replace("/", ".")
-        for path in modules.keys() - set(whole):
+        for path in modules:
             behind = not path.startswith(f"{root}.") if root else "." not in path
             if behind and not any(name[: path.count(".") + 1] == path.split(".") for name in features):
                 yield path

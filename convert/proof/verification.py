@@ -1,4 +1,4 @@
-"""The proof: both networks run side by side and are compared to the bit."""
+"""The proof: both networks run on the same inputs and are compared to the bit."""
 
 from __future__ import annotations
 

@@ -106,6 +106,11 @@ def test_what_its_code_runs_around_an_equal_network_is_named(name: str, operator
         compared(name)
 
 
+def test_of_modules_that_give_the_same_the_outermost_is_named() -> None:
+    with pytest.raises(ParityError, match=r"--reference-output head\.0\."):
+        compared("WithNestedHead", only="", head="head.0.1")
+
+
 def test_of_several_outputs_one_is_to_be_named() -> None:
     asked = {"only": "", "head": "fc"}
     with pytest.raises(OwnNetworkError, match=r"heads\.0, heads\.1 by --reference-output"):
