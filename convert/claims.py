@@ -1,4 +1,4 @@
-"""What is said of a network, and is not proven: labels, assumptions, remarks and what files beside it tell.
+"""Records of what is stated about a network and not proven: labels, assumptions, remarks, files beside it.
 
 Importing this module loads no torch.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Assumption:
-    """What the source does not tell of the network's function.
+    """A property of the network's function that the source does not tell.
 
     Attributes:
         what: is assumed.
@@ -27,7 +27,7 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Remark:
-    """What was noticed in a source, and changes nothing.
+    """A note about a source that changes nothing.
 
     Attributes:
         kind: one of ``"refers-to"``, ``"impossible-value"`` and ``"not-read"``.
@@ -42,7 +42,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Labels:
-    """What the classes of a network are called.
+    """The names of a network's classes.
 
     Attributes:
         names: one for each class; None where none are claimed.
@@ -58,7 +58,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Beside:
-    """What the files beside a source tell of it.
+    """The statements of the files beside a source.
 
     Attributes:
         names: of the classes; None where none are told.
@@ -77,7 +77,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Claims:
-    """What is said of a network and is not proven.
+    """The statements about a network that are not proven.
 
     Attributes:
         labels: of its classes.

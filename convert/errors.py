@@ -87,7 +87,7 @@ class LabelError(ConvertError):
 
 
 class ClaimError(ConvertError):
-    """What is said of a network, and can't be proven, is not of the form that it must have."""
+    """A statement about a network that can't be proven does not have the form that it must have."""
 
 
 class ImageError(ConvertError):

@@ -1,4 +1,4 @@
-"""What a layout is, a table of what each tensor of a source is called here, and how a source is read by it.
+"""A layout is a table that gives each tensor of a source its name here; a reading applies it to one source.
 
 A source may be wrapped: its names may stand under a prefix, its head may have a name of its own, and
 it may be a part of something larger.  That is a ``Reading``, and it goes with any table.
@@ -134,13 +134,13 @@ class Layout:
 
     @property
     def separator(self) -> str:
-        """What stands between a layer's name and its tensor's."""
+        """The character between a layer's name and its tensor's."""
         return "/" if "/" in self.first_conv else "."
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a reading makes of a set of names.
+    """The result of a reading for a set of names.
 
     Attributes:
         targets: canonical name of each source name that is kept.
@@ -207,7 +207,7 @@ class Reading:
         return without_wrappers(name, self.layout.separator) if self.unwrapped else name
 
     def own_name(self, name: str) -> str | None:
-        """What the table calls a source name; None where it is no part of the network."""
+        """Returns the table's name of a source name; None if it is no part of the network."""
         if self.unwrapped:
             name = self.clean(name)
         if self.head:

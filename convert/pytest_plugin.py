@@ -135,7 +135,7 @@ class ParityItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, None, str]:
-        """Of no file and no line."""
+        """Returns a heading that names no file and no line."""
         return GROUP, None, f"{GROUP}: {self.name}"
 
 
@@ -157,7 +157,7 @@ def _verify(config: pytest.Config, folder: str) -> Verified | ConvertError:
 
 
 def _properties(folder: str, found: Verified | ConvertError) -> Iterator[tuple[str, object]]:
-    """What a report in JUnit's format says of it."""
+    """Yields the properties that a report in JUnit's format shows."""
     yield "densenet_parity.folder", folder
     if isinstance(found, ConvertError):
         yield "densenet_parity.error", type(found).__name__

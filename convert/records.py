@@ -124,7 +124,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of a conversion; ``convert`` explains each.
+    """The user's options of a conversion; ``convert`` explains each.
 
     It travels as one value from the command line and the public functions to the steps, and to workers in
     other processes.  Of a network at hand ``reference`` is ``"memory"``.
@@ -188,7 +188,7 @@ class Identified:
 
 @dataclass(frozen=True)
 class Trace:
-    """Where one canonical tensor came from.
+    """The origin of one canonical tensor.
 
     Attributes:
         name: the canonical one.

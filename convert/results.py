@@ -1,4 +1,4 @@
-"""What came of a proof.
+"""The results of a proof.
 
 Importing this module loads no torch.
 """
@@ -33,7 +33,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class EveryInput:
-    """What is known of both networks for every input of the shapes that were run.
+    """The verdicts about both networks for every input of the shapes that were run.
 
     Attributes:
         logits, gradients, buffers: ``"equal"``, if both compute them by the same operations from the same
@@ -144,7 +144,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared, on what, and how far apart it was.
+    """A proof that held: what was compared, on what, and how far apart it was.
 
     Attributes:
         device: ``"cpu"``, or the GPU's name.

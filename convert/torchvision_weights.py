@@ -1,4 +1,4 @@
-"""What torchvision says of the ImageNet weights that it serves."""
+"""Facts that torchvision states about the ImageNet weights that it serves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DATASET = "ILSVRC/imagenet-1k"
 
 
 def weights_url(architecture: str) -> str:
-    """Where torchvision serves its weights of, say, ``"densenet169"``."""
+    """Returns the address at which torchvision serves its weights of, say, ``"densenet169"``."""
     url: str = _weights(architecture).url
     return url
 

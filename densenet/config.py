@@ -1,4 +1,4 @@
-"""What a DenseNet is made of, its tensors' names and shapes, and how to read them off a checkpoint.
+"""The hyperparameters of a DenseNet, its tensors' names and shapes, and how to read them off a checkpoint.
 
 Needs no torch: a checkpoint can be described without building a network.
 """

@@ -59,6 +59,8 @@ LONG_FILES = {
     "convert/formats/unpickle.py": "the pickle machine and its table of opcodes",
     "convert/formats/objects.py": "the table of what pickles of torch and numpy call",
 }
+# A docstring says first what is returned or done.
+INVERTED = re.compile(r"\s*(Of|That of|In what|Where|What)\b")
 # "module:function", as layouts name what belongs to them.
 REFERENCE = re.compile(r"(densenet_convert(?:\.\w+)*):(\w+)")
 
@@ -181,12 +183,16 @@ def test_code_is_short_and_plain(path: Path) -> None:
     lines = text.count("\n")
     problems = [f"{name} has {lines} lines"] if lines > LONGEST_FILE and name not in LONG_FILES else []
     for node in ast.walk(ast.parse(text)):
-        problems += [f"{name}:{node.lineno} {problem}" for problem in too_much(node)]  # type: ignore[attr-defined]
+        problems += [f"{name}:{getattr(node, 'lineno', 1)} {problem}" for problem in too_much(node)]
     assert not problems
 
 
 def too_much(node: ast.AST) -> Iterator[str]:
     """Yields what makes a piece of code hard to follow."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and INVERTED.match(
+        ast.get_docstring(node) or ""
+    ):
+        yield "has a docstring without a subject"
     if isinstance(node, ast.FunctionDef) and (lines := body_lines(node)) > LONGEST_BODY:
         yield f"{node.name} has {lines} lines"
     if isinstance(node, ast.ClassDef) and node.name not in LONG_CLASSES:

@@ -1,4 +1,4 @@
-"""What is said of a network that is converted, beside what is proven of it."""
+"""Collects what is stated about a network and not proven."""
 
 from __future__ import annotations
 

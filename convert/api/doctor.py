@@ -20,7 +20,7 @@ EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask")
 
 @dataclass(frozen=True)
 class Device:
-    """What a proof can run on: ``name`` is what ``--device`` takes."""
+    """A device on which a proof can run; ``name`` is the value for ``--device``."""
 
     name: str
     description: str
@@ -47,7 +47,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Examination:
-    """What an installation can do, and what it lacks.
+    """The abilities of an installation, and what it lacks.
 
     Attributes:
         version: that of densenet-convert.

@@ -162,7 +162,7 @@ def _as_torch(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _as_keras(tensors: Mapping[str, Tensor]) -> bytes:
-    """What ``Model.load_weights`` takes from a file of weights alone, whose name ends in ``.h5``.
+    """Returns a file of weights alone as ``Model.load_weights`` reads it under a name that ends in ``.h5``.
 
     Source: ``load_weights_from_hdf5_group`` in ``keras/src/legacy/saving/legacy_h5_format.py``, Keras 3.15.1.
     """

@@ -49,7 +49,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint's file holds.
+    """The content of a checkpoint's file.
 
     Attributes:
         path: the file; None of what is in memory.

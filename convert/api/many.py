@@ -34,7 +34,7 @@ _TOKEN = uuid4().hex
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one source.
+    """The result of one source.
 
     Attributes:
         source: its absolute path, or ``hf://...``.

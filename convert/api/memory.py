@@ -1,4 +1,4 @@
-"""What a network at hand, or a mapping of tensors, asks of a conversion."""
+"""Reads the source and the options of a network at hand, or of a mapping of tensors."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def output_name(source: str) -> str:
 
 
 def _files(source: str) -> Iterator[tuple[str, str]]:
-    """What a source stands for, and for each the folder below the source that holds it."""
+    """Yields the files that a source stands for, each with the folder below the source that holds it."""
     if source.startswith(SCHEME):
         yield source, ""
         return

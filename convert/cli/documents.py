@@ -57,7 +57,7 @@ def published_as_json(published: Published, *, folder: str) -> dict[str, Any]:
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
-    """What came of one of several sources."""
+    """Returns the document of one of several sources."""
     return {"schema_version": SCHEMA_VERSION, **asdict(outcome)}
 
 
@@ -88,7 +88,7 @@ def self_test_as_json(tested: SelfTest) -> dict[str, Any]:
 
 
 def error_as_json(error: Exception, **where: str) -> dict[str, Any]:
-    """What went wrong, and the ``folder`` or ``path`` it went wrong with."""
+    """Returns the document of an error, with the ``folder`` or ``path`` that it belongs to."""
     details: dict[str, Any] = {
         "type": type(error).__name__,
         "message": explanation(error),

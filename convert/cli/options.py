@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def layout_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """What a shell completes the name of a layout to."""
+    """Returns the names of layouts that a shell can complete."""
     from ..layouts import known_layouts
 
     return [layout.name for layout in known_layouts() if layout.name.startswith(incomplete)]

@@ -48,7 +48,7 @@ def set_up_logging(verbose: bool) -> None:
 
 
 class Results:
-    """What came of each folder: printed when it is there, or with the others as one JSON document."""
+    """The results of all folders: printed one by one, or together as one JSON document."""
 
     def __init__(self, status: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
         set_up_logging(verbose)

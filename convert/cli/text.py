@@ -1,4 +1,4 @@
-"""What commands print for people; numbers are rounded."""
+"""Turns results into the text that people read; numbers are rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model card says that no proof tells: license, data, base model, metrics and its owner's words."""
+"""The fields of a model card that no proof tells: license, data, base model, metrics, its owner's words."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def card_fields_of(path: Path) -> dict[str, Any]:
 
 
 def license_of(path: Path) -> str | None:
-    """What a card on disk names as its licence; None where it names none, or is not there.
+    """Returns the licence that a card on disk names; None if it names none, or is not there.
 
     Raises:
         FolderError: it can't be read.

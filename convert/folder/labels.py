@@ -1,4 +1,4 @@
-"""What the classes are called: known of torchvision's own weights, otherwise as the user says, or not."""
+"""Finds the names of the classes: known for torchvision's own weights, otherwise as the user says."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def axes_from(transform: Mapping[str, Any] | None) -> tuple[int, ...] | None:
 
 
 def _digest(renamed: Renamed, trace: Trace) -> str:
-    """That of the source's own bytes, taken when it was read, where the tensor has them still."""
+    """Returns the digest of the source's own bytes, taken when it was read, if the tensor still has them."""
     if trace.source_name is None or trace.axes is not None:
         return tensor_sha256(renamed.tensors[trace.name])
     return renamed.checkpoint.digests[trace.source_name]

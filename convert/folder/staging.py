@@ -79,7 +79,7 @@ def _lock(folder: Path, wait: bool) -> int | None:
 
 
 def _others(target: Path) -> list[Path]:
-    """What is named as a staging folder of ``target``, unless another machine may be writing to it."""
+    """Returns the staging folders of ``target``, without those that another machine may be writing to."""
     pattern = re.compile(rf"\.{re.escape(target.name)}\.([0-9a-f]{{8}})[0-9a-f]{{24}}\.partial")
     found = []
     with suppress(OSError):

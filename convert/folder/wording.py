@@ -31,7 +31,7 @@ def other_function(config: DenseNetConfig) -> str:
 
 
 def assumed_text(receipt: Mapping[str, Any]) -> str:
-    """What is assumed of a network that is not built as torchvision's class builds it, in one line.
+    """Says in one line what is assumed of a network that is not built as torchvision's class builds it.
 
     Of one that has its features and its head where that class has them, it is empty.
     """
@@ -71,7 +71,7 @@ def reaching_text(proof: Mapping[str, Any]) -> str:
 
 
 def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
-    """What was compared beside the reference, in words."""
+    """Says what was compared beside the reference."""
     rows = {}
     if library := proof.get("library"):
         rows["library"] = (
@@ -97,7 +97,7 @@ def asked_for(proof: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _own_text(own: Mapping[str, Any]) -> str:
-    """What came of the owner's own network, in one line."""
+    """Says in one line how the owner's own network compared."""
     name = "the network at hand" if own["name"] == ORIGIN_MEMORY else quoted(own["name"])
     known, kinds = own["every_input"], ("logits", "gradients", "buffers")
     said = [name]
@@ -125,12 +125,12 @@ def _by_verdict(known: Mapping[str, str], kinds: Sequence[str]) -> Iterator[tupl
 
 
 def coverage_text(proof: Mapping[str, Any]) -> str:
-    """What a proof's comparisons could see, in one line; empty where both are equal for every input."""
+    """Says in one line what a proof's comparisons could see; empty if both are equal for every input."""
     return f"{seen_text(proof)}; {reaching_text(proof)}" if "coverage" in proof else ""
 
 
 def every_input_text(proof: Mapping[str, Any]) -> str:
-    """What is known for every input, in one line; empty for receipts up to version 2."""
+    """Says in one line what is known for every input; empty for receipts up to version 2."""
     known = proof.get("every_input")
     if known is None:
         return ""
@@ -223,7 +223,7 @@ def _known_by(receipt: Mapping[str, Any], config: DenseNetConfig, name: str) -> 
 
 
 def prepared_text(receipt: Mapping[str, Any]) -> str:
-    """What is stated or was found of pre-processing, and what is assumed, in one line."""
+    """Says in one line what is stated, was found or is assumed of pre-processing."""
     rows = preprocessing_rows(receipt, DenseNetConfig(**receipt["config"]))
     said: dict[str, list[str]] = {}
     for name, value, by in rows:

@@ -88,7 +88,7 @@ class Archive:
         return memoryview(data)[start:end]
 
     def _start(self, record: Record, following: int) -> int:
-        """Where a record's content begins, once its local header agrees with the directory."""
+        """Returns where a record's content begins, if its local header agrees with the directory."""
         try:
             fields = LOCAL.unpack_from(self.view, record.header)
         except struct.error as error:

@@ -26,7 +26,7 @@ Path = tuple[str, ...]
 
 
 class Candidate(NamedTuple):
-    """What may be the state dict.
+    """A dict or module that may be the state dict.
 
     Attributes:
         path: what leads there from the file's own object.

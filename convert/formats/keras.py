@@ -212,7 +212,7 @@ def _ordinal(layer: str) -> int:
 
 
 def _called(tree: _Tree, layer: str, names: Mapping[str, str]) -> str | None:
-    """What a layer is called, and the models that it is in; None where one of them is not told."""
+    """Returns the name of a layer behind those of the models around it; None if one of them is unknown."""
     called = []
     parts = layer.split("/")
     if len(parts) % 2:  # each is one of the layers of what holds it
@@ -229,7 +229,7 @@ def _called(tree: _Tree, layer: str, names: Mapping[str, str]) -> str | None:
 
 
 def _names_by_order(tree: _Tree, layers: Sequence[str]) -> dict[str, str]:
-    """What keras.applications calls the layers of a DenseNet, which lie in the network's order.
+    """Returns the names that keras.applications gives to the layers of a DenseNet, which lie in its order.
 
     Empty where they are no DenseNet's.
     """

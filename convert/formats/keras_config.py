@@ -1,4 +1,4 @@
-"""What the config of a Keras model says of its layers: their names, settings and order.
+"""Reads the names, settings and order of the layers from the config of a Keras model.
 
 Source of Keras' names: keras/src/saving/saving_lib.py of Keras 3.15.1.
 """

@@ -28,7 +28,7 @@ Values = list[tuple[Any, Any]]
 
 
 class Layer(NamedTuple):
-    """What a file tells of one layer.
+    """A layer as a file declares it.
 
     Attributes:
         kind: its class, such as ``torch.nn.modules.conv.Conv2d``; Keras' without a module.
@@ -118,7 +118,7 @@ def is_module(value: Any, budget: Budget) -> TypeGuard[Stub]:
 
 
 def module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """What the module's state_dict() would hold, in its order."""
+    """Yields the names and values that the module's state_dict() would hold, in its order."""
     for prefix, module, _ in _modules(root, budget):
         temporary = _texts(module.attribute("_non_persistent_buffers_set"), budget)
         for field in ("_parameters", "_buffers"):
@@ -128,7 +128,7 @@ def module_values(root: Stub, budget: Budget) -> Iterator[tuple[str, Any]]:
 
 
 def _modules(root: Stub, budget: Budget) -> Iterator[tuple[str, Stub, str | None]]:
-    """What stands before a module's names, the module, and the path of the one that holds it.
+    """Yields each module with the prefix of its names and the path of the module that holds it.
 
     One module may be in many places, and so every visit is paid for.
     """

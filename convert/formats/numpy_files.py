@@ -87,7 +87,7 @@ def _read_array(data: Whole, start: int, end: int, budget: Budget, names: Names)
 
 
 def _read_object(data: Whole, start: int, end: int, budget: Budget, names: Names) -> Any:
-    """What numpy pickled; nothing of it is run."""
+    """Returns what numpy pickled; nothing of it is run."""
     unpickler = Unpickler(data, start, end, budget, call, names=names)
     value = unpickler.load()
     if unpickler.position != end:

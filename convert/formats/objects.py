@@ -1,4 +1,4 @@
-"""What the calls in a checkpoint's pickles stand for: tensors, arrays, dicts, without the libraries.
+"""Turns the calls in a checkpoint's pickles into tensors, arrays and dicts, without the libraries.
 
 Every other call stays a ``Stub``.
 
@@ -203,7 +203,7 @@ def is_harmless(callee: Global) -> bool:
 
 
 def call(callee: Any, args: Any) -> Any:
-    """What calling ``callee`` with ``args`` would give, as records.
+    """Returns, as records, the result that calling ``callee`` with ``args`` would have.
 
     Raises:
         FormatError: it is a function that is known here, with arguments that it does not take.
@@ -235,7 +235,7 @@ def _tensor(
 
 
 def _is_short(value: Any) -> bool:
-    """What may be copied without paying for it: a pickle can give one long list to many calls."""
+    """Returns whether a value may be copied without paying: a pickle can give one long list to many calls."""
     return isinstance(value, tuple | list) and len(value) <= MOST_DIMENSIONS
 
 
@@ -285,7 +285,7 @@ def _tensor_v3(
 
 
 def _first(value: Any, *_: Any) -> Any:
-    """What wraps a tensor, and changes none of its elements."""
+    """Returns the tensor in a wrapper that changes none of its elements."""
     return value
 
 

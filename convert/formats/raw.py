@@ -22,7 +22,7 @@ LARGEST = 1 << 62
 
 
 class Broken(NamedTuple):
-    """What should be a tensor and can't be; it matters only where it is part of the state dict."""
+    """A value that should be a tensor and can't be; it matters only as a part of the state dict."""
 
     reason: str
     advice: str = AGAIN
@@ -116,7 +116,7 @@ class RawTensor:
             )
 
     def build(self, state: object) -> None:
-        """What a pickle sets as attributes of a tensor changes none of its elements."""
+        """Ignores the attributes that a pickle sets on a tensor: they change none of its elements."""
 
     def _axes(self) -> list[tuple[int, int]]:
         return list(zip(self.shape, self.strides, strict=True))

@@ -40,7 +40,7 @@ PICKLE_MAGIC = 0x80
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"torchscript"``, ``"pt2"``,
@@ -66,7 +66,7 @@ class Content:
 
 
 def read_content(data: Whole, key: str | None = None, name: str = "") -> Content:
-    """What ``data``, the whole of a file, holds; its tensors are views of it where they can be.
+    """Returns the content of ``data``, a whole file; its tensors are views of it where they can be.
 
     Args:
         data: the file's bytes.

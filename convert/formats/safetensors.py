@@ -46,7 +46,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies: ``size`` bytes, directly behind the entry before it."""
+    """The place of one tensor: ``size`` bytes, directly behind the entry before it."""
 
     name: str
     dtype: str

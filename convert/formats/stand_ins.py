@@ -44,7 +44,7 @@ class Dict:
         return next((value for name, value in self.pairs if name == key), None)
 
     def build(self, state: Any) -> None:
-        """What BUILD would set as attributes.  Raises FormatError at a second time."""
+        """Keeps what BUILD would set as attributes.  Raises FormatError at a second time."""
         if self.state is not None:
             raise FormatError("an object's attributes are set twice")
         self.state = state
@@ -67,7 +67,7 @@ class Stub(Dict):
 
 
 def _token(key: Any) -> Any:
-    """What stands for a key in a set: equal for equal keys, and with a hash that no file can foresee."""
+    """Returns a stand-in for a key in a set: equal for equal keys, with a hash that no file can foresee."""
     if isinstance(key, str | bytes | Global):
         return key
     if isinstance(key, int | float):

@@ -1,4 +1,4 @@
-"""What torch's formats share: pickles and elements that follow one another, and views of storages."""
+"""The parts that torch's formats share: pickles and elements in a row, and views of storages."""
 
 from __future__ import annotations
 

@@ -54,14 +54,14 @@ def read_legacy(data: Whole, budget: Budget, names: Names) -> Any:
 
 
 class _Storages:
-    """What the object refers to, to be filled by what follows it."""
+    """The storages that the object refers to; the bytes that follow it fill them."""
 
     def __init__(self) -> None:
         self.roots: dict[str, Storage] = {}
         self.views = Views()
 
     def load(self, identifier: Any) -> Any:
-        """What a persistent id stands for: a class, beside its source code, or a storage."""
+        """Returns what a persistent id stands for: a class, beside its source code, or a storage."""
         kind, *fields = identifier
         if kind == "module":
             return fields[0]

@@ -127,7 +127,7 @@ class _Objects:
             self._add(key, RawTensor(dtype, shape, strides, storage, offset))
 
     def load(self, identifier: Any) -> Any:
-        """What a persistent id stands for: a class, beside its source code, or a storage or tensor."""
+        """Returns what a persistent id names: a class, beside its source code, or a storage or tensor."""
         return identifier[0] if isinstance(identifier, tuple) else self._get(identifier)
 
     def require_use(self) -> None:

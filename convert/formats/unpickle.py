@@ -316,7 +316,7 @@ class Unpickler:
 
 
 def _copied(argument: Any) -> int:
-    """What a call may make of an argument, or look through, which the memo lets a pickle use again."""
+    """Returns the cost of an argument that a call may copy: a pickle's memo can use it again."""
     if isinstance(argument, LongText):
         return len(argument.octets)
     if isinstance(argument, list | tuple):

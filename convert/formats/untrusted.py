@@ -1,4 +1,4 @@
-"""What every reader of a stranger's file needs: one error, a budget, and values made safe to show."""
+"""The tools of every reader of a stranger's file: one error, a budget, and values made safe to show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGAIN = "It is damaged or was tampered with: get it again from its source."
 
 
 class FormatError(ValueError):
-    """What is wrong with a file, without its name, and then what to do about it."""
+    """A file can't be read: says what is wrong, without the file's name, and then what to do."""
 
     def __init__(self, found: str, advice: str = AGAIN) -> None:
         # It quotes the file, and goes to a terminal.
@@ -58,7 +58,7 @@ def shown(value: object) -> str:
 
 
 def key_of(value: object) -> str:
-    """What an object of an old file is called, which is text or a number.
+    """Returns the key of an object of an old file, which is text or a number.
 
     Raises:
         FormatError: it is something else, which could take without end to print.

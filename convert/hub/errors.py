@@ -48,7 +48,7 @@ def _token() -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is wrong, and what to do."""
+    """Says what is wrong, and what to do."""
     cause = error.__cause__ or error.__context__
     if isinstance(error, RuntimeError) and cause is not None:
         # The client's own words for an upload that failed, whatever for.
@@ -115,7 +115,7 @@ def _said(error: BaseException) -> str:
 
 
 def _plain(error: BaseException) -> str:
-    """Of an answer the first line; what the client finds wrong by itself takes several.
+    """Returns the first line of an answer; an error that the client found itself takes several lines.
 
     An address that signs in whoever has it is cut before that part.
     """

@@ -1,4 +1,4 @@
-"""What a push sends: every file of the repository, and what is to be done with each."""
+"""Decides what a push does with each file of the repository."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def with_license(written: Written, to: Destination) -> dict[str, Any]:
 
 
 def _remarks(card: Path, where: str, to: Destination) -> list[str]:
-    """What is to be said of a card that its owner edited.
+    """Returns the remarks about a card that its owner edited.
 
     Raises:
         PublishError: it names another license than was asked for, or none was.
@@ -143,7 +143,7 @@ def digests_of(found: Any) -> dict[str, tuple[str, str]]:
 
 
 def file_digest(path: Path) -> str:
-    """What git calls the file at ``path``."""
+    """Returns git's SHA-1 of the file at ``path``."""
     return _git_sha1(path.read_bytes())
 
 
@@ -152,5 +152,5 @@ def _bytes(content: Content) -> bytes:
 
 
 def _git_sha1(data: bytes) -> str:
-    """What git calls a file of these bytes."""
+    """Returns git's SHA-1 of a file of these bytes."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""What a push is given, finds and returns."""
+"""The records of a push: what it is given, finds and returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RemoteState:
-    """What the repository has.
+    """The state of the repository before a push.
 
     Attributes:
         commit: the branch's head; None where there is no repository.
@@ -65,7 +65,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Published:
-    """What a push sent, or would send.
+    """The result of a push: what was sent, or would be sent.
 
     Attributes:
         repo_id: such as ``"user/name"``.

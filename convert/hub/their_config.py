@@ -1,4 +1,4 @@
-"""What somebody else's config.json says of a network, held against the network."""
+"""Compares somebody else's config.json with the network that it lies beside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What neither a source nor its user tells of the network's function, and what would settle it."""
+"""Lists what neither the source nor the user tells of a network's function, and what would settle it."""
 
 from __future__ import annotations
 

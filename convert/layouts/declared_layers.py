@@ -54,7 +54,7 @@ WINDOW = {"stride": 1, "padding": 0, "divisor_override": None}
 
 
 class Declared(NamedTuple):
-    """What a file declares beside its tensors.
+    """The declarations of a file beside its tensors.
 
     Attributes:
         norm_eps: epsilon of its batch norms, if it is not the layout's.

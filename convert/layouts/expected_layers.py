@@ -1,4 +1,4 @@
-"""What a DenseNet has at each place: the kind of layer, its settings, and what runs behind it."""
+"""The layers that a DenseNet has at each place: kind, settings, and what runs behind them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSITION_MAX = {**SETTINGS[AVERAGE], "dilation": 1}
 
 
 class Expected(NamedTuple):
-    """What must come next where it is ``required``; settings that a file does not tell are not looked at."""
+    """The layer that comes next, or may; settings that a file does not tell are not compared."""
 
     what: str
     settings: Mapping[str, Any]

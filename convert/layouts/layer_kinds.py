@@ -1,4 +1,4 @@
-"""What each layer that a file declares does, in the words of a DenseNet.
+"""Says what each layer of a file does, in the words of a DenseNet.
 
 Torch's classes are compared by name, and so are those of others that bear the same; a layer of Keras
 counts as all that it does, a convolution with an activation as two.
@@ -70,7 +70,7 @@ RELU_SETTINGS = ("max_value", "negative_slope", "threshold")
 
 
 class DeclaredLayer(NamedTuple):
-    """What one layer does.
+    """The work of one layer.
 
     Attributes:
         path: of the layer, as the file has it.
@@ -174,12 +174,12 @@ def padding_of(layer: DeclaredLayer) -> Any:
 
 
 def pair(value: Any) -> Any:
-    """What stands for both axes, for each of them."""
+    """Returns a value for each of the two axes; a single number stands for both."""
     return (value, value) if isinstance(value, int | float) else value
 
 
 def _one_number(value: Any) -> Any:
-    """That of a padding that is the same on all sides, however it is nested; else the padding."""
+    """Returns one number for a padding that is equal on all sides, however it is nested; else the padding."""
     sides = value
     while isinstance(sides, tuple) and sides and all(side == sides[0] for side in sides):
         sides = sides[0]

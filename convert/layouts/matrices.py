@@ -1,4 +1,4 @@
-"""What layers of any library read and give, by the shapes of their tensors."""
+"""Finds how wide the input and output of a layer are, for any library, by the shapes of its tensors."""
 
 from __future__ import annotations
 

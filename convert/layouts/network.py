@@ -29,7 +29,7 @@ COMMAND = "densenet-convert file"
 
 
 class Attempt(NamedTuple):
-    """What came of a command that could be advised.
+    """The result of trying a command before it is advised.
 
     Attributes:
         options: its own.

@@ -1,4 +1,4 @@
-"""What stands beside a network in its source and changes no output: left out by rules, each with its reason.
+"""Rules that leave out tensors which change no output, each with its reason.
 
 Names and shapes must both be those of such a thing.  What is as wide as the features, or has two dimensions,
 is none: it may be the head.

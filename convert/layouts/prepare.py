@@ -36,14 +36,14 @@ SCALE_FIELDS = ("gamma", "beta", "weight", "bias")
 
 
 class Form(NamedTuple):
-    """What a tensor is, without its values."""
+    """The shape and dtype of a tensor, without its values."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class Held(Protocol):
-    """What a source holds: a ``Checkpoint``, or the content of a file that was not copied."""
+    """The content of a source: a ``Checkpoint``, or the content of a file that was not copied."""
 
     @property
     def format(self) -> str:
@@ -55,11 +55,11 @@ class Held(Protocol):
 
     @property
     def layers(self) -> Mapping[str, Layer]:
-        """What the source declares of its layers; empty for a state dict."""
+        """The layers that the source declares; empty for a state dict."""
 
 
 class StateDict(NamedTuple):
-    """What a source would hold that tells nothing of its layers."""
+    """The content of a source that declares no layers."""
 
     format: str
     tensors: Mapping[str, Any]
@@ -68,7 +68,7 @@ class StateDict(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a source holds, as a layout sees it.
+    """The content of a source, as a layout sees it.
 
     Attributes:
         format, layers: the source's own.

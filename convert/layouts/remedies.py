@@ -1,4 +1,4 @@
-"""What only the owner's own network can end: weights that are computed from others, or lie in several files.
+"""Remedies that need the owner's network: for weights computed from others, or in several files.
 
 Each remedy is one call, of torch or of the library that made the file.
 """

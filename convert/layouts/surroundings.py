@@ -27,11 +27,11 @@ DECODERS = ("decoder", "segmentation_head")
 
 
 class UnclearError(LayoutError):
-    """What stands around the network leaves open which function the source is of, or is no DenseNet's."""
+    """The layers around the network leave open which function the source computes, or are no DenseNet's."""
 
 
 class Surroundings:
-    """What a source holds beside the network that a reading takes from it.
+    """The tensors of a source beside the network that a reading takes from it.
 
     Attributes:
         left_out: names that neither this network nor another whole one explains.

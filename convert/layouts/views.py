@@ -76,7 +76,7 @@ class View:
         return found
 
     def _prefixes(self, layout: Layout) -> Iterator[tuple[str, str]]:
-        """What stands before the layout's names, and what is missing in them."""
+        """Yields each prefix that may stand before the layout's names, and what is missing in them."""
         firsts = (layout.sign,) if layout.sign else (layout.first_conv, *layout.other_stems)
         for first in firsts:
             for name in self._by_end.get(_end_of(first), ()):

@@ -26,7 +26,7 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Step:
-    """What a training step of a network computed and left.
+    """The results of a training step, and the state that it left.
 
     Attributes:
         logits: ``[N, classes]``.

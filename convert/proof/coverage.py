@@ -134,7 +134,7 @@ def _seen_in_norm(norm: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def _seen_in_product(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Of a linear layer's weight one row, ``[C]``, of a convolution's one output channel, ``[C, kh, kw]``."""
+    """Returns masks: ``[C]`` for a linear weight's row, ``[C, kh, kw]`` for a kernel's output channel."""
     present = (x != 0).any(0)  # [C, H, W], or [C]
     bias = getattr(layer, "bias", None)
     masks = {} if bias is None else {"bias": torch.ones_like(bias, dtype=torch.bool)}

@@ -24,7 +24,7 @@ from .tally import Tally
 
 
 class Judgement(NamedTuple):
-    """What names tell of one kind of results.
+    """The verdict that names give for one kind of results.
 
     Attributes:
         verdict: ``"equal"``, ``"differs"`` or ``"unknown"``.

@@ -1,4 +1,4 @@
-"""What both networks are run on."""
+"""The inputs on which both networks run."""
 
 from __future__ import annotations
 

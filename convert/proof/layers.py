@@ -31,7 +31,7 @@ Observer = Callable[[nn.Module, Tensor], None]
 
 
 def kind_of(module: nn.Module | None) -> str | None:
-    """What a layer is called in a message; None for modules that are not compared."""
+    """Returns the kind of a layer for a message; None for modules that are not compared."""
     return next((kind for kind, layer in LAYERS.items() if isinstance(module, layer)), None)
 
 

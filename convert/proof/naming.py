@@ -36,13 +36,13 @@ def digest_of(operator: str, reads: Iterable[Name], words: Iterable[str]) -> Nam
 
 
 def operation_bytes(operator: str, words: Iterable[str]) -> bytes:
-    """What is digested of an operation beside what it reads."""
+    """Returns the bytes of an operation that are digested beside the names that it reads."""
     text = "\0".join([operator, *(f"{len(word)} {word}" for word in words)])
     return len(text).to_bytes(4, "little") + text.encode()
 
 
 def length_bytes(read: Name) -> bytes:
-    """What is digested in front of a name that is read."""
+    """Returns the bytes that are digested in front of a name that is read."""
     return len(read).to_bytes(4, "little")
 
 
@@ -79,13 +79,13 @@ class Names:
         return name
 
     def parts_of(self, read: Name, words: list[str]) -> list[Name]:
-        """What a whole concatenation along the same dimension was made of: doing it twice copies twice."""
+        """Returns the parts of a whole concatenation along the same dimension; torch may copy twice."""
         arguments, parts = self.parts.get(read, ("", []))
         return parts if parts and arguments == " ".join(words) else [read]
 
 
 def name_of_bytes(tensor: Tensor, kind: str = "") -> Name:
-    """Of what a tensor holds; an input and a weight of the same bytes are of another ``kind``."""
+    """Returns the name of a tensor's content; an input and a weight of the same bytes differ in ``kind``."""
     # Processors compute it, 2.6 times as fast as blake2b, which is the faster one for few bytes.
     digest = hashlib.sha256(f"{kind} {tensor.dtype} {list(tensor.shape)} ".encode())
     digest.update(tensor_bytes(tensor.cpu()))
@@ -146,7 +146,7 @@ def mean_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
 
 
 def state_of_generators() -> str:
-    """What torch draws from next, on the CPU and on the current GPU."""
+    """Returns the state from which torch draws next, on the CPU and on the current GPU."""
     states = [torch.get_rng_state()]
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states.append(torch.cuda.get_rng_state())

@@ -1,4 +1,4 @@
-"""What torch's operators do beside computing: what they write, draw and read, and which bits they share."""
+"""Facts about torch's operators: what they write, draw and read, and which of them give the same bits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CAT, MEAN = "aten.cat.default", "aten.mean.dim"
 
 
 class Facts(NamedTuple):
-    """What an operator's schema says.
+    """The facts that an operator's schema tells.
 
     Attributes:
         writes: names and places of the arguments that it writes.

@@ -93,7 +93,7 @@ def _sizes(asked: str | None) -> Mapping[str, Sequence[Size]]:
 
 
 class _InEval(NamedTuple):
-    """What came of the outputs in eval mode, in the words of ``OwnParity``."""
+    """The result of the outputs in eval mode, in the words of ``OwnParity``."""
 
     shape: Shape
     verdict: str

@@ -1,4 +1,4 @@
-"""What config.json tells timm and transformers to do with an image, against torchvision's preset.
+"""Compares the preprocessing that config.json asks of timm and transformers with torchvision's preset.
 
 timm's eval transform, and transformers through it, resizes the shorter side to
 ``floor(input_size / crop_pct)``, crops the centre and normalises
@@ -72,7 +72,7 @@ def preset_transform() -> Callable[[Any], Tensor]:
 
 
 def config_transform(fields: Mapping[str, Any]) -> transforms.Compose:
-    """What ``pretrained_cfg`` of config.json tells timm to do: from a PIL image to float32 ``[3, H, W]``."""
+    """Returns timm's transform of config.json's ``pretrained_cfg``: PIL image to float32 ``[3, H, W]``."""
     sides = fields["input_size"][-2:]
     resized = [floor(side / fields["crop_pct"]) for side in sides]
     interpolation = INTERPOLATIONS[fields["interpolation"]]

@@ -37,7 +37,7 @@ def _resolved(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class ProofExtras:
-    """What is to be made or compared beside the proof.
+    """The extra work that the user asked for beside the proof.
 
     Attributes:
         golden: take the reference's outputs, to be written beside the weights.

@@ -1,4 +1,4 @@
-"""What storages hold, by name: a name belongs to a storage's content and not to a tensor object."""
+"""Keeps the names of storages' contents: a name belongs to a storage's content and not to a tensor object."""
 
 from __future__ import annotations
 

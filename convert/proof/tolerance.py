@@ -99,7 +99,7 @@ def measured(setting: Setting, ours: Tensor, theirs: Tensor, exact: Tensor) -> M
 
 
 def bound(theirs: float, exact: Tensor, dtype: torch.dtype) -> float:
-    """What an error may not exceed.
+    """Returns the largest error that is allowed.
 
     Args:
         theirs: the reference's own error.  By luck it may be 0, but half a unit in the last place of

@@ -65,7 +65,7 @@ def load_keras(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _stem(names: Mapping[str, Tensor]) -> str:
-    """What the first convolution is called."""
+    """Returns the name of the first convolution."""
     for stem in STEM:
         if f"{stem}/kernel" in names:
             return stem
@@ -73,13 +73,13 @@ def _stem(names: Mapping[str, Tensor]) -> str:
 
 
 def keras_names(config: DenseNetConfig) -> list[str]:
-    """What Keras calls each tensor, in the order of its layers."""
+    """Returns Keras' names of all tensors, in the order of its layers."""
     network = keras_tree(config)
     return names_in_order(network, _names(network, STEM[0], HEAD), KERAS)
 
 
 def _names(network: nn.Module, stem: str, head: str) -> Iterator[str]:
-    """What Keras' code calls these layers, in the order in which it makes them."""
+    """Yields the names that Keras' code gives to these layers, in the order in which it makes them."""
     yield stem
     yield stem.removesuffix("conv") + "bn"
     blocks = blocks_of(network)
@@ -97,7 +97,7 @@ def _names(network: nn.Module, stem: str, head: str) -> Iterator[str]:
 def keras_function(
     tensors: Mapping[str, Tensor], config: DenseNetConfig, images: Tensor
 ) -> tuple[Tensor, str]:
-    """What Keras' own network computes of images, and which Keras that is.
+    """Returns the outputs of Keras' own network for some images, and which Keras that is.
 
     Args:
         tensors: under the names of Keras 2 or 3, in its order of axes.

@@ -43,7 +43,7 @@ class OwnNetwork:
 
     @property
     def words(self) -> str:
-        """What it is called, as a sentence begins."""
+        """Its name, as a sentence begins."""
         return "The network at hand" if self.name == ORIGIN_MEMORY else f"The network of {quoted(self.name)}"
 
     def option(self, name: str, value: str) -> str:

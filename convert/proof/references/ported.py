@@ -22,7 +22,7 @@ CANONICAL = ("weight", "bias", "running_mean", "running_var")
 
 
 class Fields(NamedTuple):
-    """What a library calls the tensors of a layer, a ``*`` standing for the layer's own name.
+    """A library's names of the tensors of a layer; ``*`` stands for the layer's own name.
 
     Attributes:
         norm: a batch norm's weight, bias, mean and variance.
@@ -59,14 +59,14 @@ PADDLE = Fields(("weight", "bias", "_mean", "_variance"), "weight", ("weight", "
 
 
 def layers_in_order(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What holds parameters, in running order, which is that of torchvision's modules."""
+    """Yields the layers with parameters in running order, which is that of torchvision's modules."""
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
             yield path, module
 
 
 def names_in_order(network: nn.Module, layers: Iterable[str], fields: Fields) -> list[str]:
-    """What a library calls each tensor, in the order of its layers."""
+    """Returns a library's names of all tensors, in the order of its layers."""
     pairs = zip(layers_in_order(network), layers, strict=True)
     return [name for (_, module), layer in pairs for name in fields.of(module, layer)]
 
@@ -127,7 +127,7 @@ def load_paddle(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def paddle_names(config: DenseNetConfig) -> list[str]:
-    """What PaddleClas calls each tensor, in the order of its layers."""
+    """Returns PaddleClas' names of all tensors, in the order of its layers."""
     network = tree_of_today(config)
     return names_in_order(network, _layers_of_paddle(network), PADDLE)
 
@@ -172,7 +172,7 @@ def _fields_of_keras(tensors: Mapping[str, Tensor]) -> Fields:
 
 
 def densenet_keras_names(config: DenseNetConfig) -> list[str]:
-    """What the port calls each tensor in Keras 2, in the order of its layers."""
+    """Returns the port's names of all tensors in Keras 2, in the order of its layers."""
     network = tree_of_today(config)
     return names_in_order(network, _layers_of_densenet_keras(network), KERAS)
 

@@ -146,14 +146,14 @@ def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
 
 
 def own_names(layout: Layout, config: DenseNetConfig) -> list[str]:
-    """What the layout calls each tensor of a network, without a prefix."""
+    """Returns the layout's names of a network's tensors, without a prefix."""
     if layout.names is not None:
         return list(_named(layout.names)(config))
     return list(_named(layout.reference)(config).state_dict())
 
 
 def _named(function: str) -> Any:
-    """What ``"module:function"`` stands for."""
+    """Returns the object that ``"module:function"`` names."""
     module, _, name = function.partition(":")
     return getattr(import_module(module), name)
 
@@ -180,7 +180,7 @@ def _own_tensors(checkpoint: Checkpoint, reading: Reading) -> dict[str, Tensor]:
 
 @contextmanager
 def _strictly(layout: Layout) -> Iterator[None]:
-    """What load_state_dict objects to is a fault of the renaming, which objected to nothing."""
+    """Raises ParityError if load_state_dict fails: then the renaming, which reported nothing, is wrong."""
     try:
         yield
     except RuntimeError as error:

@@ -38,12 +38,12 @@ class ErrorAxis:
 
     @property
     def bottom(self) -> float:
-        """Where 0 is drawn, or the lowest power if there is no 0."""
+        """The place of 0, or of the lowest power if there is no 0."""
         return self.low - self.zero * self._apart
 
     @property
     def top(self) -> float:
-        """Where what is not finite is drawn, or the highest power if all is finite."""
+        """The place of what is not finite, or of the highest power if all is finite."""
         return self.high + self.endless * self._apart
 
     @property

@@ -82,7 +82,7 @@ class FirstDifferences(Tally):
 
 
 class Recorded(NamedTuple):
-    """What the reference computed on the proof's first two inputs.
+    """The reference's results on the proof's first two inputs.
 
     Attributes:
         x: the input in eval mode, ``[N, C, H, W]``.

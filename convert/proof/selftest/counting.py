@@ -1,4 +1,4 @@
-"""What the self-test came to, counted by kind of fault."""
+"""Counts the results of the self-test by kind of fault."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FaultKind:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the self-test came to.
+    """The result of the self-test.
 
     Attributes:
         network: what the faults were injected into.

@@ -39,7 +39,7 @@ CHUNK, CALLS_HERE, JOBS = 500, 10, 8
 
 @dataclass(frozen=True)
 class Counted:
-    """What came of some exchanges; the fields are those of ``FaultKind``, and ``escaped`` of ``SelfTest``."""
+    """The results of some exchanges, in fields of ``FaultKind``, and of ``SelfTest`` for ``escaped``."""
 
     injected: int
     nothing: int
@@ -50,7 +50,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Renaming:
-    """What it takes to rename two tensors of a sound conversion, in whatever process.
+    """The material for renaming two tensors of a sound conversion, in whatever process.
 
     Attributes:
         folder: the conversion as it was written.

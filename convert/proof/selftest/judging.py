@@ -1,4 +1,4 @@
-"""What each check finds of one fault, every check alone."""
+"""Runs every check alone on one fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Findings = dict[str, ConvertError | None]
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of one fault.
+    """The result of one fault.
 
     Attributes:
         fault: what was injected.
@@ -56,7 +56,7 @@ class Judged:
 
     @property
     def shown(self) -> list[ConvertError]:
-        """What would be shown of it: by the step that loads, by the first check of the network, or of files.
+        """The errors that a user would see: of loading, of the first check of the network, or of files.
 
         Bytes compared through the map are left out: a wrong map agrees with them.
         """
@@ -179,7 +179,7 @@ def _loads(clean: Loaded, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _write(subject: Subject, renamed: Renamed) -> ConvertError | None:
-    """What reading back has against a folder of these tensors, written as if they were proven."""
+    """Returns the error of reading back a folder of these tensors, written as if they were proven."""
     folder = subject.scratch / "written"
     try:
         write_folder(
