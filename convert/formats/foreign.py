@@ -13,26 +13,52 @@ from typing import NamedTuple
 from .raw import Whole
 from .untrusted import FormatError, Global
 
-# Where a library can give its arrays by name.
-ARRAYS = (
-    "Where that library is, read its arrays, and save them under torchvision's names: "
-    "safetensors.numpy.save_file(arrays, 'weights.safetensors')."
+# Behind the call that gives a library's arrays by name.
+SAVE_ARRAYS = (
+    "Save them under torchvision's names: safetensors.numpy.save_file(arrays, 'weights.safetensors')."
 )
+ARRAYS = f"Where that library is, read its arrays. {SAVE_ARRAYS}"
 EXPORTED = "It was exported to be run: convert the checkpoint that it was made from."
 IN_ITS_CODE = (
     "Loading it runs what it says. In the code that wrote it, save the arrays by name: "
     "safetensors.numpy.save_file(arrays, 'weights.safetensors')."
 )
 FROM_ONNX = (
-    "Save its weights by name, if the export kept their names: torch.save({one.name: "
+    "If it was exported with optimize=False, save its weights by name: torch.save({one.name: "
     "torch.tensor(onnx.numpy_helper.to_array(one)) for one in onnx.load(file).graph.initializer}, "
-    "'weights.pth'). Otherwise convert the checkpoint that it was exported from."
+    "'weights.pth'). Otherwise norms are folded into convolutions, which rounds: convert the checkpoint that "
+    "it was exported from."
 )
 FROM_SHARDS = (
-    "Where the network is, save it whole: torch.save(torch.distributed.checkpoint.state_dict."
-    "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), 'whole.pth')."
+    "Where the network is, save it whole: from torch.distributed.checkpoint.state_dict import "
+    "StateDictOptions, get_model_state_dict; torch.save(get_model_state_dict(model, "
+    "options=StateDictOptions(full_state_dict=True)), 'whole.pth')."
 )
-TENSORFLOW = "tf.train.load_checkpoint(path) gives them by get_tensor(name)."
+FROM_SAVED_MODEL = (
+    "Save its variables by name, and convert what this writes: numpy.savez('weights.npz', "
+    "**{v.name.split(':')[0]: v.numpy() for v in tf.saved_model.load(folder).variables})."
+)
+FROM_TENSORFLOW = (
+    "Where the network is, restore it and save its weights: tf.train.Checkpoint(model=model).restore("
+    "tf.train.latest_checkpoint(folder)).expect_partial(); model.save_weights('whole.weights.h5')."
+)
+FROM_MXNET = (
+    f"Read its arrays: arrays = {{n: a.asnumpy() for n, a in mxnet.nd.load(file).items()}}. {SAVE_ARRAYS} "
+    "Those of Gluon's own DenseNet are in the order of torchvision's."
+)
+FROM_MINDSPORE = (
+    "Read its arrays: arrays = {n: p.asnumpy() for n, p in mindspore.load_checkpoint(file).items()}. "
+    f"{SAVE_ARRAYS}"
+)
+FROM_FLAX = (
+    "Read its arrays: arrays = flax.serialization.msgpack_restore(open(file, 'rb').read()), nested dicts of "
+    f"them. {SAVE_ARRAYS}"
+)
+FROM_ORBAX = (
+    "Read its arrays: arrays = orbax.checkpoint.PyTreeCheckpointer().restore(folder), nested dicts of them. "
+    f"{SAVE_ARRAYS}"
+)
+FROM_MATLAB = f"Read its arrays: scipy.io.loadmat(file). {SAVE_ARRAYS}"
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 # The kinds of a field of protocol buffers, and how long those of a fixed length are.
 VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}
@@ -42,9 +68,9 @@ MOST_OF_ONNX, FIRST_OF_CORE_ML = 26, 200
 # What parts of a folder tell, which hold no checkpoint of their own.
 FOLDERS = (
     ((".metadata",), "a distributed checkpoint of torch, a folder of shards", FROM_SHARDS),
-    (("saved_model.pb",), "a SavedModel of TensorFlow", f"{TENSORFLOW} {ARRAYS}"),
-    (("checkpoint",), "a checkpoint of TensorFlow", f"{TENSORFLOW} {ARRAYS}"),
-    (("_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"), "a checkpoint of Orbax (JAX)", ARRAYS),
+    (("saved_model.pb",), "a SavedModel of TensorFlow", FROM_SAVED_MODEL),
+    (("checkpoint",), "a checkpoint of TensorFlow", FROM_TENSORFLOW),
+    (("_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"), "a checkpoint of Orbax (JAX)", FROM_ORBAX),
     (("Manifest.json",), "a package of Core ML", EXPORTED),
 )
 
@@ -79,9 +105,9 @@ FOREIGN = (
     Foreign("a model of GGML", ARRAYS, (b"GGUF", b"lmgg", b"tjgg")),
     Foreign("an engine of TensorRT", EXPORTED, (b"ptrt", b"ftrt")),
     Foreign("a network of ncnn", EXPORTED, (b"7767517\n",)),
-    Foreign("a file of MATLAB, such as MatConvNet's", ARRAYS, (b"MATLAB 5.0 MAT-file",)),
+    Foreign("a file of MATLAB, such as MatConvNet's", FROM_MATLAB, (b"MATLAB 5.0 MAT-file",)),
     Foreign("a network of Torch7 (Lua)", ARRAYS, (b"\4\0\0\0\1\0\0\0\3\0\0\0V ", b"4\n1\n3\nV ")),
-    Foreign("parameters of MXNet (Gluon)", ARRAYS, (b"\x12\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0",)),
+    Foreign("parameters of MXNet (Gluon)", FROM_MXNET, (b"\x12\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0",)),
     Foreign("the graph of a model of OpenVINO", EXPORTED, (b"<",), holds=b"<net "),
     Foreign(
         "an HTML or XML page, not a checkpoint: a login or an error, perhaps", "Download it again.", (b"<",)
@@ -97,7 +123,7 @@ BY_NAME = (
     (".distcp", "a shard of a distributed checkpoint of torch", FROM_SHARDS),
     (".pdiparams", "the weights of an inference model of Paddle", EXPORTED),
     (".mindir", "a graph of MindSpore", EXPORTED),
-    (".msgpack", "a checkpoint of Flax (JAX)", ARRAYS),
+    (".msgpack", "a checkpoint of Flax (JAX)", FROM_FLAX),
 )
 SHARD_OF_TENSORFLOW = re.compile(r".*\.data-\d{5}-of-\d{5}", re.ASCII)
 ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"ZF")
@@ -110,7 +136,7 @@ def refuse_by_name(name: str) -> None:
         if name.lower().endswith(suffix):
             raise FormatError(f"it is {kind}", advice)
     if SHARD_OF_TENSORFLOW.fullmatch(name):
-        raise FormatError("it is a part of a checkpoint of TensorFlow", f"{TENSORFLOW} {ARRAYS}")
+        raise FormatError("it is a part of a checkpoint of TensorFlow", FROM_TENSORFLOW)
 
 
 def refuse_by_magic(data: Whole) -> None:
@@ -121,7 +147,7 @@ def refuse_by_magic(data: Whole) -> None:
         if any(start.startswith(magic, one.at) for magic in one.starts) and one.holds in head:
             raise FormatError(f"it is {one.kind}", one.advice)
     if bytes(data[-8:]) == TABLE_MAGIC:
-        raise FormatError("it is a part of a checkpoint of TensorFlow", f"{TENSORFLOW} {ARRAYS}")
+        raise FormatError("it is a part of a checkpoint of TensorFlow", FROM_TENSORFLOW)
     if head.startswith(ZLIB):
         raise FormatError("it is compressed by zlib, as joblib compresses", IN_ITS_CODE)
 
@@ -135,7 +161,7 @@ def refuse_by_fields(data: Whole) -> None:
         if (7, BYTES) in rest and all(number <= MOST_OF_ONNX for number, _ in rest):
             raise FormatError("it is an ONNX model", FROM_ONNX)
         if rest == {(2, BYTES)}:
-            raise FormatError("it is the graph of a SavedModel of TensorFlow", f"{TENSORFLOW} {ARRAYS}")
+            raise FormatError("it is the graph of a SavedModel of TensorFlow", FROM_SAVED_MODEL)
         if (2, BYTES) in rest and max(numbers)[0] >= FIRST_OF_CORE_ML:
             raise FormatError("it is a model of Core ML", EXPORTED)
     if first != [(1, BYTES)]:
@@ -147,7 +173,7 @@ def refuse_by_fields(data: Whole) -> None:
         return
     if bytes(data[slice(*inner[1][2:])]).isalnum():  # an operation
         raise FormatError("it is a graph of TensorFlow", EXPORTED)
-    raise FormatError("it is a checkpoint of MindSpore", ARRAYS)
+    raise FormatError("it is a checkpoint of MindSpore", FROM_MINDSPORE)
 
 
 def refuse_joblib(names: Collection[Global]) -> None:
