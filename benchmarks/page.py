@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from matplotlib import pyplot
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
 OURS, THEIRS = "#1f77b4", "#9aa0a6"
+DARK = (
+    "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(1) hue-rotate(180deg); } }</style>"
+)
 
 Result = Mapping[str, Any]
 
@@ -59,10 +63,13 @@ def bars(name: str, unit: str, values: Mapping[str, float], ours: Sequence[str])
 
 
 def saved(figure: Any, name: str, description: str) -> str:
+    """Draws without a background, and in inverted colours where the page is dark."""
     path = DOCS / "plots" / f"{name}.svg"
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    drawn = StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
     pyplot.close(figure)
+    path.write_text(drawn.getvalue().replace("<defs>", f"{DARK}\n <defs>", 1))
     return f"![{description}](plots/{path.name})"
 
 
