@@ -20,7 +20,7 @@ EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask")
 
 @dataclass(frozen=True)
 class Device:
-    """What a proof can run on: ``name`` is what ``--device`` takes."""
+    """What a proof can run on: ``name`` is what ``device`` takes."""
 
     name: str
     description: str
