@@ -42,7 +42,7 @@ class SeveralError(ReadError):
     """The source holds several state dicts, which differ.
 
     Attributes:
-        keys: what leads to each of them, as ``--key`` takes it.
+        keys: what leads to each of them, as ``key`` takes it.
     """
 
     def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
@@ -139,7 +139,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def explanation(error: BaseException) -> str:
     """The message of an error, and what to do next where nothing in this package raised it."""
     if is_out_of_memory(error):
-        return "There is not enough memory. Free some, or take another --device, and run again."
+        return "There is not enough memory. Free some, or take another `device=...`, and run again."
     if is_expected(error):
         return str(error)
     reason = quoted(" ".join(str(error).split())) or "no reason was given"

@@ -40,7 +40,7 @@ def require_done(job: Job) -> Written:
         FolderError: it is not whole, not of this source, or is not what was asked for.
         ConvertError: the source can't be had, or is not what was asked for.
     """
-    advice = "Name another --output, or replace it with --force."
+    advice = "Name another `output=...`, or replace it with `force=True`."
     try:
         written = open_folder(Path(job.folder))
     except FolderError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError
 from ..formats.raw import Whole
-from ..layouts.network import COMMAND, command_for, identify_network
+from ..layouts.network import CALL, call_for, identify_network
 from ..records import Options
 from ..source.beside import settings_beside
 from ..source.file import parse_checkpoint, read_whole
@@ -27,18 +27,18 @@ def open_chosen(path: Path, options: Options, source: str) -> Opened:
         source: what the user calls it.
 
     Raises:
-        SeveralError: it holds several that differ; the message ends with a command for each.
+        SeveralError: it holds several that differ; the message ends with a call for each.
         ReadError: as ``open_checkpoint``.
     """
     try:
         return open_checkpoint(path, key=options.key, ignore_config=options.ignore_config)
     except SeveralError as error:
-        message = with_commands(error, read_whole(path), path, options, source)
+        message = with_calls(error, read_whole(path), path, options, source)
         raise SeveralError(message, error.keys) from error
 
 
-def with_commands(error: SeveralError, data: Whole, path: Path, options: Options, source: str) -> str:
-    """Returns the error's message with a command for each state dict of a DenseNet, which was tried.
+def with_calls(error: SeveralError, data: Whole, path: Path, options: Options, source: str) -> str:
+    """Returns the error's message with a call for each state dict of a DenseNet, which was tried.
 
     Args:
         error: what was raised when the file was read.
@@ -47,17 +47,17 @@ def with_commands(error: SeveralError, data: Whole, path: Path, options: Options
         options: what the user says of it.
         source: what the user calls it.
     """
-    commands = list(_commands(error, data, path, options, source))
-    if not commands:
+    calls = list(_calls(error, data, path, options, source))
+    if not calls:
         return str(error)
     more = len(error.keys) - MOST_CHOICES
-    rest = f", and {more:,} more take their --key likewise" if more > 0 else ""
-    sentence = "Each of these commands converts one" if len(commands) > 1 else "This command converts one"
-    return "\n".join([f"{error} {sentence}{rest}:", *commands])
+    rest = f", and {more:,} more take their `key=...` likewise" if more > 0 else ""
+    sentence = "Each of these lines converts one" if len(calls) > 1 else "This converts one"
+    return "\n".join([f"{error} {sentence}{rest}:", *calls])
 
 
-def _commands(error: SeveralError, data: Whole, path: Path, options: Options, source: str) -> Iterator[str]:
-    """Yields the command for each key that gets through, or the first that is advised for it."""
+def _calls(error: SeveralError, data: Whole, path: Path, options: Options, source: str) -> Iterator[str]:
+    """Yields the call for each key that gets through, or the first that is advised for it."""
     settings = settings_beside(path, ignore_config=options.ignore_config)
     if options.final_relu is None:
         options = replace(options, final_relu=settings.get("final_relu"))
@@ -67,10 +67,10 @@ def _commands(error: SeveralError, data: Whole, path: Path, options: Options, so
             content = parse_checkpoint(data, path, key)
             identify_network(content, chosen, settings.get("norm_eps"), source=source)
         except (LayoutError, ArchitectureError) as refusal:
-            lines = [line for line in str(refusal).splitlines() if line.startswith(COMMAND)]
+            lines = [line for line in str(refusal).splitlines() if line.startswith(CALL)]
             yield from lines[:1]
         except ReadError:
             continue
         else:
-            if command := command_for(source, chosen):
-                yield command
+            if call := call_for(source, chosen):
+                yield call

@@ -40,7 +40,7 @@ from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .choices import open_chosen
 from .claims import make_claims
-from .memory import of_memory
+from .memory import folder_for, of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ log = logging.getLogger("densenet_convert")
 
 def convert(
     source: AnyPath | InMemory,
-    output: AnyPath,
+    output: AnyPath | None = None,
     *,
     arch: str | int | None = None,
     layout: str | None = None,
@@ -93,7 +93,8 @@ def convert(
         source: a checkpoint, which holds a state dict or a module in a layout of ``known_layouts``; a file
             here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub. A ``torch.nn.Module`` is
             its own reference, is copied and left as it is; a mapping of names to tensors is taken as well.
-        output: the folder to create; one that exists is refused without ``force``.
+        output: the folder to create, by default named after a file, in the working folder: ``chest`` for
+            ``chest.pth.tar``; one that exists is refused without ``force``.
         arch: 121, 161, 169 or 201, which it must then be.
         layout: name of the layout that it must be in.
         prefix: what every name must begin with.
@@ -141,10 +142,10 @@ def convert(
 
 
 def convert_source(
-    source: AnyPath | InMemory, output: AnyPath, options: Options, extras: ProofExtras
+    source: AnyPath | InMemory, output: AnyPath | None, options: Options, extras: ProofExtras
 ) -> Written:
     """Does what ``convert`` does, with its options as one value."""
-    folder = Path(output)
+    folder = folder_for(source, output)
     if not isinstance(source, str | os.PathLike):
         options, extras = of_memory(source, options, extras)
     extras = extras.of(options)
@@ -244,7 +245,7 @@ def _convert_file(source: AnyPath, folder: Path, options: Options, extras: Proof
     path = local_file(source)
     opened = open_chosen(path, options, os.fspath(source))
     if folder.resolve() in path.resolve().parents:
-        raise FolderError(f"{path} is in {folder}, which would be replaced. Name another --output.")
+        raise FolderError(f"{path} is in {folder}, which would be replaced. Name another `output=...`.")
     known = opened.settings
     if options.final_relu is None:
         options = replace(options, final_relu=known.get("final_relu"))
@@ -282,7 +283,7 @@ def _convert_network(
 def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
     """Refuses at once what could not be done in the end, as far as that is known without torch."""
     if options.only is not None and options.prefix is not None:
-        raise LayoutError("--only names the prefix already: leave --prefix out.")
+        raise LayoutError("`only=...` names the prefix already: leave `prefix=...` out.")
     check_target(folder, force=options.force)
     extras.check(folder)
     stated_card(options)

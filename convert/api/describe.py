@@ -96,8 +96,8 @@ def _labels(written: Written, options: Options) -> tuple[Sequence[str] | None, d
     before, config = written.receipt["labels"], config_from(written.receipt["config"])
     if options.labels == ORIGIN_CHECKPOINT:
         raise LabelError(
-            "The checkpoint is not at hand when a folder is described. Convert again with --labels "
-            f"{ORIGIN_CHECKPOINT}, or name a file of labels."
+            "The checkpoint is not at hand when a folder is described. Convert again with "
+            f"`labels={ORIGIN_CHECKPOINT!r}`, or name a file of labels."
         )
     if options.labels is None:
         problem = MULTI_LABEL if options.multi_label else before["problem_type"]

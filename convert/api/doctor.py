@@ -20,7 +20,7 @@ EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask")
 
 @dataclass(frozen=True)
 class Device:
-    """A device on which a proof can run; ``name`` is the value for ``--device``."""
+    """A device on which a proof can run; ``name`` is the value for ``device``."""
 
     name: str
     description: str

@@ -86,13 +86,13 @@ def export(
     )
     if path.suffix.lower() in OTHERS - {SUFFIXES[table.export_format]}:
         raise LayoutError(
-            f"{path}: {table.name} is not written to {path.suffix} files. Choose an --output that ends in "
-            f"{SUFFIXES[table.export_format]}."
+            f"{path}: {table.name} is not written to {path.suffix} files. Choose an `output=...` that ends "
+            f"in {SUFFIXES[table.export_format]}."
         )
     if table.export_format == "keras-h5" and path.name.endswith(".weights.h5"):
         raise LayoutError(
             f"{path}: Keras takes a file of this name for one of Keras 3, and this is one that Keras 2 and 3 "
-            "load by their names. Choose another --output that ends in .h5."
+            "load by their names. Choose another `output=...` that ends in .h5."
         )
     require_outside(path)
     _check_target(path, force)
@@ -106,7 +106,7 @@ def export(
 def _check_target(path: Path, force: bool) -> None:
     if os.path.lexists(path) and not force:
         raise FolderError(
-            f"{path} exists and is left alone. Name another --output, or replace it with --force."
+            f"{path} exists and is left alone. Name another `output=...`, or replace it with `force=True`."
         )
 
 
@@ -224,5 +224,5 @@ def _write(data: bytes, path: Path, force: bool) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise FolderError(
-            f"{path} can't be written: {error.strerror or error}. Name another --output."
+            f"{path} can't be written: {error.strerror or error}. Name another `output=...`."
         ) from error

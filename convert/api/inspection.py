@@ -27,7 +27,7 @@ from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
 from ..tensors import dtype_name
-from .choices import MOST_CHOICES, with_commands
+from .choices import MOST_CHOICES, with_calls
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
@@ -65,7 +65,7 @@ class Inspection:
         architecture: such as ``"densenet169"``; None where it is another network.
         config: the network's hyperparameters, as far as the file tells them; None where it is no DenseNet.
         problem: why ``layout`` or ``config`` is None, or what only the owner of the file knows, with the
-            commands that convert it.
+            calls that convert it.
         dtypes: number of tensors of each dtype.
         tensors: each of them, in the file's order.
         metadata: what the file says beside them, in words and numbers.
@@ -183,10 +183,10 @@ def _parse(data: Whole, path: Path, key: str | None) -> tuple[Content, tuple[str
 
 
 def _choices(keys: tuple[str, ...], data: Whole, path: Path) -> str:
-    """Returns which state dicts a file holds, with the commands that convert one."""
+    """Returns which state dicts a file holds, with the calls that convert one."""
     listed = first_few([one or "its own dict" for one in keys], MOST_CHOICES)
     error = SeveralError(f"It holds {len(keys)} state dicts, which differ: {listed}.", keys)
-    return with_commands(error, data, path, Options(), str(path))
+    return with_calls(error, data, path, Options(), str(path))
 
 
 def _identify(

@@ -1,14 +1,26 @@
-"""Reads the source and the options of a network at hand, or of a mapping of tensors."""
+"""Reads the source and the options of a conversion: a network at hand, a mapping of tensors, or a file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from ..errors import OwnNetworkError
+from ..errors import FolderError, OwnNetworkError
 from ..proof.prove import ProofExtras
-from ..records import ORIGIN_MEMORY, InMemory, Options
+from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
 from ..source.memory import copy_of
+from .plan import output_name
+
+
+def folder_for(source: AnyPath | InMemory, output: AnyPath | None) -> Path:
+    """Returns the folder to write: ``output``, or one that is named after a file."""
+    if output is not None:
+        return Path(output)
+    if isinstance(source, str | os.PathLike):
+        return Path(output_name(os.fspath(source)))
+    raise FolderError("What is in memory has no name that its folder could have: state `output=...`.")
 
 
 def of_memory(source: InMemory, options: Options, extras: ProofExtras) -> tuple[Options, ProofExtras]:
@@ -16,7 +28,7 @@ def of_memory(source: InMemory, options: Options, extras: ProofExtras) -> tuple[
     if isinstance(source, Mapping):
         return options, extras
     if options.reference is not None:
-        raise OwnNetworkError("A network at hand is its own reference: leave reference out.")
+        raise OwnNetworkError("A network at hand is its own reference: leave `reference=...` out.")
     network = copy_of(source)
     device = next((one.device.type for one in network.parameters()), "cpu")
     on_gpu = options.device == "auto" and device == "cuda"

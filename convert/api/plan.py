@@ -80,7 +80,7 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
         if folder in jobs:
             raise FolderError(
                 f"{jobs[folder].source} and {source} would both be written to {folder}. "
-                "Convert one of them with another --output, or rename it."
+                "Convert one of them with another `output=...`, or rename it."
             )
         jobs[folder] = Job(source, folder, options)
     return tuple(jobs.values())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .keywords import as_command
 from .options import ANY_PATH, proof_options, shared_options
 from .reporting import Results, progress_bar, reporting_errors, set_up_logging
 
@@ -66,6 +68,8 @@ def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bo
 
     with reporting_errors(as_json, path=file):
         found = inspect(file, key=key, hashes=hashes)
+    if found.problem is not None:
+        found = replace(found, problem=as_command(found.problem))
     if as_json:
         click.echo(json.dumps(documents.inspection_as_json(found), indent=2))
     else:

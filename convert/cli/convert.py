@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM
+from .keywords import as_command
 from .options import ANY_PATH, ARCHS, conversion_options, layout_names, proof_options, shared_options
 from .reporting import Results, draw_bars, progress_bar, reporting_errors, set_up_logging
 
@@ -209,6 +211,8 @@ def _convert_many(
             for one in convert_many(
                 sources, output, executor=executor, progress=progress_bar(quiet), **options
             ):
+                if one.message is not None:
+                    one = replace(one, message=as_command(one.message))
                 outcomes.append(one)
                 if jsonl:
                     click.echo(json.dumps(documents.outcome_as_json(one)))

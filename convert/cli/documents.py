@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConvertError, ParityError, explanation
 from ..folder.wording import count_tensors
+from .keywords import as_command
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination
@@ -91,7 +92,7 @@ def error_as_json(error: Exception, **where: str) -> dict[str, Any]:
     """Returns the document of an error, with the ``folder`` or ``path`` that it belongs to."""
     details: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": explanation(error),
+        "message": as_command(explanation(error)),
         "exit_code": error.exit_code if isinstance(error, ConvertError) else 1,
     }
     if isinstance(error, ParityError):

@@ -41,7 +41,7 @@ def license_identifier(text: str) -> str:
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ClaimError(
         f"The license is {quoted(text)!r}, expected an identifier of the Hub's list.{hint} For one that is "
-        f"not on it: --license {OTHER_LICENSE} --license-name NAME --license-link ADDRESS."
+        f"not on it: `license={OTHER_LICENSE!r}, license_name='NAME', license_link='ADDRESS'`."
     )
 
 
@@ -141,8 +141,8 @@ def _measured(result: Any) -> dict[str, Any] | None:
 def _require_other(license_name: str | None) -> None:
     if license_name is None or license_name.strip().lower() != OTHER_LICENSE:
         raise ClaimError(
-            f"--license-name and --license-link go with --license {OTHER_LICENSE}, and the license is "
-            f"{quoted(str(license_name))}. Leave them out, or name that."
+            f"`license_name=...` and `license_link=...` go with `license={OTHER_LICENSE!r}`, and the license "
+            f"is {quoted(str(license_name))}. Leave them out, or name that."
         )
 
 
@@ -174,7 +174,7 @@ def _metric(text: Any, datasets: Sequence[str]) -> dict[str, Any]:
     if match[3] is None and len(datasets) != 1:
         raise ClaimError(
             f"The metric {quoted(text)} does not say on which data it was measured: write "
-            f"{quoted(text)}@DATASET, or name one --dataset."
+            f"{quoted(text)}@DATASET, or name one of `datasets=...`."
         )
     return {"type": match[1].strip(), "value": value, "dataset": match[3] or datasets[0]}
 

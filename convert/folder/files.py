@@ -56,7 +56,7 @@ def require_outside(path: Path) -> None:
         if is_ours(parent):
             raise FolderError(
                 f"{path} is in {parent}, which densenet-convert wrote, and whose files are counted. Name "
-                "another --output."
+                "another `output=...`."
             )
 
 

@@ -55,16 +55,16 @@ def check_target(folder: Path, *, force: bool) -> None:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
-        raise FolderError(f"{folder} can't be written: {reason}. Name another --output.") from error
+        raise FolderError(f"{folder} can't be written: {reason}. Name another `output=...`.") from error
     if links:
         raise FolderError(
-            f"{folder} holds links, as the Hub's cache does, and --force would replace them by files: "
-            f"{first_few(links)}. Name another --output."
+            f"{folder} holds links, as the Hub's cache does, and `force=True` would replace them by files: "
+            f"{first_few(links)}. Name another `output=...`."
         )
     if foreign:
         raise FolderError(
-            f"{folder} holds what densenet-convert did not write, and --force would delete it: "
-            f"{first_few(foreign)}. Name another --output."
+            f"{folder} holds what densenet-convert did not write, and `force=True` would delete it: "
+            f"{first_few(foreign)}. Name another `output=...`."
         )
 
 
@@ -72,12 +72,12 @@ def _links_and_foreign(folder: Path, force: bool) -> tuple[list[str], list[str]]
     """Returns the names in a folder of what is a link, and of what this converter did not write."""
     folder.lstat()
     if not folder.is_symlink() and not folder.is_dir():
-        raise FolderError(f"{folder} exists, and is no folder. Name another --output.")
+        raise FolderError(f"{folder} exists, and is no folder. Name another `output=...`.")
     if folder.is_symlink() and not folder.is_dir():
-        raise FolderError(f"{folder} is a link to what is no folder. Name another --output.")
+        raise FolderError(f"{folder} is a link to what is no folder. Name another `output=...`.")
     if not force:
         raise FolderError(
-            f"{folder} exists and is left alone. Name another --output, or replace it with --force."
+            f"{folder} exists and is left alone. Name another `output=...`, or replace it with `force=True`."
         )
     present = sorted(folder.iterdir())
     links = [path.name for path in present if path.is_symlink()]
@@ -125,7 +125,7 @@ def write_folder(verified: Verified, folder: Path, *, force: bool = False) -> Wr
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             check_target(folder, force=force)  # says so, if that is what is in the way
         raise FolderError(
-            f"{folder} can't be written: {error.strerror or error}. Free space, or name another --output."
+            f"{folder} can't be written: {error.strerror or error}. Free space, or name another `output=...`."
         ) from error
     return Written(folder, content)
 

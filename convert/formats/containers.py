@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its path as ``--key`` takes it."""
+        """Its path as ``key`` takes it."""
         return ".".join(self.path)
 
 

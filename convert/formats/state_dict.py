@@ -16,7 +16,7 @@ LONGEST_SCALAR = 1000
 WEIGHTS = ("weight", "kernel")
 # Several times what a tensor of a network within networks is called.
 LONGEST_NAME = 500
-CHOOSE = "Choose one with --key, of file and inspect."
+CHOOSE = "Choose one with `key=...`."
 
 
 def find_state_dict(

@@ -31,7 +31,7 @@ class FormatError(ValueError):
 
 
 class SeveralError(FormatError):
-    """A file holds several state dicts, which differ; ``keys`` lead to each, for ``--key``."""
+    """A file holds several state dicts, which differ; ``keys`` lead to each, for ``key``."""
 
     def __init__(self, found: str, advice: str, keys: tuple[str, ...]) -> None:
         super().__init__(found, advice)

@@ -108,7 +108,7 @@ def _how_long(wait: str) -> str:
 def _said(error: BaseException) -> str:
     text = _plain(error)
     if isinstance(error, ValueError) and "metadata" in text:
-        return f"{text}. Mend the card, or name another --license"
+        return f"{text}. Mend the card, or name another `license=...`"
     if isinstance(error, OSError | ValueError) or hasattr(error, "request"):
         return f"{text}. Run this again, or set HF_HUB_OFFLINE=1 to take what the cache has"
     return f"its answer is not one that the Hub's client understands, or the client fails: {text}"

@@ -61,8 +61,8 @@ def _card(written: Written, to: Destination, edited: Path | None) -> tuple[bytes
     content = with_license(written, to)
     if "license" not in content["card"] and content["source"]["origin"] != ORIGIN_IMAGENET:
         raise PublishError(
-            f"{CARD} names no license, and for these weights none is known. Name one with --license, by the "
-            "Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of a card of your own."
+            f"{CARD} names no license, and for these weights none is known. Name one with `license=...`, by "
+            "the Hub's identifier (mit, apache-2.0, other, ...), or in the front matter of your own card."
         )
     names = label_names(written)
     return model_card(content, repo_id=to.repo_id, names=names).encode(), []
@@ -91,7 +91,7 @@ def _remarks(card: Path, where: str, to: Destination) -> list[str]:
         if to.license is None:
             raise PublishError(
                 f"{CARD}, edited {where}, names no license: write `license: ...` into its front matter, or "
-                "name one with --license."
+                "name one with `license=...`."
             )
         remarks.append(f"It names no license: write `license: {to.license}` into its front matter.")
     elif to.license not in (None, found):

@@ -151,8 +151,8 @@ def _original(api: HfApi, to: Destination, there: RemoteState, written: Written,
                 return name
     raise PublishError(
         f"{to.repo_id} does not hold what {written.folder} was converted from: no file of its main branch "
-        f"has the SHA-256 {source['sha256']}. Convert a file of that repository: densenet-convert file "
-        f"{SCHEME}{to.repo_id}."
+        f"has the SHA-256 {source['sha256']}. Convert a file of that repository:\n"
+        f"dc.convert({SCHEME + to.repo_id!r})"
     )
 
 

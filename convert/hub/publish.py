@@ -106,7 +106,9 @@ def require_fit(written: Written, to: Destination) -> None:
     if not to.revision or re.fullmatch(r"[0-9a-f]{40}", to.revision):
         raise PublishError(f"The revision is {quoted(to.revision)!r}, expected the name of a branch.")
     if to.create_pr and to.revision != MAIN:
-        raise PublishError("A pull request is for the main branch: leave --revision or --create-pr out.")
+        raise PublishError(
+            "A pull request is for the main branch: leave `revision=...` or `create_pr=True` out."
+        )
     if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
         raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
 

@@ -53,7 +53,7 @@ def choose_config(
 def _another_network(found: DenseNetConfig, architecture: str) -> str:
     named = size_of(found)
     if named:
-        return f"This is a {named}, not a {architecture}. Ask for --arch {named.removeprefix('densenet')}."
+        return f"This is a {named}, not a {architecture}. Ask for `arch={named.removeprefix('densenet')}`."
     return f"This is a {architecture_label(found)}, not a {architecture}."
 
 

@@ -75,7 +75,7 @@ def _only_one(fitting: Sequence[Reading], names: Collection[str]) -> Reading:
     if len(complete) > 1:
         raise LayoutError(
             f"More than one layout explains all {len(names):,} names: {_listed(complete)}. "
-            "Choose one with --layout or --prefix."
+            "Choose one with `layout=...` or `prefix=...`."
         )
     return (complete or fitting)[0]
 

@@ -1,12 +1,12 @@
 """Which network is this?  One answer for what converts, inspects, skips and tests itself.
 
-Where an attempt fails, others are tried that the user could ask for.  Only what gets through is printed:
-a whole command on a line of its own.
+Where an attempt fails, others are tried that the user could ask for.  Only what gets through is advised:
+a whole call on a line of its own, which the command line says as a command.
 """
 
 from __future__ import annotations
 
-import shlex
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import Field, fields, replace
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from .surroundings import Surroundings, UnclearError
 
 # Options that say nothing of the network, or of what is written of it.
 UNSAID = ("device", "force", "golden")
-COMMAND = "densenet-convert file"
+CALL = "dc.convert("
 
 
 class Attempt(NamedTuple):
@@ -49,12 +49,11 @@ def identify_network(
         held: the source's names, shapes and declared layers.
         options: what the user says of them.
         norm_eps: the epsilon that is known from beside the source, where it declares no layers.
-        source: what the user calls it, for the commands that a message advises; None for what is in memory,
-            which Python converts.
+        source: what the user calls it, for the calls that a message advises; None for what is in memory.
 
     Raises:
         LayoutError: no layout explains its names, more than one does, or they leave open which function it
-            is; the message ends with the commands that get through, one a line.
+            is; the message ends with the calls that get through, one a line.
         ArchitectureError: the tensors, or the declared layers, are those of another network; likewise.
     """
     prepared = prepare(held)
@@ -99,10 +98,10 @@ def _advised(
         said.append(refusals[0])
     if not networks and isinstance(error, LayoutError):
         said.append("Is this a DenseNet, and the whole of it?")
-    commands = [line for one in through if (line := command_for(source, one.options))]
-    if commands:
+    calls = [line for one in through if (line := call_for(source, one.options))]
+    if calls:
         said.append(_introduction(through))
-    return "\n".join([" ".join(said), *commands])
+    return "\n".join([" ".join(said), *calls])
 
 
 def _other_settings(error: Exception, held: Held, options: Options) -> Iterator[Options]:
@@ -163,25 +162,23 @@ def _first_through(
 
 
 def _introduction(through: Sequence[Attempt]) -> str:
-    """Returns the sentence that stands before the commands."""
+    """Returns the sentence that stands before the calls."""
     if len(through) > 1:
-        return f"It holds {len(through)} DenseNets, and each of these commands converts one:"
+        return f"It holds {len(through)} DenseNets, and each of these converts one:"
     (attempt,) = through
     if not attempt.network.config.num_classes:
-        return "This command converts the features alone:"
+        return "This converts the features alone:"
     if attempt.options.only is not None:
-        return "This command converts the DenseNet in it, and leaves out the rest:"
-    return "This command converts it:"
+        return "This converts the DenseNet in it, and leaves out the rest:"
+    return "This converts it:"
 
 
-def command_for(source: str | None, options: Options) -> str | None:
-    """Returns the whole command, or Python's call; None if a stranger's name in it can't be printed."""
-    said = {one.name: getattr(options, one.name) for one in fields(options) if _is_said(options, one)}
-    if source is None:
-        command = f"convert(SOURCE, OUTPUT{''.join(f', {name}={value!r}' for name, value in said.items())})"
-    else:
-        command = " ".join([COMMAND, shlex.quote(source), *(_flag(*item) for item in said.items())])
-    return command if command.isprintable() else None
+def call_for(source: str | None, options: Options) -> str | None:
+    """Returns the whole call; None if a stranger's name in it can't be printed."""
+    said = {one.name: _plain(getattr(options, one.name)) for one in fields(options) if _is_said(options, one)}
+    place = "SOURCE, OUTPUT" if source is None else repr(source)
+    call = f"{CALL}{', '.join([place, *(f'{name}={value!r}' for name, value in said.items())])})"
+    return call if "".join(map(str, (source, *said.values()))).isprintable() else None
 
 
 def _is_said(options: Options, one: Field[Any]) -> bool:
@@ -189,10 +186,8 @@ def _is_said(options: Options, one: Field[Any]) -> bool:
     return one.name not in UNSAID and value not in (one.default, ORIGIN_MEMORY)
 
 
-def _flag(name: str, value: Any) -> str:
-    flag = name.replace("_", "-")
-    if name == "arch":
-        value = str(value).removeprefix("densenet")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {shlex.quote(str(value))}"
+def _plain(value: Any) -> Any:
+    """Returns a value as a call states it: a path as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

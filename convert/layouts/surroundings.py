@@ -115,7 +115,7 @@ class Surroundings:
             raise refusals[0]
         raise UnclearError(
             f"The last layer may be {' or '.join(map(str, self.choices))}, and neither names nor shapes tell "
-            "which of them you run. If you know it, name it by --head."
+            "which of them you run. If you know it, name it by `head=...`."
         )
 
     def _may_be_head(self, one: Matrix) -> bool:
@@ -226,7 +226,7 @@ def refuse_unknown(layers: Sequence[DeclaredLayer]) -> None:
         shown = first_few([f"{one.path} ({one.kind})" for one in layers])
         raise UnclearError(
             f"{shown} may run with the network, and what it computes is not in the file. Its code settles "
-            "it: name that by --reference MODULE:FUNCTION."
+            "it: name that by `reference='MODULE:FUNCTION'`."
         )
 
 
@@ -236,8 +236,9 @@ def ask_for_relu(reading: Reading) -> NoReturn:
     raise UnclearError(
         f"The features stand {where}, and the head is {quoted(reading.head or reading.layout.head)!r}. "
         "torchvision's own class runs a ReLU between the last norm and the head, classes of people's own "
-        "often do not, and neither names nor shapes tell. If yours runs it, say so by --final-relu; if it "
-        "takes what the last norm gives, by --no-final-relu; or name its code by --reference, and it is run."
+        "often do not, and neither names nor shapes tell. If yours runs it, say so by `final_relu=True`; if "
+        "it takes what the last norm gives, by `final_relu=False`; or name its code by `reference=...`, and "
+        "it is run."
     )
 
 

@@ -99,7 +99,7 @@ class View:
         if len(found) > MOST_NETWORKS:
             raise LayoutError(
                 f"There are {len(found):,} networks, under {first_few([before for before, _ in found])}. "
-                "Convert one with --only, and the rest is left out."
+                "Convert one with `only=...`, and the rest is left out."
             )
         return found or [("", "")]
 

@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
     if int(match[1] or 0) >= count:
         raise DeviceError(
             f"{name!r} was asked for, and torch {torch.__version__} finds {count or 'no'} CUDA "
-            f"device{'s' * (count != 1)} here. Ask for --device cpu, or install a torch and a driver that "
+            f"device{'s' * (count != 1)} here. Ask for `device='cpu'`, or install a torch and a driver that "
             "see the GPU."
         )
     return torch.device("cuda" if name == "auto" else name)

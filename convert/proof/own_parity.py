@@ -19,7 +19,7 @@ from densenet_convert.densenet import DenseNet
 
 from ..errors import OwnNetworkError, ParityError, is_out_of_memory, quoted
 from ..layout import FEATURES
-from ..records import ORIGIN_MEMORY, Loaded
+from ..records import Loaded
 from ..results import DIFFERS, EQUAL, UNKNOWN, EveryInput, OwnParity
 from ..tensors import same_bits
 from .comparisons import describe
@@ -126,7 +126,7 @@ class _Both:
         with torch.no_grad():
             x, theirs = self._first_taken("eval", sizes, self.theirs.run)
             if theirs is None:
-                way = self.theirs.own.option("reference-input-size", "320x256")
+                way = "`reference_input_size='320x256'`"
                 raise OwnNetworkError(
                     f"{self.theirs.own.words} takes no input of the proof. {'; '.join(self.refused)}. Name a "
                     f"size that it takes, height first, such as {way}."
@@ -191,7 +191,7 @@ class _Both:
         if inner is None and not self._is_within(x, ours, theirs):
             return
         own = self.theirs.own
-        way = f"Compare what is within by {own.option('reference-output', inner)}." if inner else WITHOUT
+        way = f"Compare what is within by `reference_output={inner!r}`." if inner else WITHOUT
         raise ParityError(
             f"{own.words} is equal to the converted one up to "
             f"{', '.join(operators_beyond(theirs.steps, ours.steps))}, which it runs around it.",
@@ -238,9 +238,7 @@ class _Both:
         own, final_relu = self.theirs.own, self.ours.config.final_relu
         advice = "Only what a DenseNet computes can be converted."
         if judged.where == LAST_NORM and "aten.relu" in because:
-            flag = "--no-final-relu" if final_relu else "--final-relu"
-            keyword = f"final_relu={not final_relu}"
-            advice = f"Say so by {keyword if own.name == ORIGIN_MEMORY else flag}."
+            advice = f"Say so by `final_relu={not final_relu}`."
         return ParityError(
             f"{own.words} is another function than the converted one: {because}.",
             where=judged.where or OUTPUT,

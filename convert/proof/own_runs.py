@@ -219,7 +219,7 @@ def choose_output(value: Any, images: int, width: int, key: str | None, *, maps:
     fitting = [name for name, one in flat.items() if (*one.shape[:2], one.ndim) in expected]
     if len({id(asked[name]) for name in fitting}) == 1:
         return flat[fitting[0]]
-    several = f" Name one of {first_few(fitting, 8)} by --reference-output." if fitting else ""
+    several = f" Name one of {first_few(fitting, 8)} by `reference_output=...`." if fitting else ""
     raise OwnNetworkError(
         f"The network returns {_described(found)}, expected one tensor of shape {[images, width]}.{several}"
     )

@@ -52,7 +52,7 @@ def compare_recorded_outputs(loaded: Loaded, path: Path, device: torch.device) -
             where="the output",
             largest=largest,
             advice="If they were recorded of this checkpoint, in eval mode and before a softmax or sigmoid, "
-            "its network is another function than the converted one: --reference shows where.",
+            "its network is another function than the converted one: `reference=...` shows where.",
         )
     return OutputsParity(held.sha256, len(x), largest, limit)
 

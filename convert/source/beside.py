@@ -103,7 +103,7 @@ def _own_config(path: Path) -> DenseNetConfig:
     except (ValueError, TypeError) as error:
         raise FolderError(
             f"{path} tells of a function that no DenseNet has: {quoted(str(error))}. Mend it, or leave it "
-            "alone with --ignore-config."
+            "alone with `ignore_config=True`."
         ) from error
 
 

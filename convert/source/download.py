@@ -30,8 +30,8 @@ def download(url: str, digits: str, *, progress: bool) -> Path:
 
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     instead = (
-        f"If the file is at hand, name it with --checkpoint, or put it at {path}; "
-        "to try the tool without it, use --weights random."
+        f"If the file is at hand, name it with `checkpoint=...`, or put it at {path}; "
+        "to try the tool without it, use `weights='random'`."
     )
     timeout = socket.getdefaulttimeout()
     try:

@@ -46,12 +46,6 @@ class OwnNetwork:
         """Its name, as a sentence begins."""
         return "The network at hand" if self.name == ORIGIN_MEMORY else f"The network of {quoted(self.name)}"
 
-    def option(self, name: str, value: str) -> str:
-        """Returns an option as its user gives it: on the command line, or to a function."""
-        if self.name == ORIGIN_MEMORY:
-            return f"{name.replace('-', '_')}={value!r}"
-        return f"--{name} {value}"
-
 
 def load_own(named: str, checkpoint: Checkpoint, left_out: Collection[str] = ()) -> OwnNetwork:
     """Returns the network that the user's function builds, with the source's untouched tensors in it.

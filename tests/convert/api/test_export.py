@@ -229,7 +229,7 @@ def test_a_layout_is_named_by_the_word_it_begins_with() -> None:
     pytest.importorskip("h5py")
     dc.convert(save(in_names_of("keras-applications", state_dict_of()), Path("old.pth")), "new", device="cpu")
     assert dc.export("new", "keras").name == "new-keras-applications.h5"
-    with pytest.raises(LayoutError, match="another --output that ends in .h5"):
+    with pytest.raises(LayoutError, match="another `output=...` that ends in .h5"):
         dc.export("new", "keras", "x.weights.h5")
 
 

@@ -44,7 +44,7 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None
     found = inspect(path)
     assert (found.containers, found.container, found.tensors) == (("raw", "ema"), None, ())
     assert "It holds 2 state dicts, which differ: raw, ema." in found.problem
-    assert f"\ndensenet-convert file {path} --key ema" in found.problem
+    assert f"\ndc.convert({str(path)!r}, key='ema')" in found.problem
     listed = CliRunner().invoke(main, ["inspect", str(path)])
     assert listed.exit_code == 0
     assert "  state dicts raw, ema\n" in listed.stdout

@@ -329,7 +329,7 @@ def test_a_folder_that_is_not_whole_is_left_alone_without_force(tmp_path: Path) 
     (tmp_path / "out" / "a" / "config.json").unlink()
     (failed,) = convert_many(sources, tmp_path / "out", device="cpu")
     assert str(failed.message).startswith(f"{tmp_path / 'out' / 'a'} exists and is not whole. ")
-    assert str(failed.message).endswith("Name another --output, or replace it with --force.")
+    assert str(failed.message).endswith("Name another `output=...`, or replace it with `force=True`.")
     (forced,) = convert_many(sources, tmp_path / "out", device="cpu", force=True)
     assert forced.status == "converted"
     require_whole(sources, tmp_path / "out")

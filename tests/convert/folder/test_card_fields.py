@@ -28,7 +28,7 @@ def test_a_license_is_found_whatever_its_letters(asked: str, found: str) -> None
     [
         ("apache2", "Did you mean apache-2.0"),
         ("GPL-3.0-only", "Did you mean gpl-3.0"),
-        ("xyzzy", "--license other"),
+        ("xyzzy", "`license='other'"),
     ],
 )
 def test_a_license_that_the_hub_does_not_know_is_refused_before_anything_is_written(
@@ -42,7 +42,7 @@ def test_another_license_has_a_name_and_an_address() -> None:
     options = Options(license="other", license_name="ours", license_link="LICENSE")
     assert stated_card(options) == {"license": "other", "license_name": "ours", "license_link": "LICENSE"}
     for license_text in (None, "mit"):
-        with pytest.raises(ClaimError, match="go with --license other"):
+        with pytest.raises(ClaimError, match="go with `license='other'`"):
             stated_card(Options(license=license_text, license_name="ours"))
 
 

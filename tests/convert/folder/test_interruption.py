@@ -109,7 +109,8 @@ def test_of_two_writers_without_force_one_wins_and_the_other_says_so(both: Path,
     ends = run_here("race", both, tmp_path, 15, False)
     assert ends.pop("written") == 15
     assert ends == {
-        f"{tmp_path / 'out'} exists and is left alone. Name another --output, or replace it with --force.": 15
+        f"{tmp_path / 'out'} exists and is left alone. "
+        "Name another `output=...`, or replace it with `force=True`.": 15
     }
 
 

@@ -80,7 +80,7 @@ def test_parents_are_made_and_modes_are_those_of_other_new_files(source: Path, t
 
 def test_an_existing_folder_is_left_alone_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(FolderError, match=r"out exists and is left alone.*--force"):
+    with pytest.raises(FolderError, match=r"out exists and is left alone.*`force=True`"):
         densenet_convert.convert(tmp_path / "nowhere.pth", tmp_path / "out", device="cpu")
 
 
@@ -95,7 +95,7 @@ def test_force_replaces_a_folder_of_ours(source: Path, tmp_path: Path) -> None:
 def test_force_never_deletes_what_the_converter_did_not_write(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(FolderError, match=r"did not write, and --force would delete it: thesis\.tex"):
+    with pytest.raises(FolderError, match=r"did not write, and `force=True` would delete it: thesis\.tex"):
         densenet_convert.convert(source, tmp_path / "out", device="cpu", force=True)
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
@@ -104,7 +104,7 @@ def test_force_never_replaces_files_of_our_names_that_others_wrote(source: Path,
     """A folder from the Hub has a config.json and a model.safetensors, too."""
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(FolderError, match=r"did not write, and --force would delete it: config\.json"):
+    with pytest.raises(FolderError, match=r"did not write, and `force=True` would delete it: config\.json"):
         densenet_convert.convert(source, tmp_path / "bert", device="cpu", force=True)
     densenet_convert.convert(source, tmp_path / "out", device="cpu")
     (tmp_path / "out" / "README.md").write_text("the owner's words")

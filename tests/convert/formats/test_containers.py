@@ -89,7 +89,7 @@ def test_folds_that_differ_are_asked_about_by_commands_that_convert_them(tmp_pat
     with pytest.raises(SeveralError, match="2 state dicts, which differ: 'models.0', 'models.1'") as error:
         dc.convert(path, tmp_path / "new", device="cpu")
     commands = str(error.value).splitlines()[1:]
-    assert commands == [f"densenet-convert file {path} --key models.{fold}" for fold in range(2)]
+    assert commands == [f"dc.convert({str(path)!r}, key='models.{fold}')" for fold in range(2)]
     written = dc.convert(path, tmp_path / "new", key="models.1", device="cpu")
     assert written.receipt["source"]["container"] == "models.1"
     assert dc.verify(written.folder, source=path, device="cpu")
@@ -99,7 +99,7 @@ def test_what_is_no_network_among_several_gets_no_command(tmp_path: Path) -> Non
     path = save({"net": STATE, "head": {"weight": torch.ones(2, 2)}}, tmp_path / "two.pth")
     with pytest.raises(SeveralError) as error:
         dc.convert(path, tmp_path / "new", device="cpu")
-    assert str(error.value).splitlines()[1:] == [f"densenet-convert file {path} --key net"]
+    assert str(error.value).splitlines()[1:] == [f"dc.convert({str(path)!r}, key='net')"]
     with pytest.raises(ReadError, match="no dict of tensors under 'x', only under 'net', 'head'"):
         dc.convert(path, tmp_path / "new", key="x", device="cpu")
 

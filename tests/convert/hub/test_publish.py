@@ -555,7 +555,7 @@ def test_what_is_no_name_of_a_repository_is_refused_before_anything_is_made(
     [
         ({"revision": ""}, "expected the name of a branch"),
         ({"revision": "0" * 40}, "expected the name of a branch"),
-        ({"revision": "dev", "create_pr": True}, "leave --revision or --create-pr out"),
+        ({"revision": "dev", "create_pr": True}, "leave `revision=...` or `create_pr=True` out"),
     ],
 )
 def test_what_is_no_branch_is_refused(options: dict[str, Any], message: str, folder: Path, hub: Hub) -> None:

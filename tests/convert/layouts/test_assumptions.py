@@ -101,7 +101,7 @@ def test_a_sequence_settles_what_stands_in_it(tmp_path: Path) -> None:
 def test_a_sequence_without_a_relu_is_a_network_without_it(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError) as caught:
         assumed(in_sequence(relu=False), tmp_path)
-    assert str(caught.value).endswith("\ndensenet-convert file x.pth --no-final-relu")
+    assert str(caught.value).endswith("\ndc.convert('x.pth', final_relu=False)")
     assert assumed(in_sequence(relu=False), tmp_path, final_relu=False) == []
     with pytest.raises(ArchitectureError, match="relu is .*ReLU, expected global average pooling"):
         assumed(in_sequence(), tmp_path, final_relu=False)
@@ -111,7 +111,7 @@ def test_a_class_of_the_user_s_own_settles_no_function_that_its_forward_calls(tm
     network = torchvision_network()
     own = Own(features=network.features, classifier=network.classifier)
     assert assumed(own, tmp_path) == [RELU, POOLING]
-    with pytest.raises(LayoutError, match="--final-relu;"):
+    with pytest.raises(LayoutError, match="`final_relu=True`;"):
         assumed(Own(base=network.features, classifier=network.classifier), tmp_path)
 
 
@@ -127,14 +127,14 @@ def test_a_layer_of_the_user_s_own_without_tensors_may_run_before_the_head(tmp_p
     parts = {"features": network.features, "classifier": network.classifier}
     with pytest.raises(LayoutError, match=r"^pool \(\S+.Pooling\) may run with the network") as caught:
         assumed(Own(**parts, pool=Pooling()), tmp_path)
-    assert str(caught.value).endswith("\ndensenet-convert file x.pth --only features.")
+    assert str(caught.value).endswith("\ndc.convert('x.pth', only='features.')")
     assert assumed(Own(**parts, flat=MyFlatten()), tmp_path) == [RELU, POOLING]
     assert assumed(Own(net=network, metric=Pooling()), tmp_path) == []
 
 
 def test_a_head_in_a_class_of_the_user_s_own_asks_for_the_relu(tmp_path: Path) -> None:
     network = torchvision_network()
-    with pytest.raises(LayoutError, match="--final-relu;"):
+    with pytest.raises(LayoutError, match="`final_relu=True`;"):
         assumed(Own(features=network.features, head=Own(fc=network.classifier)), tmp_path)
     in_order = nn.Sequential(nn.Dropout(), network.classifier)
     assert assumed(Own(features=network.features, head=in_order), tmp_path) == [RELU, POOLING]

@@ -225,7 +225,7 @@ def test_torchxrayvision_s_module_without_thresholds_is_asked_about(tmp_path: Pa
     models = pytest.importorskip("torchxrayvision.models", reason="torchxrayvision is not installed")
     network = models.DenseNet(growth_rate=4, block_config=(2, 1, 1, 1), num_init_features=8, num_classes=3)
     path = save(network, tmp_path / "old.pth")
-    with pytest.raises(ArchitectureError, match=r"\ndensenet-convert file \S+ --layout torchxrayvision$"):
+    with pytest.raises(ArchitectureError, match=r"\ndc\.convert\('\S+', layout='torchxrayvision'\)$"):
         dc.convert(path, tmp_path / "new", device="cpu")
     for source in (path, save(network.state_dict(), tmp_path / "state.pth")):
         written = dc.convert(source, tmp_path / source.stem, layout="torchxrayvision", device="cpu")

@@ -91,7 +91,7 @@ def test_of_two_networks_both_are_found_in_the_order_of_the_names() -> None:
 
 def test_of_many_networks_one_must_be_named_and_none_is_tried() -> None:
     names = [f"{i}.{name}" for i in range(9) for name in DOTTED]
-    with pytest.raises(LayoutError, match=r"There are 9 networks, under 0\., 1\., 2\. and 6 more\. .*--only"):
+    with pytest.raises(LayoutError, match=r"There are 9 networks, under 0\., 1\., 2\. and 6 more\. .*`only="):
         identify_layout(names, BUILT_IN)
     assert identify_layout(names, BUILT_IN, only="7").prefix == "7."
 

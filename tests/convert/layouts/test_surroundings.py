@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import click
 import pytest
 import torch
 from checkpoints import SMALL, StateDict, checkpoint_of, in_2017_names, in_names_of, state_dict_of
 
+from densenet_convert.cli import main
 from densenet_convert.cli.convert import file
+from densenet_convert.cli.keywords import as_command
 from densenet_convert.errors import LayoutError
 from densenet_convert.layouts.network import identify_network
 from densenet_convert.records import Identified, Options
@@ -48,7 +51,9 @@ def refusal(state: StateDict, **options: Any) -> str:
 
 
 def commands(message: str) -> list[str]:
-    return [line for line in message.splitlines() if line.startswith("densenet-convert file ")]
+    """The calls that a message advises, as the command line says them."""
+    with click.Context(main):
+        return [as_command(line) for line in message.splitlines() if line.startswith("dc.convert(")]
 
 
 def options_of(command: str) -> dict[str, Any]:
@@ -93,8 +98,8 @@ def test_a_head_elsewhere_than_beside_the_features_asks_for_the_relu(features: s
     state = {name.replace("features.", features): t for name, t in FEATURES.items()} | linear(head, 4)
     given = {} if head in ("classifier", "fc") else {"head": head}
     message = refusal(state, **given)
-    assert "--final-relu;" in message
-    assert "--no-final-relu" in message
+    assert "`final_relu=True`;" in message
+    assert "`final_relu=False`" in message
     (command,) = commands(message)
     assert identified(state, **options_of(command)).config.num_classes == 0
     for final_relu in (True, False):
@@ -237,7 +242,7 @@ def test_what_the_user_said_beside_stands_in_the_command_again() -> None:
 
 def test_a_name_that_can_t_be_printed_is_put_into_no_command() -> None:
     message = refusal({**FEATURES, **linear("a\x1b[31m\nb", 3)})
-    assert all("\x1b" not in line and "--head" not in line for line in message.splitlines())
+    assert all("\x1b" not in line and "head=" not in line for line in message.splitlines())
 
 
 @dataclass

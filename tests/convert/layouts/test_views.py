@@ -160,7 +160,7 @@ def test_numbered_features_stand_under_any_prefix(prefix: str, layout: str) -> N
 
 
 def test_of_numbered_features_a_relu_before_the_head_is_asked_for() -> None:
-    with pytest.raises(LayoutError, match="say so by --final-relu"):
+    with pytest.raises(LayoutError, match="say so by `final_relu=True`"):
         identify_network(checkpoint_of(NUMBERS), Options())
     assert identify_network(checkpoint_of(NUMBERS), Options(final_relu=False)).config.num_classes == 5
 
@@ -193,10 +193,10 @@ def test_a_whole_sequence_tells_what_runs_before_its_head(tmp_path: Path) -> Non
     assert network.config == SMALL
     assert not network.assumptions
     path = save(_in_sequence(_torchvision_s(), *pool), tmp_path / "none.pth")
-    with pytest.raises(LayoutError, match="--head 14 --no-final-relu$"):
+    with pytest.raises(LayoutError, match=r"head='14', final_relu=False\)$"):
         identify_network(read_checkpoint(path), Options())
     path = save(_in_sequence(_torchvision_s(), nn.Conv2d(15, 15, 1), nn.ReLU(), *pool), tmp_path / "conv.pth")
-    with pytest.raises(LayoutError, match="--only '' --head ''$"):
+    with pytest.raises(LayoutError, match=r"only='', head=''\)$"):
         identify_network(read_checkpoint(path), Options())
 
 

@@ -80,7 +80,7 @@ def test_whether_a_relu_stands_before_a_head_that_is_elsewhere_is_the_user_s_to_
     head = {name: tensor for name, tensor in STATE.items() if name.startswith("classifier.")}
     path = source({**features("base.", STATE), **head})
     with pytest.raises(
-        LayoutError, match=r"--final-relu; .*\ndensenet-convert file \S+old.pth --only base\.$"
+        LayoutError, match=r"`final_relu=True`; .*\ndc\.convert\('\S+old.pth', only='base\.'\)$"
     ):
         dc.convert(path, "new")
     written = dc.convert(path, "new", final_relu=final_relu)
@@ -133,7 +133,7 @@ def test_a_part_is_converted_by_the_user_s_decision_and_the_rest_is_listed(
     source: Callable[[Any], Path],
 ) -> None:
     path = source({**under("module.E.", STATE), "module.decoder.weight": torch.rand(3, 3)})
-    with pytest.raises(LayoutError, match=r"\ndensenet-convert file \S+old.pth --only module\.E\.$"):
+    with pytest.raises(LayoutError, match=r"\ndc\.convert\('\S+old.pth', only='module\.E\.'\)$"):
         dc.convert(path, "new")
     written = dc.convert(path, "new", only="module.E.")
     assert written.receipt["dropped"] == [
@@ -156,7 +156,7 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(source: Callable[[Any],
     other = state_dict_of(seed=1)
     path = source({"state_dict": STATE, "ema": {"model": other}})
     with pytest.raises(
-        ReadError, match="2 state dicts, which differ: 'state_dict', 'ema.model'. Choose one with --key"
+        ReadError, match="2 state dicts, which differ: 'state_dict', 'ema.model'. Choose one with `key="
     ):
         dc.convert(path, "new")
     written = dc.convert(path, "new", key="ema.model")
@@ -177,7 +177,7 @@ def test_what_is_asked_for_is_checked(source: Callable[[Any], Path]) -> None:
         dc.convert(path, "new", prefix="model.")
     with pytest.raises(ArchitectureError, match="not a densenet121"):
         dc.convert(path, "new", arch=121)
-    with pytest.raises(LayoutError, match="leave --prefix out"):
+    with pytest.raises(LayoutError, match="leave `prefix=...` out"):
         dc.convert(path, "new", prefix="module.", only="module.")
     assert dc.convert(path, "new", layout="torchvision", prefix="module")
 

@@ -45,7 +45,7 @@ def test_any_number_of_classes_is_the_architecture_still(architecture: str) -> N
 
 
 def test_another_architecture_is_named_with_the_option_that_fits() -> None:
-    with pytest.raises(ArchitectureError, match=r"This is a densenet121, not a densenet169.*--arch 121"):
+    with pytest.raises(ArchitectureError, match=r"This is a densenet121, not a densenet169.*`arch=121`"):
         config_of(of_shapes("densenet121"), "densenet169")
 
 

@@ -65,12 +65,12 @@ def test_the_same_operations_are_equal_for_every_input(name: str) -> None:
 
 def test_a_network_without_the_last_relu_is_named_with_the_option_that_says_so() -> None:
     with pytest.raises(
-        ParityError, match=r"aten\.relu_.*and the reference.*aten\.mean.*--no-final-relu"
+        ParityError, match=r"aten\.relu_.*and the reference.*aten\.mean.*`final_relu=False`"
     ) as raised:
         compared("WithoutRelu")
     assert raised.value.where == "features.norm5"
     assert compared("WithoutRelu", final_relu=False).every_input.holds
-    with pytest.raises(ParityError, match="--final-relu"):
+    with pytest.raises(ParityError, match="`final_relu=True`"):
         compared("Own", final_relu=False)
 
 
@@ -93,7 +93,7 @@ def test_another_function_is_named_by_its_first_step(name: str, operator: str) -
 def test_what_runs_around_an_equal_network_is_named_and_passes_where_its_module_is_named(
     name: str, operators: tuple[str, ...], module: str
 ) -> None:
-    with pytest.raises(ParityError, match=f"up to {', '.join(operators)}.*--reference-output {module}"):
+    with pytest.raises(ParityError, match=f"up to {', '.join(operators)}.*`reference_output='{module}'"):
         compared(name)
     found = compared(name, output=module)
     assert found.every_input.holds
@@ -107,13 +107,13 @@ def test_what_its_code_runs_around_an_equal_network_is_named(name: str, operator
 
 
 def test_of_modules_that_give_the_same_the_outermost_is_named() -> None:
-    with pytest.raises(ParityError, match=r"--reference-output head\.0\."):
+    with pytest.raises(ParityError, match=r"`reference_output='head\.0'`\."):
         compared("WithNestedHead", only="", head="head.0.1")
 
 
 def test_of_several_outputs_one_is_to_be_named() -> None:
     asked = {"only": "", "head": "fc"}
-    with pytest.raises(OwnNetworkError, match=r"heads\.0, heads\.1 by --reference-output"):
+    with pytest.raises(OwnNetworkError, match=r"heads\.0, heads\.1 by `reference_output=..."):
         compared("OfTwoHeads", **asked)
     assert compared("OfTwoHeads", output="heads.0", **asked).every_input.logits == EQUAL
     with pytest.raises(ParityError):
@@ -140,7 +140,9 @@ def test_momentum_changes_nothing_in_eval_and_the_buffers_in_training() -> None:
 
 
 def test_sizes_that_it_refuses_are_left_out_and_said() -> None:
-    with pytest.raises(OwnNetworkError, match=r"eval 5x3x91x123: ValueError.*--reference-input-size 320x256"):
+    with pytest.raises(
+        OwnNetworkError, match=r"eval 5x3x91x123: ValueError.*`reference_input_size='320x256'`"
+    ):
         compared("TakingOneSize")
     found = compared("TakingOneSize", size="96x64")
     assert found.every_input.holds

@@ -193,6 +193,6 @@ def test_settings_there_that_no_network_has_are_refused_unless_they_are_to_be_ig
     config = tmp_path / "saved" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "norm_eps": "tiny"}))
     weights = tmp_path / "saved" / "model.safetensors"
-    with pytest.raises(FolderError, match=r"function that no DenseNet has: .* with --ignore-config"):
+    with pytest.raises(FolderError, match=r"function that no DenseNet has: .* with `ignore_config=True`"):
         dc.convert(weights, tmp_path / "new", device="cpu")
     assert dc.convert(weights, tmp_path / "new", ignore_config=True, device="cpu")

@@ -91,14 +91,14 @@ def test_a_failed_download_says_what_to_do_and_keeps_nothing(
         pytest.raises(WeightsUnavailableError, match=message) as error,
     ):
         download(url, DIGITS, progress=False)
-    assert "--checkpoint" in str(error.value)
-    assert "--weights random" in str(error.value)
+    assert "`checkpoint=...`" in str(error.value)
+    assert "`weights='random'`" in str(error.value)
     assert list(cache.iterdir()) == []
 
 
 def test_no_network_is_an_error_and_never_other_weights(cache: Path) -> None:
     with pytest.raises(
-        WeightsUnavailableError, match=r"can't be downloaded: .*--checkpoint.*--weights random"
+        WeightsUnavailableError, match=r"can't be downloaded: .*`checkpoint=.*`weights='random'`"
     ):
         download(f"http://127.0.0.1:9/{NAME}", DIGITS, progress=False)
     assert list(cache.iterdir()) == []

@@ -114,7 +114,7 @@ def test_a_hook_that_changes_values_is_named(tmp_path: Path) -> None:
 
 def test_a_part_of_something_larger_is_advised_as_python_says_it(tmp_path: Path) -> None:
     network = nn.ModuleDict({"backbone": own_networks.Own(), "decoder": nn.Conv2d(8, 4, 3)})
-    with pytest.raises(ConvertError, match=r"convert\(SOURCE, OUTPUT, only='backbone\.'\)"):
+    with pytest.raises(ConvertError, match=r"dc\.convert\(SOURCE, OUTPUT, only='backbone\.'\)"):
         converted(network, tmp_path)
 
 
