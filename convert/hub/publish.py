@@ -27,7 +27,7 @@ from .records import Destination, Published, RemoteState
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 MAIN = "main"
 
 
@@ -67,7 +67,7 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             return planned
         with asking():
             sent = _send(api, to, there, package, planned)
-        log.info("fetching commit %s back", sent.commit)
+        phases.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             compare_with_hub(api, sent, scratch)
         return sent
@@ -216,11 +216,11 @@ def _send(
 ) -> Published:
     """Makes what is missing, and sends the files that the branch does not have yet, if there are any."""
     if not there.branch:
-        log.info("making %s", to.repo_id)
+        phases.info("making %s", to.repo_id)
         create_missing(api, to, there)
         there = fetch_state(api, to)
         planned = plan_push(to, package, there, planned.remarks)
-    log.info("sending what %s does not have", to.repo_id)
+    phases.info("sending what %s does not have", to.repo_id)
     if planned.changed:
         return commit_files(api, to, there, package, planned)
     url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"

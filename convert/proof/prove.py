@@ -15,6 +15,7 @@ from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
 from ..records import AnyPath, Loaded, Options, Progress, Renamed, Verified
 from ..results import Agreement, Measured, OwnParity, Proof
+from ..source.file import map_whole, parse_checkpoint
 from .load import load_model
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .references.reference import Reference
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def _resolved(path: Path) -> Path:
@@ -79,12 +81,15 @@ class ProofExtras:
 
         Raises:
             ImageError: there are no images.
+            ReadError: the file of outputs can't be read.
             ReportError: the report can't be written there.
         """
         if self.images is not None:
-            from .images import find_images
+            from .image_files import find_images
 
             find_images(Path(self.images))
+        if self.outputs is not None:
+            parse_checkpoint(map_whole(Path(self.outputs)), Path(self.outputs))
         if self.report is None:
             return
         from .report.page import check_report
@@ -118,11 +123,12 @@ def prove_parity(
     Raises:
         ParityError: they are not.
     """
+    phases.info("loading torchvision and both networks")
     from .references.reference import load_reference
 
     loaded = load_model(renamed, config)
     reference = load_reference(renamed.checkpoint, renamed.reading, config)
-    log.info("verifying on %s against %s", device, reference.description)
+    phases.info("comparing on %s with %s", device, reference.description)
     try:
         verified = prove_networks(loaded, reference, device, extras, claims, golden)
     except ParityError as error:
@@ -192,7 +198,7 @@ def _compare_own(loaded: Loaded, device: torch.device, extras: ProofExtras) -> O
         own = load_own(extras.reference or "", checkpoint, dropped)
     else:
         own = own_at_hand(extras.network, checkpoint)
-    log.info("verifying against the network of %s", own.name)
+    phases.info("comparing with the network of %s", own.name)
     asked = {"output": extras.reference_output, "input_size": extras.reference_input_size}
     return compare_own(loaded, own, device, **asked)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 class Opened(NamedTuple):
@@ -86,6 +87,7 @@ def open_checkpoint(
 
     Args and Raises: as ``read_checkpoint``.
     """
+    phases.info("reading %s", path)
     data = read_whole(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if digits is not None and not sha256.startswith(digits):
