@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from ..layout import Reading
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def verify(
@@ -117,6 +118,7 @@ def verify(
         progress=progress,
     )
     extras.check(folder)
+    phases.info("reading %s", folder)
     written = open_folder(folder)
     log.info("%s: every byte agrees with the receipt", folder)
     _warn_of_others(written)

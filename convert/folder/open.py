@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,6 @@ from .others import require_ours_taken
 if TYPE_CHECKING:
     from torch import Tensor
 
-phases = logging.getLogger("densenet_convert.phases")
-
 
 def open_folder(folder: Path) -> Written:
     """Opens a folder that this converter wrote, once every byte of it agrees with its receipt; without torch.
@@ -36,7 +33,6 @@ def open_folder(folder: Path) -> Written:
             taken for one of ours.
     """
     path = folder / receipt.FILE_NAME
-    phases.info("reading %s", folder)
     try:
         if not folder.is_dir():
             raise FolderError("this is no folder. Name one that densenet-convert wrote.")

@@ -67,7 +67,6 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             return planned
         with asking():
             sent = _send(api, to, there, package, planned)
-        phases.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             compare_with_hub(api, sent, scratch)
         return sent
@@ -220,7 +219,6 @@ def _send(
         create_missing(api, to, there)
         there = fetch_state(api, to)
         planned = plan_push(to, package, there, planned.remarks)
-    phases.info("sending what %s does not have", to.repo_id)
     if planned.changed:
         return commit_files(api, to, there, package, planned)
     url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
@@ -233,6 +231,7 @@ def commit_files(
     """Makes one commit on top of the one that was looked at."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    phases.info("sending to %s", to.repo_id)
     operations: list[Any] = []
     for file in planned.files:
         if file.action == "delete":
@@ -258,6 +257,7 @@ def commit_files(
 
 def compare_with_hub(api: HfApi, sent: Published, scratch: Path) -> None:
     """Holds what the Hub gives against what was sent."""
+    phases.info("fetching commit %s back", sent.commit)
     expected = {file.name: file.sha256 for file in sent.files if file.sha256 is not None}
     back = fetch_files(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
     problems = [

@@ -50,7 +50,7 @@ class ProofExtras:
         reference_output: which of its outputs is compared.
         reference_input_size: height and width of what it takes.
         network: the owner's own at hand; it is run.
-        progress: wraps the images as they are gone through.
+        progress: wraps images, and the settings of the report, as they are gone through.
     """
 
     golden: bool = False
@@ -132,11 +132,11 @@ def prove_parity(
     try:
         verified = prove_networks(loaded, reference, device, extras, claims, golden)
     except ParityError as error:
-        _report_failure(loaded, reference, device, error, extras.report)
+        _report_failure(loaded, reference, device, error, extras)
         raise
     if extras.report is None:
         return verified
-    measured = _report(loaded, reference, device, verified.proof, Path(extras.report))
+    measured = _report(loaded, reference, device, verified.proof, extras)
     return replace(verified, proof=replace(verified.proof, measured=measured))
 
 
@@ -215,19 +215,23 @@ def _compare_images(
 
 
 def _report_failure(
-    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, path: AnyPath | None
+    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, extras: ProofExtras
 ) -> None:
     """Writes the page of a proof that failed, if one was asked for; the failed proof matters more."""
-    if path is None:
+    if extras.report is None:
         return
     try:
-        _report(loaded, reference, device, error, Path(path))
+        _report(loaded, reference, device, error, extras)
     except ReportError as another:
         log.warning("%s", another)
 
 
 def _report(
-    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    shown: Proof | ParityError,
+    extras: ProofExtras,
 ) -> tuple[Measured, ...]:
     """Measures both networks in other settings, and writes the page; returns what was measured.
 
@@ -238,10 +242,12 @@ def _report(
     from .report.diagnosis import diagnose, require_within_bounds
     from .report.page import write_report
 
-    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
+    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown, extras.progress)
     content = describe_conversion(loaded.renamed, loaded.config)
     if not isinstance(shown, ParityError):
         content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
+    path = Path(extras.report or "")
+    phases.info("writing %s", path)
     write_report(path, diagnosis, content)
     log.info("wrote %s", path)
     if not isinstance(shown, ParityError):

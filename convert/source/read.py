@@ -147,6 +147,7 @@ def read_imagenet(architecture: str, weights: str, progress: bool) -> Checkpoint
             f"There are no weights {weights!r} of {architecture}, expected {ORIGIN_IMAGENET} or "
             f"{ORIGIN_RANDOM}."
         )
+    phases.info("fetching torchvision's weights of %s", architecture)
     digits = weights_digits(architecture)
     path = download(weights_url(architecture), digits, progress=progress)
     return replace(read_checkpoint(path, digits=digits), origin=ORIGIN_IMAGENET)
