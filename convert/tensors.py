@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+phases = logging.getLogger("densenet_convert.phases")
+
+
+def announce_torch() -> None:
+    """Says that torch is loaded next, which takes seconds; nothing where it is there already."""
+    if "torch" not in sys.modules:
+        phases.info("loading torch")
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

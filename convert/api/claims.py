@@ -10,9 +10,21 @@ from ..errors import first_few
 from ..folder.card_fields import merged_card, stated_card
 from ..folder.labels import choose_labels
 from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
-from ..records import ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options
+from ..records import IMAGENET, ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options
 
 log = logging.getLogger("densenet_convert")
+
+
+def check_stated(network: Identified, held: Mapping[str, tuple[str, ...]], options: Options) -> None:
+    """Refuses what the user says and this network can't have, before torch is loaded.
+
+    torchvision's names of the classes are left to ``make_claims``: they need torchvision, and so torch.
+
+    Args and Raises: as ``labels_of`` and ``make_claims``.
+    """
+    stated_preprocessing(options, network.config.in_channels)
+    if options.labels is not None and options.labels != IMAGENET:
+        labels_of(ORIGIN_FILE, network, held, options, Beside())
 
 
 def make_claims(checkpoint: Checkpoint, network: Identified, options: Options, beside: Beside) -> Claims:

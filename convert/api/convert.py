@@ -39,13 +39,14 @@ from ..source.beside import read_beside
 from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .choices import open_chosen
-from .claims import make_claims
+from .claims import check_stated, make_claims
 from .memory import folder_for, of_memory
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def convert(
@@ -251,6 +252,7 @@ def _convert_file(source: AnyPath, folder: Path, options: Options, extras: Proof
         options = replace(options, final_relu=known.get("final_relu"))
     network = identify_network(opened.content, options, known.get("norm_eps"), source=os.fspath(source))
     beside = Beside() if options.ignore_config else read_beside(path, network.config)
+    check_stated(network, opened.content.labels, options)
     device = choose_device(options.device)
     with plain_torch():
         checkpoint = opened.load()
@@ -275,6 +277,7 @@ def _convert_network(
     renamed = rename_tensors(checkpoint, network.reading)
     claims = make_claims(checkpoint, network, options, beside)
     verified = prove_parity(renamed, network.config, device, extras, claims)
+    phases.info("writing %s", folder)
     written = write_folder(verified, folder, force=options.force)
     log.info("wrote %s", written.folder)
     return written

@@ -29,6 +29,7 @@ from ..records import (
 )
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def describe(
@@ -71,6 +72,7 @@ def describe(
     """
     options = options_from(locals())
     card = stated_card(options)
+    phases.info("reading %s", folder)
     written = open_folder(Path(folder))
     content = written.receipt
     if content["assumptions"] is None or "added_to" in content:
@@ -88,6 +90,7 @@ def describe(
         "preprocessing_origin": origins,
         "card": merged_card(content["card"], card),
     }
+    phases.info("writing %s", folder)
     return rewrite_folder(written, {**content, **changed}, names)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..layout import Layout
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5", "pickle": ".pdparams"}
 # What readers would take the file for.
@@ -74,6 +75,7 @@ def export(
         'old.pth'
     """
     here = local_folder(folder)
+    phases.info("reading %s", here)
     written = open_folder(here)
     table = named_layout(layout, known_layouts())
     if not table.export_format:
@@ -97,6 +99,7 @@ def export(
     require_outside(path)
     _check_target(path, force)
     tensors = _tensors(written, table)
+    phases.info("writing %s", path)
     data = WRITERS[table.export_format](tensors)
     _read_back(data, tensors, path)
     _write(data, path, force)

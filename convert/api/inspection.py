@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ..formats.raw import RawTensor, Whole
     from ..formats.recognise import Content
     from ..layout import Reading
+
+phases = logging.getLogger("densenet_convert.phases")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
     if not isinstance(path, str | os.PathLike):
         return _inspect_memory(path, hashes)
     path = local_file(path)
+    phases.info("reading %s", path)
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)

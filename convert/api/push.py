@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ..errors import PublishError
@@ -11,6 +12,8 @@ from ..folder.receipt import config_from
 from ..folder.wording import network_name
 from ..hub.records import Destination, Published
 from ..records import AnyPath
+
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def push(
@@ -58,7 +61,9 @@ def push(
         raise PublishError(
             "What is added is a pull request to the main branch, under the license that is there."
         )
+    phases.info("reading %s", folder)
     written = open_folder(Path(folder))
+    phases.info("asking the Hub about %s", repo_id)
     token = token.strip() or None if token else None
     if license is not None:
         license = license_identifier(license)

@@ -52,7 +52,7 @@ from ..records import (
 )
 from ..results import Proof
 from ..source.memory import copy_of, read_memory
-from ..source.read import is_imagenet, read_checkpoint
+from ..source.read import Opened, is_imagenet, open_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from ..layout import Reading
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def verify(
@@ -117,13 +118,15 @@ def verify(
         progress=progress,
     )
     extras.check(folder)
+    phases.info("reading %s", folder)
+    written = open_folder(folder)
+    log.info("%s: every byte agrees with the receipt", folder)
+    _warn_of_others(written)
+    whole = source is not None
+    held = _open_again(source, written) if isinstance(source, str | os.PathLike) else source
     chosen = choose_device(device)
     with plain_torch():
-        written = open_folder(folder)
-        log.info("%s: every byte agrees with the receipt", folder)
-        _warn_of_others(written)
-        whole = source is not None
-        checkpoint = recover_checkpoint(written) if source is None else _read_again(source, written)
+        checkpoint = recover_checkpoint(written) if held is None else _read_again(held, written)
         prepared = prepare(checkpoint)
         reading = _recorded_reading(prepared, written, whole)
         network = network_of(prepared, reading, checkpoint.norm_eps, _claimed_relu(written))
@@ -158,19 +161,31 @@ def _at_hand(source: AnyPath | InMemory | None) -> nn.Module | None:
     return copy_of(source)
 
 
-def _read_again(source: AnyPath | InMemory, written: Written) -> Checkpoint:
+def _open_again(source: AnyPath, written: Written) -> Opened:
+    """Reads a file, which must be the one that was converted; no torch is needed for it."""
+    opened = open_checkpoint(local_file(source), key=written.receipt["source"]["container"])
+    _require_source(opened.sha256, str(source), written)
+    return opened
+
+
+def _read_again(source: Opened | InMemory, written: Written) -> Checkpoint:
     claimed = written.receipt["source"]
-    if isinstance(source, str | os.PathLike):
-        named, checkpoint = str(source), read_checkpoint(local_file(source), key=claimed["container"])
+    if isinstance(source, Opened):
+        checkpoint = source.load()
     else:
-        named, checkpoint = "What is in memory", read_memory(source)
-    if checkpoint.sha256 != claimed["sha256"]:
-        raise FolderError(
-            f"{named} is not the source of {written.folder}: its SHA-256 is {checkpoint.sha256}, "
-            f"the receipt names {claimed['sha256']}. Name what was converted."
-        )
+        checkpoint = read_memory(source)
+        _require_source(checkpoint.sha256, "What is in memory", written)
     known = {"norm_eps": claimed["norm_eps"]} if CONFIG in written.receipt["beside"] else {}
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"], **known)
+
+
+def _require_source(sha256: str, named: str, written: Written) -> None:
+    claimed = written.receipt["source"]["sha256"]
+    if sha256 != claimed:
+        raise FolderError(
+            f"{named} is not the source of {written.folder}: its SHA-256 is {sha256}, the receipt names "
+            f"{claimed}. Name what was converted."
+        )
 
 
 def _claimed_relu(written: Written) -> bool | None:

@@ -11,7 +11,8 @@ import click
 
 from .keywords import as_command
 from .options import ANY_PATH, proof_options, shared_options
-from .reporting import Results, progress_bar, reporting_errors, set_up_logging
+from .reporting import Results, draw_bars, reporting_errors, set_up_logging
+from .status import progress_bar
 
 
 @click.command()
@@ -66,6 +67,7 @@ def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bo
     from ..api.inspection import inspect
     from . import documents, text
 
+    draw_bars(as_json)
     with reporting_errors(as_json, path=file):
         found = inspect(file, key=key, hashes=hashes)
     if found.problem is not None:
@@ -97,7 +99,15 @@ def prove(
     from . import documents, text
 
     set_up_logging(verbose)
+    draw_bars(quiet)
     with reporting_errors(as_json, **({} if folder is None else {"folder": str(folder)})):
+        if folder is not None:
+            from ..folder.open import open_folder
+
+            open_folder(folder)  # refused before torch is loaded
+        from ..tensors import announce_torch
+
+        announce_torch()
         from ..proof.selftest.run import run_self_test
 
         tested = run_self_test(folder, device=device, progress=progress_bar(quiet))

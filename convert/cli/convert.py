@@ -15,7 +15,8 @@ import click
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM
 from .keywords import as_command
 from .options import ANY_PATH, ARCHS, conversion_options, layout_names, proof_options, shared_options
-from .reporting import Results, draw_bars, progress_bar, reporting_errors, set_up_logging
+from .reporting import Results, draw_bars, reporting_errors, set_up_logging
+from .status import echo, progress_bar
 
 
 @click.command()
@@ -215,12 +216,12 @@ def _convert_many(
                     one = replace(one, message=as_command(one.message))
                 outcomes.append(one)
                 if jsonl:
-                    click.echo(json.dumps(documents.outcome_as_json(one)))
+                    echo(json.dumps(documents.outcome_as_json(one)))
                 elif one.message is not None:
                     named = "" if one.source in one.message else f"{one.source}: "
-                    click.echo(f"error: {named}{one.message}", err=True)
+                    echo(f"error: {named}{one.message}", err=True)
                 elif not as_json and not quiet:
-                    click.echo(f"{one.folder}: {one.status}, {one.network}")
+                    echo(f"{one.folder}: {one.status}, {one.network}")
     if as_json:
         click.echo(json.dumps(documents.outcomes_as_json(outcomes), indent=2))
     elif not quiet and not jsonl:

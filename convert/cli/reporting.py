@@ -1,4 +1,4 @@
-"""How a command reports: logging, progress bars, results and errors."""
+"""How a command reports: logging, results and errors."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import gc
 import json
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..records import Progress
+from .status import clear_status, echo, progress_bar, show_phases
 
 Receipt = Mapping[str, Any]
 
 
-def progress_bar(quiet: bool) -> Progress | None:
-    seen = sys.stderr is not None and sys.stderr.isatty()
-    return _bar if seen and not quiet else None
-
-
 def draw_bars(quiet: bool) -> None:
-    """The Hub's client draws its own, also where nobody looks at a terminal."""
+    """Shows phases from here on; the Hub's client draws bars of its own, also where no terminal is."""
+    show_phases(quiet)
     if progress_bar(quiet) is None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # It would log addresses that sign in whoever has them, and repeat what an error says.
@@ -34,16 +29,16 @@ def draw_bars(quiet: bool) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"huggingface_hub\.")
 
 
-def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:
-    from tqdm import tqdm
+class _Lines(logging.Handler):
+    """Prints each record as a line on stderr, for which the status line makes room."""
 
-    bar: Iterable[Any] = tqdm(items, desc=what, leave=False)
-    return bar
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(self.format(record), err=True)
 
 
 def set_up_logging(verbose: bool) -> None:
     # Ours alone: what an HTTP client logs holds addresses that sign in whoever has them.
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Lines()])
     logging.getLogger("densenet_convert").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
@@ -70,6 +65,8 @@ class Results:
             document = explain_error(error, folder=str(folder))
             self._exit_code = max(self._exit_code, document["error"]["exit_code"])
             self._documents.append(document)
+        finally:
+            clear_status()
 
     def add(self, folder: Path | str, receipt: Receipt) -> None:
         from . import documents, text
@@ -77,7 +74,7 @@ class Results:
         document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
         self._documents.append(document)
         if self._shows_text:
-            click.echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+            echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""
@@ -98,8 +95,10 @@ def reporting_errors(as_json: bool = False, indent: int | None = 2, /, **where: 
     except Exception as error:
         document = explain_error(error, **where)
         if as_json:
-            click.echo(json.dumps(document, indent=indent))
+            echo(json.dumps(document, indent=indent))
         click.get_current_context().exit(document["error"]["exit_code"])
+    finally:
+        clear_status()
 
 
 def explain_error(error: Exception, **where: str) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def explain_error(error: Exception, **where: str) -> dict[str, Any]:
     if isinstance(error, BrokenPipeError):  # whoever read what was printed has gone
         raise error
     if not is_expected(error):
-        click.echo("".join(format_exception(error)), err=True, nl=False)
+        echo("".join(format_exception(error)).rstrip("\n"), err=True)
     document = documents.error_as_json(error, **where)
-    click.echo(f"error: {document['error']['message']}", err=True)
+    echo(f"error: {document['error']['message']}", err=True)
     return document

@@ -118,6 +118,7 @@ def export(folder: str, layout: str, output: Path | None, force: bool) -> None:
       densenet-convert export densenet169 --to torchvision-dotted
       densenet-convert export densenet121 --to monai --output monai.pth
     """
+    draw_bars(quiet=False)
     with reporting_errors(folder=folder):
         from ..api.export import export
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from densenet_convert.densenet import config_file
 
 from ..errors import FolderError, first_few
-from ..formats.safetensors import read_data, read_header
+from ..formats.safetensors import Entry, read_data, read_header
 from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM, Written
-from ..tensors import dtype_name, tensor_sha256
+from ..tensors import announce_torch
 from . import receipt
 from .files import CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
 from .others import require_ours_taken
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def open_folder(folder: Path) -> Written:
-    """Opens a folder that this converter wrote, once every byte of it agrees with its receipt.
+    """Opens a folder that this converter wrote, once every byte of it agrees with its receipt; without torch.
 
     Other files may lie beside ours: ``others.uncovered`` names them.
 
@@ -77,17 +78,23 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         FolderError: it is no safetensors file, or holds other metadata than ours.
     """
+    announce_torch()
     import torch
 
+    for entry, data in _read_bytes(path):
+        dtype = getattr(torch, entry.dtype)
+        flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        yield entry.name, flat.reshape(entry.shape)
+
+
+def _read_bytes(path: Path) -> Iterator[tuple[Entry, bytearray]]:
+    """Yields each tensor's name, dtype and shape, and its bytes; the errors are those of ``read_tensors``."""
     try:
         with path.open("rb") as file:
             header = read_header(file, path.stat().st_size)
             if header.metadata != METADATA:
                 raise FolderError(f"{path} has metadata {header.metadata}, expected {METADATA}.")
-            for entry, data in read_data(file, header):
-                dtype = getattr(torch, entry.dtype)
-                flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-                yield entry.name, flat.reshape(entry.shape)
+            yield from read_data(file, header)
     except ValueError as error:
         raise FolderError(f"{path} is no sound safetensors file: {error}") from error
 
@@ -179,25 +186,27 @@ def _disagreements(folder: Path, content: dict[str, Any]) -> list[str]:
             problems.append(f"{name} was changed (SHA-256 {found}, expected {expected[name]})")
     if problems:
         return problems
-    problems = _other_tensors(dict(read_tensors(folder / WEIGHTS)), content)
+    problems = _other_tensors(folder / WEIGHTS, content)
     return problems + (_other_config(folder, content) if config_file.FILE_NAME in expected else [])
 
 
-def _other_tensors(tensors: dict[str, Tensor], content: dict[str, Any]) -> list[str]:
+def _other_tensors(path: Path, content: dict[str, Any]) -> list[str]:
+    tensors = {
+        entry.name: {
+            "shape": list(entry.shape),
+            "dtype": entry.dtype,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        for entry, data in _read_bytes(path)
+    }
     entries = {entry["name"]: entry for entry in content["tensors"]}
     problems = [f"tensor {name} is not in {WEIGHTS}" for name in entries if name not in tensors]
     problems += [f"tensor {name} is not in the receipt" for name in tensors if name not in entries]
     for name in [name for name in tensors if name in entries]:
-        tensor, expected = tensors[name], entries[name]
-        found = {
-            "shape": list(tensor.shape),
-            "dtype": dtype_name(tensor),
-            "sha256": tensor_sha256(tensor),
-        }
         problems += [
-            f"tensor {name} has {field} {value}, expected {expected[field]}"
-            for field, value in found.items()
-            if expected[field] != value
+            f"tensor {name} has {field} {value}, expected {entries[name][field]}"
+            for field, value in tensors[name].items()
+            if entries[name][field] != value
         ]
     return problems
 

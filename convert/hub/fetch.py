@@ -18,6 +18,7 @@ from ..formats.recognise import SUFFIXES
 from .errors import hub_errors
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 SCHEME = "hf://"
 # What Trainer and Accelerate leave beside weights, and our own golden outputs, end as checkpoints do.
 NO_CHECKPOINT = r"(^|/)(training_args|optimizer|scheduler|scaler|rng_state\w*|parity)\.\w+$"
@@ -39,6 +40,7 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
     name = os.fspath(named)
     if not name.startswith(SCHEME):
         return _here(name)
+    phases.info("fetching %s", name)
     from huggingface_hub import HfApi, constants, snapshot_download
 
     names: list[str] = []
@@ -76,6 +78,7 @@ def local_file(named: str | os.PathLike[str]) -> Path:
     name = os.fspath(named)
     if not name.startswith(SCHEME):
         return _here(name)
+    phases.info("fetching %s", name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 

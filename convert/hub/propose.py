@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -31,7 +30,6 @@ from .their_config import contradictions
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-log = logging.getLogger("densenet_convert")
 # What stands for the number of a pull request until it has one.
 NUMBER = "refs/pr/N"
 

@@ -27,7 +27,7 @@ from .records import Destination, Published, RemoteState
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 MAIN = "main"
 
 
@@ -67,7 +67,6 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
             return planned
         with asking():
             sent = _send(api, to, there, package, planned)
-        log.info("fetching commit %s back", sent.commit)
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             compare_with_hub(api, sent, scratch)
         return sent
@@ -218,11 +217,10 @@ def _send(
 ) -> Published:
     """Makes what is missing, and sends the files that the branch does not have yet, if there are any."""
     if not there.branch:
-        log.info("making %s", to.repo_id)
+        phases.info("making %s", to.repo_id)
         create_missing(api, to, there)
         there = fetch_state(api, to)
         planned = plan_push(to, package, there, planned.remarks)
-    log.info("sending what %s does not have", to.repo_id)
     if planned.changed:
         return commit_files(api, to, there, package, planned)
     url = f"{api.endpoint}/{to.repo_id}/tree/{there.commit}"
@@ -235,6 +233,7 @@ def commit_files(
     """Makes one commit on top of the one that was looked at."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    phases.info("sending to %s", to.repo_id)
     operations: list[Any] = []
     for file in planned.files:
         if file.action == "delete":
@@ -260,6 +259,7 @@ def commit_files(
 
 def compare_with_hub(api: HfApi, sent: Published, scratch: Path) -> None:
     """Holds what the Hub gives against what was sent."""
+    phases.info("fetching commit %s back", sent.commit)
     expected = {file.name: file.sha256 for file in sent.files if file.sha256 is not None}
     back = fetch_files(api, sent.repo_id, str(sent.commit), expected, scratch / "back")
     problems = [

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import DeviceError
+from ..tensors import announce_torch
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,12 @@ def choose_device(name: str) -> torch.device:
     Raises:
         DeviceError: there is no such device.
     """
-    import torch
-
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,4}))?", name, re.ASCII)
     if match is None:
         raise DeviceError(f"{name!r} is no device for a proof, expected auto, cpu, cuda or cuda:N.")
+    announce_torch()
+    import torch
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not count):
         return torch.device("cpu")

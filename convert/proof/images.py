@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import ArchitectureError, ImageError, ParityError, quoted
 from ..records import Progress
 from ..results import Agreement
 from ..tensors import same_bits
 from .determinism import deterministic
+from .image_files import find_images
 from .preprocessing import config_transform, preset_transform
 from .tolerance import largest_error, logits_of
 
@@ -79,24 +79,6 @@ def compare_images(
             largest=largest,
         )
     return Agreement(len(files), agreed, largest)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Paths of all images in a folder and the folders in it, sorted.
-
-    Raises:
-        ImageError: there is none, or the folder can't be read.
-    """
-    try:
-        if not folder.is_dir():
-            raise ImageError(f"{folder} is no folder. Name one that holds images.")
-        named = [path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS]
-        found = sorted(path for path in named if path.is_file())
-    except OSError as error:
-        raise ImageError(f"{folder} can't be read: {error.strerror or error}.") from error
-    if not found:
-        raise ImageError(f"{folder} holds no image: no name in it ends in {', '.join(IMG_EXTENSIONS)}.")
-    return found
 
 
 def _read(file: Path) -> Image.Image:

@@ -15,6 +15,7 @@ from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
 from ..records import AnyPath, Loaded, Options, Progress, Renamed, Verified
 from ..results import Agreement, Measured, OwnParity, Proof
+from ..source.file import map_whole, parse_checkpoint
 from .load import load_model
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .references.reference import Reference
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 def _resolved(path: Path) -> Path:
@@ -48,7 +50,7 @@ class ProofExtras:
         reference_output: which of its outputs is compared.
         reference_input_size: height and width of what it takes.
         network: the owner's own at hand; it is run.
-        progress: wraps the images as they are gone through.
+        progress: wraps images, and the settings of the report, as they are gone through.
     """
 
     golden: bool = False
@@ -79,12 +81,15 @@ class ProofExtras:
 
         Raises:
             ImageError: there are no images.
+            ReadError: the file of outputs can't be read.
             ReportError: the report can't be written there.
         """
         if self.images is not None:
-            from .images import find_images
+            from .image_files import find_images
 
             find_images(Path(self.images))
+        if self.outputs is not None:
+            parse_checkpoint(map_whole(Path(self.outputs)), Path(self.outputs))
         if self.report is None:
             return
         from .report.page import check_report
@@ -118,19 +123,20 @@ def prove_parity(
     Raises:
         ParityError: they are not.
     """
+    phases.info("loading torchvision and both networks")
     from .references.reference import load_reference
 
     loaded = load_model(renamed, config)
     reference = load_reference(renamed.checkpoint, renamed.reading, config)
-    log.info("verifying on %s against %s", device, reference.description)
+    phases.info("comparing on %s with %s", device, reference.description)
     try:
         verified = prove_networks(loaded, reference, device, extras, claims, golden)
     except ParityError as error:
-        _report_failure(loaded, reference, device, error, extras.report)
+        _report_failure(loaded, reference, device, error, extras)
         raise
     if extras.report is None:
         return verified
-    measured = _report(loaded, reference, device, verified.proof, Path(extras.report))
+    measured = _report(loaded, reference, device, verified.proof, extras)
     return replace(verified, proof=replace(verified.proof, measured=measured))
 
 
@@ -192,7 +198,7 @@ def _compare_own(loaded: Loaded, device: torch.device, extras: ProofExtras) -> O
         own = load_own(extras.reference or "", checkpoint, dropped)
     else:
         own = own_at_hand(extras.network, checkpoint)
-    log.info("verifying against the network of %s", own.name)
+    phases.info("comparing with the network of %s", own.name)
     asked = {"output": extras.reference_output, "input_size": extras.reference_input_size}
     return compare_own(loaded, own, device, **asked)
 
@@ -209,19 +215,23 @@ def _compare_images(
 
 
 def _report_failure(
-    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, path: AnyPath | None
+    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, extras: ProofExtras
 ) -> None:
     """Writes the page of a proof that failed, if one was asked for; the failed proof matters more."""
-    if path is None:
+    if extras.report is None:
         return
     try:
-        _report(loaded, reference, device, error, Path(path))
+        _report(loaded, reference, device, error, extras)
     except ReportError as another:
         log.warning("%s", another)
 
 
 def _report(
-    loaded: Loaded, reference: Reference, device: torch.device, shown: Proof | ParityError, path: Path
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    shown: Proof | ParityError,
+    extras: ProofExtras,
 ) -> tuple[Measured, ...]:
     """Measures both networks in other settings, and writes the page; returns what was measured.
 
@@ -232,10 +242,12 @@ def _report(
     from .report.diagnosis import diagnose, require_within_bounds
     from .report.page import write_report
 
-    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown)
+    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown, extras.progress)
     content = describe_conversion(loaded.renamed, loaded.config)
     if not isinstance(shown, ParityError):
         content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
+    path = Path(extras.report or "")
+    phases.info("writing %s", path)
     write_report(path, diagnosis, content)
     log.info("wrote %s", path)
     if not isinstance(shown, ParityError):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("densenet_convert")
+phases = logging.getLogger("densenet_convert.phases")
 
 
 class Opened(NamedTuple):
@@ -86,6 +87,7 @@ def open_checkpoint(
 
     Args and Raises: as ``read_checkpoint``.
     """
+    phases.info("reading %s", path)
     data = read_whole(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if digits is not None and not sha256.startswith(digits):
@@ -145,6 +147,7 @@ def read_imagenet(architecture: str, weights: str, progress: bool) -> Checkpoint
             f"There are no weights {weights!r} of {architecture}, expected {ORIGIN_IMAGENET} or "
             f"{ORIGIN_RANDOM}."
         )
+    phases.info("fetching torchvision's weights of %s", architecture)
     digits = weights_digits(architecture)
     path = download(weights_url(architecture), digits, progress=progress)
     return replace(read_checkpoint(path, digits=digits), origin=ORIGIN_IMAGENET)

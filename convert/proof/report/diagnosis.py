@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 from densenet_convert.densenet import DenseNetConfig
 
 from ...errors import ParityError
+from ...records import Progress
 from ...results import Measured, Proof
 from ..coverage import CoverageMeter
 from ..determinism import deterministic
 from ..inputs import draw, measured_shape
 from ..layers import OUTPUT, outputs, watching
 from ..tolerance import Setting, largest_error, logits_of, measure, measured, orders, precisions
+
+phases = logging.getLogger("densenet_convert.phases")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ def diagnose(
     config: DenseNetConfig,
     device: torch.device,
     shown: Proof | ParityError,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Runs both networks in float64, in each precision and in other orders of summation.
 
@@ -43,27 +48,31 @@ def diagnose(
         config: what both are.
         device: where they run.
         shown: what the proof came to.
+        progress: wraps the settings, and is told what they are.
     """
+    phases.info("measuring in float64")
     with deterministic(device):
         ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
         x = draw(measured_shape(config), seed=0).to(device)
         double = deepcopy(theirs).double()
         exact = [value for _, value in outputs(double, lambda: logits_of(double, x.double()))]
         settings = precisions(device)
-        sides = [[_run(setting, network, x, exact) for setting in settings] for network in (ours, theirs)]
-        found = [
-            measured(setting, a.logits, b.logits, exact[-1])
-            for setting, a, b in zip(settings, *sides, strict=True)
-        ]
-        found += [measure(setting, ours, theirs, x, exact[-1]) for setting in orders()]
+        runs, found, every = [], [], (*settings, *orders())
+        for setting in every if progress is None else progress(every, "settings"):
+            if setting not in settings:
+                found.append(measure(setting, ours, theirs, x, exact[-1]))
+                continue
+            a, b = (_run(setting, network, x, exact) for network in (ours, theirs))
+            runs.append((a, b))
+            found.append(measured(setting, a.logits, b.logits, exact[-1]))
         seen, dead = _seen(ours, x, shown)
     names = [setting.name for setting in settings]
     return Diagnosis(
-        layers=tuple(sides[0][0].errors),
-        ours={name: tuple(run.errors.values()) for name, run in zip(names, sides[0], strict=True)},
-        theirs={name: tuple(run.errors.values()) for name, run in zip(names, sides[1], strict=True)},
+        layers=tuple(runs[0][0].errors),
+        ours={name: tuple(a.errors.values()) for name, (a, _) in zip(names, runs, strict=True)},
+        theirs={name: tuple(b.errors.values()) for name, (_, b) in zip(names, runs, strict=True)},
         # The first setting is float32.
-        logits=(_numbers(sides[0][0].logits), _numbers(sides[1][0].logits)),
+        logits=(_numbers(runs[0][0].logits), _numbers(runs[0][1].logits)),
         coverage=seen,
         dead=dead,
         measured=tuple(found),

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import architecture_of
 from densenet_convert.densenet.config import architecture_label
@@ -21,8 +21,10 @@ from ...errors import ReportError
 from ...folder.receipt import config_from
 from ...folder.wording import asked_for, coverage_text, every_input_text, inputs_text, origin_text
 from ...results import Measured
-from .diagnosis import Diagnosis
 from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
 
 MOST_CHANNELS = 12
 

@@ -12,11 +12,12 @@ from math import floor, inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from ...folder.wording import percent
-from .diagnosis import Diagnosis
 from .error_axis import ErrorAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from .diagnosis import Diagnosis
 
 # Sharp at any size up to here, and a bitmap beyond: each plot is in the page twice.
 LONGEST_SVG = 200_000

@@ -6,7 +6,7 @@ name goes into the recorded steps, which are named anew.  Nothing is computed, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -22,7 +22,7 @@ from ...folder.recover import recover_checkpoint
 from ...layout import Reading
 from ...layouts.explain import explain
 from ...layouts.rename import rename_tensors
-from ...records import Checkpoint, Loaded, Progress
+from ...records import Checkpoint, Loaded
 from ..recorder import Recorder
 from ..storages import INPUT
 from .checks import FirstDifferences, Recorded, run_checks
@@ -108,19 +108,24 @@ def record_sound(loaded: Loaded, recorded: Recorded, device: torch.device) -> tu
     return in_eval, in_training
 
 
-def judge_exchanges(
-    loaded: Loaded, renaming: Renaming, replays: tuple[Replay, Replay], progress: Progress
-) -> Iterator[tuple[str, Counted]]:
-    """Yields what came of all pairs in eval, and of some in training, where names tell anything."""
+@contextmanager
+def exchanges_to_judge(
+    loaded: Loaded, renaming: Renaming, replays: tuple[Replay, Replay]
+) -> Iterator[list[tuple[str, Callable[[], Counted]]]]:
+    """Gives calls that count all pairs in eval, and some in training, where names tell anything.
+
+    Each has its name, under which what they give is added up.
+    """
     pairs = list(pairs_of_one_shape(loaded.renamed))
     drawn = Random(0).sample(pairs, min(DRAWN, len(pairs)))
     with _calling(len(pairs)) as call:
+        calls = []
         for name, replay, some in zip((EVAL, TRAINING), replays, (pairs, drawn), strict=True):
             if "logits" in replay.unknown:
                 continue
             chunks = [some[i : i + CHUNK] for i in range(0, len(some), CHUNK)]
-            calls = [call(count_exchanges, renaming, replay, chunk) for chunk in chunks]
-            yield name, _sum([result() for result in progress(calls, f"chunks of {name}")])
+            calls += [(name, call(count_exchanges, renaming, replay, chunk)) for chunk in chunks]
+        yield calls
 
 
 def count_exchanges(renaming: Renaming, replay: Replay, pairs: list[tuple[str, str]]) -> Counted:
@@ -143,14 +148,19 @@ def count_exchanges(renaming: Renaming, replay: Replay, pairs: list[tuple[str, s
     return Counted(len(pairs) - nothing, nothing, caught, located, tuple(escaped))
 
 
-def _sum(some: list[Counted]) -> Counted:
-    return Counted(
-        sum(one.injected for one in some),
-        sum(one.nothing for one in some),
-        sum(one.caught for one in some),
-        sum(one.located for one in some),
-        tuple(escaped for one in some for escaped in one.escaped),
-    )
+def sum_by_name(counted: Iterable[tuple[str, Counted]]) -> dict[str, Counted]:
+    """Adds up what came of the calls of each name."""
+    sums: dict[str, Counted] = {}
+    for name, one in counted:
+        before = sums.get(name, Counted(0, 0, 0, 0, ()))
+        sums[name] = Counted(
+            before.injected + one.injected,
+            before.nothing + one.nothing,
+            before.caught + one.caught,
+            before.located + one.located,
+            before.escaped + one.escaped,
+        )
+    return sums
 
 
 @contextmanager

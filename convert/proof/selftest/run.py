@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,15 +33,20 @@ from .catalogue import all_faults
 from .checks import record_reference
 from .clean import Source, clean_run, convert_once, random_source
 from .counting import SelfTest, count_exchanges, count_kinds, escaped_faults
-from .exchanges import Renaming, judge_exchanges, record_sound
+from .exchanges import Renaming, exchanges_to_judge, record_sound, sum_by_name
 from .judging import Subject, judge, judge_written
 from .replay import Replay
+from .steps import Step, do_in_turn
 from .written_faults import written_faults
+
+phases = logging.getLogger("densenet_convert.phases")
 
 # Every part of a real one: four blocks, three transitions, odd widths.
 SMALL = DenseNetConfig(
     growth_rate=4, block_config=(2, 3, 1, 2), num_init_features=8, bn_size=2, num_classes=5
 )
+# Of networks so small that threads wait for one another longer than they compute.
+SMALL_THREADS = 1
 # Of a kind of fault that fits at many places of a network, so many are drawn.
 SITES = 24
 # Of small networks, each another one, and of one that was converted.
@@ -63,34 +72,51 @@ def run_self_test(
         sites: of a kind of fault that fits at many places, so many are drawn.
         clean_runs: number of conversions without a fault; by default 600 of small networks, or 24 of the
             folder's.
-        progress: wraps what is gone through, and is told what it is.
+        progress: wraps the numbers of all steps, and is told what they are. The kinds of steps take turns, so
+            that what is left takes as long for each as what is done.
 
     Raises:
         ConvertError: the folder is not sound.
     """
-    progress = progress or (lambda items, _: items)
     chosen = choose_device(device)
     if clean_runs is None:
         clean_runs = CLEAN_RUNS if folder is None else CLEAN_RUNS_OF_A_FOLDER
-    with plain_torch(), temporary_folder() as scratch, deterministic(chosen):
+    threads = SMALL_THREADS if folder is None else torch.get_num_threads()
+    with plain_torch(), temporary_folder() as scratch, deterministic(chosen), _threads(threads):
+        phases.info("converting a network without a fault")
         source = random_source(SMALL, 0, scratch) if folder is None else _source_of(Path(folder))
         subject, exchanged = _prepare(source, chosen, scratch)
-        counted = dict(judge_exchanges(subject.loaded, *exchanged, progress))
-        faults = all_faults(subject.loaded, sites)
-        judged = [judge(fault, subject) for fault in progress(faults, "faults of table, tensors and network")]
-        written = list(written_faults(subject.folder))
-        judged += [judge_written(fault, subject) for fault in progress(written, "faults of files")]
         own = None if folder is None else source
-        runs = [clean_run(i, own, chosen, scratch) for i in progress(range(clean_runs), "clean runs")]
+        runs = [("clean run", partial(clean_run, i, own, chosen, scratch)) for i in range(clean_runs)]
+        with exchanges_to_judge(subject.loaded, *exchanged) as calls:
+            exchanges, faults, alarms = do_in_turn([calls, _faults(subject, sites), runs], progress)
+        counted, judged = sum_by_name(exchanges), [one for _, one in faults]
         return SelfTest(
             network=_describe(subject.loaded),
             device=device_name(chosen),
             rows=(*count_exchanges(counted), *count_kinds(judged)),
             clean_runs=clean_runs,
-            false_alarms=tuple(filter(None, runs)),
+            false_alarms=tuple(alarm for _, alarm in alarms if alarm),
             escaped=(*(e for one in counted.values() for e in one.escaped), *escaped_faults(judged)),
             environment=environment(chosen),
         )
+
+
+def _faults(subject: Subject, sites: int) -> list[Step]:
+    """Returns what injects and judges each fault of the catalogue."""
+    steps: list[Step] = [(f.name, partial(judge, f, subject)) for f in all_faults(subject.loaded, sites)]
+    return steps + [(f.name, partial(judge_written, f, subject)) for f in written_faults(subject.folder)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Runs the block with so many of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _source_of(folder: Path) -> Source:

@@ -20,7 +20,14 @@ from densenet_convert.layouts.explain import explain
 from densenet_convert.layouts.network import identify_network
 from densenet_convert.proof.selftest import clean, exchanges, run
 from densenet_convert.proof.selftest.clean import random_source
-from densenet_convert.proof.selftest.exchanges import EVAL, TRAINING, Counted, Renaming, judge_exchanges
+from densenet_convert.proof.selftest.exchanges import (
+    EVAL,
+    TRAINING,
+    Counted,
+    Renaming,
+    exchanges_to_judge,
+    sum_by_name,
+)
 from densenet_convert.proof.selftest.faults import pairs_of_one_shape, with_targets
 from densenet_convert.proof.selftest.judging import Subject
 from densenet_convert.proof.selftest.replay import Replay
@@ -44,7 +51,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def judged(prepared: Prepared) -> dict[str, Counted]:
     subject, exchanged = prepared
-    return dict(judge_exchanges(subject.loaded, *exchanged, lambda items, _: items))
+    with exchanges_to_judge(subject.loaded, *exchanged) as calls:
+        return sum_by_name((name, call()) for name, call in calls)
 
 
 def test_every_pair_is_known_in_eval_and_drawn_ones_in_training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -261,7 +262,7 @@ def test_a_false_alarm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(clean, "prove_networks", alarmed)
     monkeypatch.setattr(run, "all_faults", lambda *_: [])
-    monkeypatch.setattr(run, "judge_exchanges", lambda *_: [])
+    monkeypatch.setattr(run, "exchanges_to_judge", lambda *_: nullcontext([]))
     proven = run_self_test(device="cpu", clean_runs=2)
     assert [alarm.split(":")[0] for alarm in proven.false_alarms] == ["clean run 1"]
     assert not proven.holds
