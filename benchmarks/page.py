@@ -19,9 +19,7 @@ from matplotlib import pyplot
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
 OURS, THEIRS = "#1f77b4", "#9aa0a6"
-DARK = (
-    "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(1) hue-rotate(180deg); } }</style>"
-)
+DARK = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(1) hue-rotate(180deg); } }</style>"
 
 Result = Mapping[str, Any]
 
