@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 HEAD = "classifier"
-# What torchvision calls all but the head.
+# torchvision's name for all but the head.
 FEATURES = "features."
 # A layer, or one in a Sequential.
 BESIDE_FEATURES = re.compile(r"[^./]+(?:[./]\d+)*(?:[./][^./]+)?", re.ASCII)
-# What a template holds of groups, and a backslash, which is none.
+# The groups in a template, and a backslash, which is none.
 GROUP = re.compile(r"\\\\|\\g<(\w+)>|\\([1-9]\d?)", re.ASCII)
-# What modules call the one within them that they run as it is: torch.compile, activation checkpointing and
+# Names of a module within another that runs it as it is: torch.compile, activation checkpointing and
 # FSDP of PyTorch, fairscale, Opacus and DataParallel.
 WRAPPERS = frozenset(
     ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_fpw_module", "_module", "module")

@@ -24,7 +24,7 @@ GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k s
 OPTION, DEVICE = "--densenet-parity", "--densenet-parity-device"
 REFERENCE = "--densenet-parity-reference"
 
-# What came of each folder: it is verified once in a process.
+# The result of each folder, which is verified once in a process.
 _VERIFIED = pytest.StashKey[dict[str, "Verified | ConvertError"]]()
 
 

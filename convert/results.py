@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What is known of results for every input.
+# The verdicts for every input.
 EQUAL, DIFFERS, UNKNOWN = "equal", "differs", "unknown"
 
 

@@ -174,7 +174,7 @@ def architecture_of(config: DenseNetConfig) -> str | None:
     return next((name for name, named in ARCHITECTURES.items() if replace(named, **free) == config), None)
 
 
-# What a network does beside what its tensors' shapes tell, in torchvision always in the same way.
+# Properties of a network that its tensors' shapes do not tell; torchvision's are always the same.
 UNSEEN_IN_SHAPES = ("norm_eps", "stem_padding", "transition_pool", "final_relu")
 
 

@@ -12,7 +12,7 @@ FILE_NAME = "config.json"
 # The weights that it describes, beside it.
 WEIGHTS = "model.safetensors"
 
-# What from_pretrained needs to build the network again; how it is trained is not part of it.
+# The fields that from_pretrained needs to build the network again; how it is trained is not part of it.
 OWN_FIELDS = (
     "growth_rate",
     "block_config",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 log = logging.getLogger("densenet_convert")
-# What a conversion left beside the weights, and what is in every repository or folder of the Hub's client.
+# Files that a conversion left beside the weights, and those of every repository or folder of the client.
 RECEIPT = "conversion.json"
 UNCOUNTED = (RECEIPT, ".gitattributes", ".cache")
 

@@ -29,7 +29,7 @@ from .plan import Job
 if TYPE_CHECKING:
     from ..formats.recognise import Content
 
-# What each thing is called, as the folder has it, and as a conversion would make it.
+# A word for each thing, with its value in the folder and the one that a conversion would give it.
 Compared = dict[str, tuple[Any, Any]]
 
 

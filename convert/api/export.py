@@ -39,7 +39,7 @@ log = logging.getLogger("densenet_convert")
 phases = logging.getLogger("densenet_convert.phases")
 
 SUFFIXES = {"torch-legacy": ".pth", "keras-h5": ".h5", "pickle": ".pdparams"}
-# What readers would take the file for.
+# The ending tells readers the format of the file.
 OTHERS = {".safetensors", ".keras", ".h5", ".pth", ".pdparams"}
 COUNTER = "num_batches_tracked"
 

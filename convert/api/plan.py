@@ -20,7 +20,7 @@ from ..source.file import first_bytes
 
 log = logging.getLogger("densenet_convert")
 
-# What the names of checkpoints alone end in: one that is damaged is reported, and not passed over.
+# Only checkpoints' names end so: one that is damaged is reported, and not passed over.
 SURE_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".h5", ".keras")
 
 
@@ -74,7 +74,7 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
             "begin as torch, safetensors or Keras write them. Name a file itself if it is another one."
         )
     jobs: dict[str, Job] = {}
-    # What is named twice, alone and by its folder, is one source; its folder says where it lies.
+    # A file that is named alone and by its folder is one source; its folder says where it lies.
     for source, place in dict(sorted(found, key=lambda pair: pair[1] != "")).items():
         folder = os.path.abspath(Path(output, place, output_name(source)))  # noqa: PTH100
         if folder in jobs:

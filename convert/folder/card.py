@@ -31,10 +31,10 @@ CITATION = """```bibtex
   year = {2017}
 }
 ```"""
-# Where torchvision states the accuracy of its weights.
+# torchvision states the accuracy of its weights here.
 STATED = "https://pytorch.org/vision/stable/models/generated/torchvision.models.{}.html"
 TERMS = "https://github.com/pytorch/vision#pre-trained-model-license"
-# Where no name is known yet.
+# The title if no name is known yet.
 NOBODY = "USER/NAME"
 # Classes that are listed; config.json has all of them.
 LISTED = 20

@@ -22,7 +22,7 @@ GOLDEN = "parity.safetensors"
 CARD = "README.md"
 # All that a conversion may write.
 FILE_NAMES = (*FILES, GOLDEN, CARD, receipt.FILE_NAME)
-# What the Hub's client and server add to a folder.
+# Files that the Hub's client and server add to a folder.
 ADDED_BY_HUB = (".gitattributes", ".cache")
 CHUNK = 1 << 20
 

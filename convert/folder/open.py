@@ -115,7 +115,7 @@ def _require_fields(content: dict[str, Any]) -> None:
         dict(content[field])
     _require_claims(content)
     counted, expected = set(content["files"]), set(FILES)
-    # What was added to somebody's repository may have a config.json of theirs beside it.
+    # A conversion that was added to somebody's repository may have their config.json beside it.
     if counted != expected and not ("added_to" in content and counted == {WEIGHTS}):
         raise ValueError(f"files are {sorted(counted)}, expected {sorted(expected)}")
     if not set(content["verification"].get("files", {})) <= {GOLDEN, CARD}:

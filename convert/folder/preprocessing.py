@@ -106,7 +106,7 @@ def _is_share(value: Any, _channels: int) -> bool:
     return is_number(value) and 0 < value <= 1
 
 
-# What is taken, and what it must be, for so many channels.
+# The fields that are taken, and the test of each value for so many channels.
 SOUND: dict[str, Callable[[Any, int], bool]] = {
     "input_size": _is_size,
     "test_input_size": _is_size,

@@ -25,11 +25,11 @@ from ..results import Coverage, EveryInput, OwnParity, Proof
 from ..tensors import dtype_name, tensor_sha256
 
 SCHEMA_VERSION = 3
-# What receipts of version 1 did not say, and what held for all of them.
+# Fields that receipts of version 1 did not have, with the values that held for all of them.
 SINCE_1 = {"labels": {"origin": None, "sha256": None, "problem_type": None}, "preprocessing": {}}
-# What receipts up to version 2 did not say; what was assumed is not known of them.
+# Fields that receipts up to version 2 did not have; their assumptions are not known.
 SINCE_2: dict[str, Any] = {"assumptions": None, "remarks": [], "beside": {}}
-# What the first receipts of version 3 did not say.
+# Fields that the first receipts of version 3 did not have.
 SINCE_3: dict[str, Any] = {"rewrites": [], "preprocessing_origin": {}, "card": {}}
 FILE_NAME = "conversion.json"
 CONVERTER = "densenet-convert"

@@ -20,7 +20,7 @@ from .replace import put_in_place
 from .staging import staging_folder
 from .write import OURS, write_claims
 
-# What is made anew; a card that its owner edited is carried over.
+# Files that are made anew; a card that its owner edited is carried over.
 MADE = (CONFIG, CARD, receipt.FILE_NAME)
 
 

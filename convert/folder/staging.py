@@ -18,7 +18,7 @@ if sys.platform != "win32":
     import fcntl
 
 DAY = 24 * 60 * 60
-# What safetensors 0.8 leaves behind when it is killed.
+# safetensors 0.8 leaves these behind when it is killed.
 TEMPORARY = re.compile(r"\.tmp[0-9A-Za-z]{6}")
 
 

@@ -159,7 +159,7 @@ def write_claims(content: Mapping[str, Any], names: Sequence[str] | None, folder
     tensors = [folder / name for name in (WEIGHTS, GOLDEN) if (folder / name).exists()]
     for path in tensors:
         shutil.copymode(folder / config_file.FILE_NAME, path)
-    # Of the weights, every tensor is held against the source when they are read back.
+    # The weights need no digest here: every tensor is compared with the source when they are read back.
     files = {name: file_sha256(folder / name) for name in FILES}
     beside = {GOLDEN: file_sha256(folder / GOLDEN)} if folder / GOLDEN in tensors else {}
     content = {**content, "files": files, "verification": {**content["verification"], "files": beside}}

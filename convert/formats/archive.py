@@ -27,11 +27,11 @@ STORED, DEFLATED = 0, 8
 ENCRYPTED, STREAMED = 1, 8
 # The attribute by which DOS calls a record a folder; torch reads nothing of one, and takes what memory holds.
 FOLDER = 0x10
-# What a field holds where the real number is in the record's extra field of this kind.
+# A field holds this if the real number is in the record's extra field of this kind.
 FULL, ZIP64 = 0xFFFFFFFF, 1
 # A data descriptor, behind a record that was streamed: with a signature or without, of 32 or 64 bits.
 DESCRIPTORS = (12, 16, 20, 24)
-# What the record of an entry takes in memory.
+# Bytes that the record of an entry takes in memory.
 ENTRY_COST = 1000
 
 

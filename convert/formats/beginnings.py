@@ -17,12 +17,12 @@ from .torch_tar import MAGIC_AT as TAR_MAGIC_AT
 BEGINNING = 1024
 # The number with which torch's files of before 1.6 begin, as a pickle of any protocol has it.
 LEGACY = b"\x8a\x0a" + MAGIC_NUMBER.to_bytes(10, "little")
-# Where a zip keeps the length of its first file's name, and that name.
+# A zip keeps the length of its first file's name here, and then that name.
 LENGTH_AT, NAME_AT = 26, 30
-# What torch puts first into its zips, each in a folder; and Keras.
+# The files that torch puts first into its zips, each in a folder; and Keras' first file.
 TORCH_FIRST = ("/data.pkl", "/version", "/byteorder", "/.format_version", "/.data/serialization_id")
 KERAS_FIRST = ("metadata.json", "config.json", "model.weights.h5")
-# What torch put into its tars of 2016.
+# The files of torch's tars of 2016.
 TAR_FIRST = ("sys_info", "pickle", "tensors", "storages")
 
 

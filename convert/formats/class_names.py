@@ -15,7 +15,7 @@ MOST_CLASSES = 1 << 16
 # Names in a list, and names with their numbers, of torchvision's datasets, OpenMMLab and transformers.
 LISTS = ("classes", "class_names", "label_names", "labels", "CLASSES")
 NUMBERED = ("class_to_idx", "idx_to_class", "id2label", "label2id")
-# Where they lie, beside the file's own dict: Lightning's, OpenMMLab's and other trainers' settings.
+# Keys that hold them, beside the file's own dict: settings of Lightning, OpenMMLab and other trainers.
 HOLDERS = ("hyper_parameters", "hparams", "meta", "args", "config")
 
 Names = tuple[str, ...]

@@ -17,9 +17,9 @@ from .untrusted import Budget
 
 # How deep a state dict may lie; VISSL's lies under four keys.
 DEEPEST = 16
-# What is looked at once costs as much as a reference to it.
+# Looking at a value once costs as much as a reference to it.
 REFERENCE = 16
-# What optimizers are called: their moments have the shapes of weights.
+# Names of optimizers, whose moments have the shapes of weights.
 OPTIMIZERS = ("optim", "opt_state")
 MOST_PARTS = 4
 Path = tuple[str, ...]

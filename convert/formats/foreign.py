@@ -65,7 +65,7 @@ VARINT, BYTES, FIXED = 0, 2, {1: 8, 5: 4}
 MOST_FIELDS = 16
 # The fields of ONNX's ModelProto end here, and those of Core ML's kinds of model begin.
 MOST_OF_ONNX, FIRST_OF_CORE_ML = 26, 200
-# What parts of a folder tell, which hold no checkpoint of their own.
+# Files that tell what their folder is; they are no checkpoint of their own.
 FOLDERS = (
     ((".metadata",), "a distributed checkpoint of torch, a folder of shards", FROM_SHARDS),
     (("saved_model.pb",), "a SavedModel of TensorFlow", FROM_SAVED_MODEL),
@@ -118,7 +118,7 @@ FOREIGN = (
         (b"{",),
     ),
 )
-# What names end in where the content tells nothing, or something else.
+# Endings of names, for files whose content tells nothing, or something else.
 BY_NAME = (
     (".distcp", "a shard of a distributed checkpoint of torch", FROM_SHARDS),
     (".pdiparams", "the weights of an inference model of Paddle", EXPORTED),

@@ -11,7 +11,7 @@ from .raw import Whole
 from .untrusted import Budget, FormatError
 
 MAGIC = b"\x1f\x8b"
-# Of what is read and of what is written at once; and what a member costs, which may hold nothing.
+# Bytes that are read and written at once; and the cost of a member, which may hold nothing.
 CHUNK, MEMBER = 1 << 16, 1 << 12
 WITH_HEADER = 31
 UNPACK = "Unpack it with gunzip, and name what comes out."

@@ -23,13 +23,13 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SAVE_AGAIN = "Load it with Keras, and save it again from there."
 # An address that leads nowhere.
 UNDEFINED = (1 << 64) - 1
-# What a message, a link or a name takes in memory.
+# Bytes that a message, a link or a name takes in memory.
 COST = 400
 # Kinds of messages in the header of an object.
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, FILTERS = 0x1, 0x2, 0x3, 0x6, 0x7, 0x8, 0xB
 ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0xC, 0x10, 0x11, 0x15
 SHARED = 2  # among the flags of a message
-# What a symbol table says of an entry that is no object but a path.
+# A symbol table's mark of an entry that is no object but a path.
 SOFT_LINK = 2
 CONTIGUOUS = 1
 INTEGER, FLOAT, TEXT, OPAQUE, VARIABLE = 0, 1, 3, 5, 9

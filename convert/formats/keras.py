@@ -28,7 +28,7 @@ VARIABLES = {
 }
 NUMBERED = re.compile(r"([a-z0-9_]*?[a-z0-9])(?:_([1-9][0-9]{0,8}))?", re.ASCII)
 POSITION = re.compile(r"(?:(?P<layer>.+)/)?vars/(?P<index>0|[1-9][0-9]{0,8})", re.ASCII)
-# What TensorFlow appended to the name of a variable.
+# TensorFlow appended this to the name of a variable.
 OUTPUT = re.compile(r":[0-9]+$", re.ASCII)
 
 

@@ -16,7 +16,7 @@ from .unpickle import Names, Unpickler
 from .untrusted import Budget, FormatError, shown
 
 MAGIC, SUFFIX = b"\x93NUMPY", ".npy"
-# Of the text that describes an array; beyond it numpy itself refuses.
+# The longest text that describes an array; numpy itself refuses a longer one.
 LONGEST_HEADER = 10_000
 HEADER = re.compile(
     r"\{'descr': '([<>|=])([a-zA-Z])(\d{0,3})', 'fortran_order': (True|False), "

@@ -66,7 +66,7 @@ MOVED = {
     "torch.nn.parameter": "torch.nn",
     "torch.autograd.variable": "torch.autograd",
 }
-# What sound pickles call beside what is built here: values of Python, and what torch and numpy rebuild.
+# Sound pickles call these beside what is built here: values of Python, and objects of torch and numpy.
 VALUES = {
     *(f"builtins.{name}" for name in ("bytes", "complex", "float", "frozenset", "int", "list", "object")),
     *(f"builtins.{name}" for name in ("range", "set", "slice", "str", "tuple", "xrange")),
@@ -94,7 +94,7 @@ AS_PLAIN = "Save a plain copy of it: torch.Tensor.detach(tensor).clone()."
 AS_FLOAT = "Save it as float32."
 LAZY = "a tensor is negated or conjugated only when it is used"
 RESOLVED = "Save its resolve_neg().resolve_conj()."
-# What is no plain tensor, by the function that makes it, and what is one.
+# Functions that make something else than a plain tensor, and those that make one.
 UNPLAIN = {
     "_rebuild_qtensor": ("a quantised tensor", "Save its dequantize(), or the network before quantisation."),
     "_rebuild_sparse_tensor": ("a sparse tensor", "Save its to_dense()."),
@@ -311,7 +311,7 @@ def _of_device(value: Any, dtype: Any, *_: Any) -> Any:
         return Broken("a tensor of another device is made of what is no tensor")
     if tensor.dtype == dtype.name:
         return tensor
-    # What such a look costs is paid for arrays alone.
+    # Only arrays pay for being searched.
     if isinstance(value, NumpyArray) and (tensor.dtype, dtype.name) == ("float32", "bfloat16"):
         upper = _upper_halves(tensor)
         if upper is not None:

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from .untrusted import AGAIN, FormatError, shown
 
-# What can be searched, and parts of it.
+# Bytes that can be searched, and parts of them.
 Whole = bytes | bytearray | mmap
 Buffer = Whole | memoryview
-# What torch allows.
+# The most dimensions that torch allows.
 MOST_DIMENSIONS = 64
 LARGEST = 1 << 62
 
@@ -56,7 +56,7 @@ DTYPES = {
     "uint8": Dtype(1, 1),
     "bool": Dtype(1, 1),
 }
-# For what memoryview and array call words of that many bytes.
+# The letters of memoryview and array for words of that many bytes.
 WORDS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 

@@ -32,7 +32,7 @@ from .trailing_digest import without_digest
 from .unpickle import Names
 from .untrusted import MALFORMED, Budget, FormatError, SeveralError
 
-# What checkpoints' names end in: for choosing among files, never for telling a format.
+# Endings of checkpoints' names: for choosing among files, never for telling a format.
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".dat", ".safetensors", ".h5", ".keras")
 KNOWN = "Expected a file that torch.save, pickle.dump, safetensors, numpy or Keras wrote."
 PICKLE_MAGIC = 0x80

@@ -12,7 +12,7 @@ from .stand_ins import Dict
 from .untrusted import ALONE, Budget, FormatError, SeveralError, shown
 
 LONGEST_SCALAR = 1000
-# What libraries call a kernel.
+# Libraries' names of a kernel.
 WEIGHTS = ("weight", "kernel")
 # Several times what a tensor of a network within networks is called.
 LONGEST_NAME = 500

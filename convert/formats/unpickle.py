@@ -30,7 +30,7 @@ LONGEST_INTEGER = 255
 LONGEST_COPY = 256
 # Text beyond this is kept as it is: one letter outside of Latin-1 makes every other as wide.
 LONGEST_TEXT = 1 << 16
-# What the stack and the memo take for an opcode, and then an object, or a pair within it.
+# Bytes that the stack and the memo take for an opcode, and for an object, or a pair within it.
 OPCODE, RECORD, PAIR = 64, 400, 200
 LONGEST_LINE = 1024
 
@@ -39,7 +39,7 @@ PASSED_ON = {"_reconstructor": 1, "_rebuild_from_type_v2": 0}
 
 Call = Callable[[Any, Any], Any]
 Load = Callable[[Any], Any]
-# What a pickle wants to import, and whether it would call it.
+# The names that a pickle wants to import, and whether it would call them.
 Names = dict[Global, bool]
 
 
@@ -104,7 +104,7 @@ class Unpickler:
             ) from error
         return value
 
-    # What an opcode's argument is read by.
+    # The reader of each opcode's argument.
 
     def take(self, count: int) -> memoryview:
         """The next bytes."""
@@ -135,7 +135,7 @@ class Unpickler:
             raise FormatError(f"a number or a name in its pickle takes {len(line)} bytes")
         return bytes(line)
 
-    # What an opcode does.
+    # The action of each opcode.
 
     def push(self, value: Any) -> None:
         self.stack.append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-# What a parser meets in bytes that are not what they should be.
+# The errors of a parser on bytes that are not what they should be.
 MALFORMED = (
     ValueError,
     TypeError,

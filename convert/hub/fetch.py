@@ -20,7 +20,7 @@ from .errors import hub_errors
 log = logging.getLogger("densenet_convert")
 phases = logging.getLogger("densenet_convert.phases")
 SCHEME = "hf://"
-# What Trainer and Accelerate leave beside weights, and our own golden outputs, end as checkpoints do.
+# Files of Trainer and Accelerate, and our golden outputs, have names that end as checkpoints' do.
 NO_CHECKPOINT = r"(^|/)(training_args|optimizer|scheduler|scaler|rng_state\w*|parity)\.\w+$"
 MOST_LISTED = 50
 
@@ -86,7 +86,7 @@ def local_file(named: str | os.PathLike[str]) -> Path:
         repository, revision, file = parse_address(name)
         chosen = file or _only_checkpoint(name, repository, revision)
         folder = chosen.rpartition("/")[0]
-        # What was converted already says so beside it; other repositories tell labels and a license there.
+        # A receipt beside the weights says that they were converted; other files tell labels and a license.
         for beside in (FILE_NAME, config_file.FILE_NAME, CARD):
             with suppress(EntryNotFoundError):
                 hf_hub_download(repository, f"{folder}/{beside}".lstrip("/"), revision=revision)

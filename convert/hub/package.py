@@ -39,7 +39,7 @@ def make_package(
         raise FolderError(f"{error.filename} can't be read: {error.strerror}.") from error
     proof = written.receipt["verification"]
     digest = hashlib.sha256(card).hexdigest()
-    # Of an edited card the digest of ours stays, so that verify says so.
+    # The receipt keeps the digest of our card, so that verify says that it was edited.
     named = {"pushed_card": digest} if remarks else {"files": {**proof.get("files", {}), CARD: digest}}
     content = {**(written.receipt if remarks else with_license(written, to))}
     content["verification"] = {**proof, **named}

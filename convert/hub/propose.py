@@ -30,7 +30,7 @@ from .their_config import contradictions
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-# What stands for the number of a pull request until it has one.
+# Stands for the number of a pull request until it has one.
 NUMBER = "refs/pr/N"
 
 
@@ -142,7 +142,7 @@ def _original(api: HfApi, to: Destination, there: RemoteState, written: Written,
     for name, digest in sorted(there.files.items()):
         if digest == ("sha256", source["sha256"]):
             return name
-        # Of a small file the Hub tells git's digest alone.
+        # For a small file the Hub tells git's digest alone.
         if digest[0] == "git" and there.sizes.get(name) == source["size"]:
             folder = fetch_files(api, to.repo_id, str(there.commit), [name], scratch)
             if file_sha256(folder / name) == source["sha256"]:

@@ -18,7 +18,7 @@ from .layer_kinds import (
 
 OTHER_FUNCTION = "The converted network would be another function."
 LAST_NORM = "features.norm5"
-# What holds another module and computes what that does.
+# Classes that hold another module and compute what it does.
 WRAPPING_KINDS = (
     *("OptimizedModule", "CheckpointWrapper", "FullyShardedDataParallel", "GradSampleModule"),
     *("DataParallel", "DistributedDataParallel", "FlattenParamsWrapper"),

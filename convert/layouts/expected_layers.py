@@ -10,7 +10,7 @@ from densenet_convert.densenet import DenseNetConfig
 from .declared_tree import LAST_NORM, DeclaredTree
 from .layer_kinds import AVERAGE, CONV, GLOBAL, MAX, NORM, RELU, DeclaredLayer, last_of
 
-# What a network of this layout does, in torch's words.
+# The settings of a network of this layout, in torch's words.
 SETTINGS: dict[str, dict[str, Any]] = {
     MAX: {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False},
     AVERAGE: {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": False, "divisor_override": None},

@@ -14,7 +14,7 @@ from .no_output import OPERATION_COUNTS
 
 # Receipts hold it, and are read again by it.
 LEFT_OUT = "left out by --only"
-# What people call the last layer.
+# Names that people give to the last layer.
 HEADS = (
     "classifier",
     "fc",
@@ -28,7 +28,7 @@ HEADS = (
     "dense",
     "class_layers",
 )
-# What a part of the features is called.
+# The names of the parts of the features.
 # In Keras layers are called so, with the stage that they belong to.
 STAGE = re.compile(r"(?:conv|pool|relu)(\d{1,9})[_/]", re.ASCII)
 STEP = re.compile(r"(?:features_)?(?:pad|conv|norm|relu|pool|denseblock|transition)\d+\.", re.ASCII)

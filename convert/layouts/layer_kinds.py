@@ -14,7 +14,7 @@ from ..formats.modules import Layer
 NORM, CONV, LINEAR, RELU = "batch normalisation", "a plain convolution", "a linear layer", "a ReLU"
 MAX, AVERAGE, GLOBAL = "max pooling", "average pooling", "global average pooling"
 SIGMOID, SOFTMAX, PAD = "sigmoid", "softmax", "padding"
-# What does nothing when a trained network runs, and what is not known here.
+# Layers that do nothing when a trained network runs, and layers that are not known here.
 NOTHING, OTHER = "", "?"
 
 TORCH = {
@@ -37,7 +37,7 @@ TORCH = {
 # A module of these that is not known here computes something; what runs those within it is known, too.
 LIBRARIES = ("torch", "torchvision", "timm", "monai", "torchxrayvision", "pytorchcv", "densenet_convert")
 AVERAGES = ("avg", "fast", "fastavg", "")
-# What people call classes of their own that change no number, or do not run in the network.
+# Names that people give to classes of their own that change no number, or do not run in the network.
 IDLE_WORDS = ("criterion", "dropout", "flatten", "identity", "loss", "metric", "reshape", "squeeze", "view")
 
 KERAS = {
@@ -56,7 +56,7 @@ KERAS = {
 }
 # Functions of Keras' activations.
 ACTIVATIONS = {"linear": NOTHING, "relu": RELU, "sigmoid": SIGMOID, "softmax": SOFTMAX}
-# What Keras calls a setting, and torch.
+# Keras' name of a setting, and torch's.
 KERAS_SETTINGS = {
     "epsilon": "eps",
     "strides": "stride",

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import LayoutError, first_few
 
-# What thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
+# Counters that thop puts beside every layer, and nothing reads: https://github.com/Lyken17/pytorch-OpCounter
 OPERATION_COUNTS = ("total_ops", "total_params")
 COUNTED = "operations that a profiler counted"
 AVERAGED = "how many networks were averaged into this one"
@@ -23,7 +23,7 @@ CLASS_WEIGHTS = "weights of the classes, which a loss takes"
 OBSERVER, ROUNDS = "activation_post_process", "fake_quant_enabled"
 OBSERVED = ("min_val", "max_val", "min_vals", "max_vals", "eps", "histogram", "averaging_constant")
 LOSSES = ("criterion", "loss")
-# What every name holds that a rule takes.
+# Every name that a rule takes holds one of these.
 MARK = re.compile("total_|n_averaged|activation_post|criterion|loss|pos_weight|class_weight", re.ASCII)
 WEIGHTS_OF_CLASSES = ("pos_weight", "class_weight", "class_weights")
 

@@ -22,7 +22,7 @@ from .views import HEAD_NAME
 # Buffers that are no part of a function: counts of thop and of averaged networks, and MoCo's queue of keys
 # (https://github.com/facebookresearch/moco).
 BUFFERS = (*OPERATION_COUNTS, "n_averaged", "queue", "queue_ptr")
-# What segmentation networks call the parts that read the features beside a head.
+# Names in segmentation networks of the parts that read the features beside a head.
 DECODERS = ("decoder", "segmentation_head")
 
 

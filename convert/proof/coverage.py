@@ -37,7 +37,7 @@ class CoverageMeter:
     def __init__(self, network: nn.Module) -> None:
         self._names = {module: name for name, module in network.named_modules()}
         self._parameters = dict(network.named_parameters())
-        # Of a convolution, [C, kernel height, kernel width]: the same for every output channel.
+        # For a convolution, [C, kernel height, kernel width]: the same for every output channel.
         self._seen: dict[str, Tensor] = {}
         self._reaching: dict[str, Tensor] = {}
         self._done: set[str] = set()

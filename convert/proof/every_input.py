@@ -178,6 +178,6 @@ def _words(step: Step) -> str:
     """``"aten.convolution.default of features.conv0.weight"``: what a step does, and to which leaves."""
     if step.leaves:
         return f"{step.operator} of {', '.join(step.leaves)}"
-    # Where tensors and lists stand among the arguments tells a reader nothing.
+    # A reader learns nothing from the places of tensors and lists among the arguments.
     said = [word for word in step.arguments.split() if not word.startswith(("(", "*"))]
     return step.operator + (f" ({', '.join(said)})" if said else "")

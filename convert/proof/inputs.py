@@ -18,7 +18,7 @@ INPUTS = (("eval", ODD_SIZE), ("train", (2, 64, 96)), ("eval", (1, 224, 224)))
 # Further inputs in eval mode are drawn while they show more of the network, up to so many.
 MOST_ADDED = 8
 
-# Of fewer logits the largest error says little: see ``tolerance.factor``.
+# The largest error of fewer logits says little: see ``tolerance.factor``.
 FEWEST_LOGITS = 24
 
 Shape = tuple[int, ...]

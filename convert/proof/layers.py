@@ -24,7 +24,7 @@ LAYERS: dict[str, type[nn.Module]] = {
     "max pooling": nn.MaxPool2d,
 }
 
-# What the logits are called, where layers are named.
+# The name of the logits among the layers.
 OUTPUT = "the output"
 
 Observer = Callable[[nn.Module, Tensor], None]

@@ -20,7 +20,7 @@ log = logging.getLogger("densenet_convert")
 
 # The square root of what a flipped highest bit of the exponent multiplies a number by.
 ROOTS = {"float16": 2.0**8, "bfloat16": 2.0**64, "float32": 2.0**64, "float64": 2.0**512}
-# Of fewer elements the largest may be any multiple of the others.
+# Among fewer elements the largest may be any multiple of the others.
 FEWEST = 16
 # A thousand batches a second, for thirty years.
 MOST_BATCHES = 10**12

@@ -16,7 +16,7 @@ from ..tensors import tensor_bytes
 Name = bytes
 # Bytes of a digest.
 DIGEST = 16
-# What an argument that is no tensor may be: its words are its value.
+# Kinds of arguments that are no tensors: their words are their value.
 PLAIN = (
     *(bool, int, float, complex, str, type(None)),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),

@@ -13,17 +13,17 @@ from torch import Tensor
 # given and the sixth argument says that this is training.  Source: native_functions.yaml of torch 2.14.
 NORMS = ("aten.native_batch_norm.default", "aten.cudnn_batch_norm.default", "aten.miopen_batch_norm.default")
 NORM_WRITES, NORM_TRAINING, NORM_MOMENTUM = (3, 4), 5, 6
-# What Python reads a tensor's values by, so that a branch may follow that no step shows.
+# Python reads a tensor's values by these, so that a branch may follow that no step shows.
 READS = {
     *("__array__", "__bool__", "__complex__", "__contains__", "__dlpack__", "__float__", "__format__"),
     *("__index__", "__int__", "__repr__", "apply_", "data_ptr", "item", "map_", "map2_", "numpy"),
     *("tensor_split", "tolist"),
 }
-# What makes a constant of Python's numbers, and reads values where it is given tensors among them.
+# These make a constant of Python's numbers, and read the values of tensors among them.
 MAKERS = ("as_tensor", "new_tensor", "tensor")
-# What is given memory, and no values yet.
+# These give memory that holds no values yet.
 UNWRITTEN = ("aten.empty", "aten.new_empty")
-# What writes over all of its first argument, and reads nothing of it.
+# These write over all of their first argument, and read nothing of it.
 OVERWRITING = tuple(f"aten.{name}_." for name in ("bernoulli", "copy", "fill", "normal", "uniform", "zero"))
 # An operator whose results, or their shapes, depend on values that no step shows.
 READING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)

@@ -154,7 +154,7 @@ class _Both:
         self, mode: str, sizes: Sequence[Size], run: Callable[[Tensor], T]
     ) -> tuple[Tensor, T | None]:
         """Returns the first input that the owner's network takes, and what came of it, or None."""
-        # Of enough images for the yardstick of rounding.
+        # The yardstick of rounding needs so many images.
         images = max(2, ceil(FEWEST_LOGITS / self.theirs.width))
         x = torch.empty(0)
         for size in sizes:

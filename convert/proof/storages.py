@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from .naming import DIGEST, Name, geometry_of, is_whole, name_of_bytes
 
-# What the input is called among the leaves.
+# The name of the input among the leaves.
 INPUT = "the input"
 
 

@@ -27,7 +27,7 @@ from ..folder.receipt import config_from, unseal
 from ..formats.class_names import is_label
 
 MOST_BYTES = 1 << 20
-# What transformers calls a class that nobody named.
+# transformers' name for a class that nobody named.
 UNNAMED = re.compile(r"LABEL_\d+", re.ASCII)
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger("densenet_convert")
 NORM_EPS = 1.001e-5
 STEM = ("conv1_conv", "conv1/conv")  # of Keras 3, and of Keras 2
 HEAD = "predictions"
-# What Keras' code fixes.
+# Settings that are fixed in Keras' code.
 GROWTH_RATE, STEM_WIDTH, BOTTLENECK, BLOCKS = 32, 64, 4, 4
 
 

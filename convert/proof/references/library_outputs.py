@@ -13,7 +13,7 @@ from ..tolerance import largest_error
 
 # Odd and even, for the two differ where padding is at one side only.
 SIDES = (97, 64)
-# Of the outputs' scale: float64 has 16 digits, and a thousand sums lose three of them.
+# A share of the outputs' scale: float64 has 16 digits, and a thousand sums lose three of them.
 BOUND = 1e-12
 
 Outputs = Callable[[Tensor], tuple[Tensor, str]]

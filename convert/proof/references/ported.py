@@ -51,7 +51,7 @@ class Fields(NamedTuple):
 KERAS = Fields(
     ("gamma", "beta", "moving_mean", "moving_variance"), "kernel", ("kernel", "bias"), "/", (3, 2, 0, 1)
 )
-# What Keras 1 calls a standard deviation is the variance.
+# Keras 1 calls the variance a standard deviation.
 KERAS_1 = Fields(
     ("*_gamma", "*_beta", "*_running_mean", "*_running_std"), "*_W", ("*_W", "*_b"), "/", (3, 2, 0, 1)
 )

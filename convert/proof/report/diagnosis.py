@@ -98,7 +98,7 @@ def _run(setting: Setting, network: nn.Module, x: Tensor, exact: Sequence[Tensor
     network = deepcopy(network)
     names = {module: name for name, module in network.named_modules()}
     errors: dict[str, float] = {}
-    # Of other layers than the reference's the first ones are compared, up to an end.
+    # If our layers are not the reference's, the first ones are compared, as far as both go.
     left = iter(exact[:-1])
 
     def compare(layer: nn.Module, output: Tensor) -> None:

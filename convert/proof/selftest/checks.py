@@ -33,7 +33,7 @@ from ..layers import Pair, watching
 from ..recorder import Recorder, recording
 from ..tally import Tally
 
-# What each check is called, and the kind of comparison that it is.
+# The name of each check, and its kind of comparison.
 KINDS = {
     "bytes": "tensors",
     "layers": "activations",

@@ -29,7 +29,7 @@ from ...tensors import same_bits
 
 TABLE, TENSORS, NETWORK, IN_FILES = "table", "tensors", "network", "files"
 
-# What an exchange of two tensors is called that belong to different layers.
+# The name of an exchange of two tensors of different layers.
 ELSEWHERE = "two tensors of one shape exchanged"
 
 
@@ -177,7 +177,7 @@ def accounting(clean: Loaded, draw: Draw) -> Iterator[Fault]:
         yield Fault("two names to one target", TABLE, doubled, at(one, other, sources[one], sources[other]))
 
 
-# What a table's transforms do, and what happens to values on the way.
+# Faults of a table's transforms, and of values on the way.
 
 
 def _replacing(name: str, changed: Mapping[str, Tensor], clean: Loaded) -> Fault:
@@ -238,6 +238,6 @@ def _nudged(tensor: Tensor, i: int) -> Tensor:
 def _flipped(tensor: Tensor, i: int, random: Random) -> Tensor:
     octets = tensor.flatten().clone().view(torch.uint8)
     size = tensor.element_size()
-    # Of the fraction's lowest byte: a flipped exponent is large, and no challenge.
+    # A bit of the fraction's lowest byte: a flipped exponent is large, and no challenge.
     octets[i * size] ^= 1 << random.randrange(8)
     return octets.view(tensor.dtype).view(tensor.shape)

@@ -124,13 +124,13 @@ class Replay:
         for i, made in reversed(list(enumerate(self._made))):
             self._first.update({read: i for read in made.reads if read in self._first})
         self._make_anew(self._sound, 0)
-        # What each bears that is recorded, beside it as the sound network has it.
+        # The name of each recorded result, beside its name in the sound network.
         self._steps = [(step.name, step._replace(name=self._sound[step.name])) for step in ours.steps]
         self._results = {
             kind: [(one.ours[:DIGEST], _anew(one, self._sound[one.ours[:DIGEST]])) for one in some]
             for kind, some in results.items()
         }
-        # Of what is not known to be equal where nothing is wrong, no fault is known either.
+        # Results that are not known to be equal without a fault tell of no fault either.
         judged = self.judge(sound)
         self.unknown = frozenset(kind for kind in results if judged[kind].verdict != EQUAL)
         self._results = {kind: some for kind, some in self._results.items() if kind not in self.unknown}

@@ -45,11 +45,11 @@ phases = logging.getLogger("densenet_convert.phases")
 SMALL = DenseNetConfig(
     growth_rate=4, block_config=(2, 3, 1, 2), num_init_features=8, bn_size=2, num_classes=5
 )
-# Of networks so small that threads wait for one another longer than they compute.
+# In networks so small, threads wait for one another longer than they compute.
 SMALL_THREADS = 1
-# Of a kind of fault that fits at many places of a network, so many are drawn.
+# So many places are drawn for a kind of fault that fits at many places of a network.
 SITES = 24
-# Of small networks, each another one, and of one that was converted.
+# Clean runs of small networks, each another one, and of one that was converted.
 CLEAN_RUNS, CLEAN_RUNS_OF_A_FOLDER = 600, 24
 
 
