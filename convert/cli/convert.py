@@ -217,10 +217,9 @@ def _convert_many(
                 if jsonl:
                     click.echo(json.dumps(documents.outcome_as_json(one)))
                 elif one.message is not None:
-                    named = "" if one.source in one.message else f"{one.source}: "
-                    click.echo(f"error: {named}{one.message}", err=True)
+                    click.echo(one, err=True)
                 elif not as_json and not quiet:
-                    click.echo(f"{one.folder}: {one.status}, {one.network}")
+                    click.echo(one)
     if as_json:
         click.echo(json.dumps(documents.outcomes_as_json(outcomes), indent=2))
     elif not quiet and not jsonl:
