@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import errors
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
     from .api.many import Outcome, convert_many
     from .api.push import push
     from .api.verify import verify
+    from .densenet import DenseNet
     from .errors import ConvertError, ParityError
+    from .folder.records import Verified, Written
     from .hub.records import Published
-    from .records import Verified, Written
+
+    __version__: str
 
 _HOMES = {
     "ConvertError": "errors",
+    "DenseNet": "densenet",
     "Inspection": "api.inspection",
     "Outcome": "api.many",
     "ParityError": "errors",
     "Published": "hub.records",
-    "Verified": "records",
-    "Written": "records",
+    "Verified": "folder.records",
+    "Written": "folder.records",
     "convert": "api.convert",
     "convert_many": "api.many",
     "convert_torchvision": "api.convert",
@@ -49,16 +54,19 @@ _HOMES = {
 
 __all__ = [
     "ConvertError",
+    "DenseNet",
     "Inspection",
     "Outcome",
     "ParityError",
     "Published",
     "Verified",
     "Written",
+    "__version__",
     "convert",
     "convert_many",
     "convert_torchvision",
     "describe",
+    "errors",
     "export",
     "inspect",
     "push",
@@ -67,6 +75,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("densenet-convert")
+    if name == "errors":
+        return import_module(".errors", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

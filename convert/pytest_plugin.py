@@ -16,7 +16,8 @@ import pytest
 from .errors import ConvertError, ParityError
 
 if TYPE_CHECKING:
-    from .records import AnyPath, InMemory, Verified, Written
+    from .folder.records import Verified, Written
+    from .records import AnyPath, InMemory
     from .results import Proof
 
 FIXTURE = "densenet_parity"

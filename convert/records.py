@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .claims import Assumption, Claims, Remark
-from .results import Proof
+from .claims import Assumption, Remark
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,21 +98,21 @@ class Checkpoint:
         labels: names of the classes that the source holds, by the keys that lead to them.
     """
 
-    tensors: Mapping[str, Tensor]
-    digests: Mapping[str, str]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    digests: Mapping[str, str] = field(repr=False)
     sha256: str
     size: int
     format: str
     container: str | None = None
     origin: str = ORIGIN_FILE
     seed: int | None = None
-    layers: Mapping[str, Layer] = field(default_factory=dict)
+    layers: Mapping[str, Layer] = field(default_factory=dict, repr=False)
     norm_eps: float | None = None
     final_relu: bool | None = None
-    calls: tuple[str, ...] = ()
-    rewrites: tuple[Rewritten, ...] = ()
-    untouched: Mapping[str, Tensor] | None = None
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calls: tuple[str, ...] = field(default=(), repr=False)
+    rewrites: tuple[Rewritten, ...] = field(default=(), repr=False)
+    untouched: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def filled(self) -> frozenset[str]:
@@ -214,9 +212,9 @@ class Renamed:
     """
 
     checkpoint: Checkpoint
-    reading: Reading
-    tensors: Mapping[str, Tensor]
-    trail: tuple[Trace, ...]
+    reading: Reading = field(repr=False)
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    trail: tuple[Trace, ...] = field(repr=False)
 
     @property
     def source_names(self) -> dict[str, str | None]:
@@ -232,37 +230,7 @@ class Loaded:
         remarks: what was noticed in the tensors' values.
     """
 
-    renamed: Renamed
+    renamed: Renamed = field(repr=False)
     config: DenseNetConfig
-    model: DenseNet
-    remarks: tuple[Remark, ...] = ()
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A network that was shown to be the reference's function.  Only this can be written.
-
-    Attributes:
-        loaded: the network.
-        proof: how it was shown.
-        golden: the reference's outputs, as parity.safetensors holds them; None where they were not asked for.
-        claims: what is said of it beside the proof.
-    """
-
-    loaded: Loaded
-    proof: Proof
-    golden: Mapping[str, Tensor] | None = None
-    claims: Claims = field(default_factory=Claims)
-
-
-@dataclass(frozen=True)
-class Written:
-    """A folder whose files agree with its receipt.  Only this can be published.
-
-    Attributes:
-        folder: where it is.
-        receipt: the content of its conversion.json.
-    """
-
-    folder: Path
-    receipt: Mapping[str, Any]
+    model: DenseNet = field(repr=False)
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)

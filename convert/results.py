@@ -6,7 +6,7 @@ Importing this module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # The verdicts for every input.
@@ -22,7 +22,7 @@ class Coverage:
         total: share of all elements of these tensors.
     """
 
-    shares: Mapping[str, float]
+    shares: Mapping[str, float] = field(repr=False)
     total: float
 
     @property
@@ -178,8 +178,8 @@ class Proof:
     parameters: Coverage | None
     statistics: Coverage | None
     reaching: Coverage | None
-    dead: Mapping[str, tuple[int, ...]]
-    environment: Mapping[str, Any]
+    dead: Mapping[str, tuple[int, ...]] = field(repr=False)
+    environment: Mapping[str, Any] = field(repr=False)
     measured: tuple[Measured, ...] = ()
     images: Agreement | None = None
     golden: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import UNSEEN_IN_SHAPES, DenseNetConfig, Shape, architecture_of, infer_config
 
@@ -30,6 +30,47 @@ ADDED = ("final_relu", "stem_bias")
 
 # timm and transformers refuse it; where there is none, transformers makes a ResNet-50 of random weights.
 OTHER = "densenet-convert"
+
+
+class Claimed(NamedTuple):
+    """The statements of a config.json beside the network.
+
+    Attributes:
+        config: the network that it says it of.
+        labels: names of the classes; None where it has none.
+        problem_type: see ``config_json``.
+        preprocessing: fields of its ``pretrained_cfg``.
+    """
+
+    config: DenseNetConfig
+    labels: list[str] | None = None
+    problem_type: str | None = None
+    preprocessing: Mapping[str, Any] = {}
+
+    def said_of(self, config: DenseNetConfig) -> dict[str, Any]:
+        """Returns the config.json of ``config``, with what holds for it still.
+
+        A classifier of another width has other classes, and other channels are prepared otherwise.
+        """
+        same_classes = config.num_classes == self.config.num_classes
+        same_channels = config.in_channels == self.config.in_channels
+        return config_json(
+            config,
+            self.labels if same_classes else None,
+            self.problem_type if same_classes else None,
+            {**self.preprocessing, "num_classes": config.num_classes} if same_channels else None,
+        )
+
+
+def claimed_in(content: Mapping[str, Any], config: DenseNetConfig) -> Claimed:
+    """Returns what a config.json says beside ``config``; what is not of its proper form is left out."""
+    labels, problem, cfg = (content.get(name) for name in ("label_names", "problem_type", "pretrained_cfg"))
+    return Claimed(
+        config,
+        labels if isinstance(labels, list) and all(isinstance(name, str) for name in labels) else None,
+        problem if isinstance(problem, str) else None,
+        cfg if isinstance(cfg, dict) else {},
+    )
 
 
 def config_json(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from .blank import SkipInit
-from .config_file import FILE_NAME, OTHER, WEIGHTS, config_from_file, config_json
+from .config_file import FILE_NAME, OTHER, WEIGHTS, Claimed, claimed_in, config_from_file, config_json
 
 if TYPE_CHECKING:
     from .config import DenseNetConfig
@@ -32,8 +32,12 @@ def from_pretrained(
     *,
     revision: str | None = None,
     token: str | bool | None = None,
-) -> Network:
-    """Does what ``DenseNet.from_pretrained`` says; ``network`` is the class that was asked."""
+) -> tuple[Network, Claimed]:
+    """Does what ``DenseNet.from_pretrained`` says; ``network`` is the class that was asked.
+
+    Returns:
+        The network, and what config.json says beside it.
+    """
     from safetensors.torch import load_file
 
     folder = Path(source)
@@ -50,25 +54,30 @@ def from_pretrained(
     if receipt is None or FILE_NAME in covered:
         content = json.loads((folder / FILE_NAME).read_bytes())
     else:
-        content = receipt["config"]  # the config.json is somebody else's, who may say less
+        # The config.json is somebody else's, who may say less.
+        content = {**receipt["config"], "pretrained_cfg": receipt.get("preprocessing")}
     tensors = load_file(folder / WEIGHTS)
     config = config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     with torch.device("meta"), SkipInit():
         model = network(config)
     model.load_state_dict(tensors, strict=True, assign=True)
-    return model.eval()
+    return model.eval(), claimed_in(content, config)
 
 
-def save_pretrained(model: torch.nn.Module, config: DenseNetConfig, folder: str | os.PathLike[str]) -> None:
-    """Does what ``DenseNet.save_pretrained`` says."""
+def save_pretrained(
+    model: torch.nn.Module, config: DenseNetConfig, claimed: Claimed | None, folder: str | os.PathLike[str]
+) -> None:
+    """Does what ``DenseNet.save_pretrained`` says; ``claimed`` is what was said of the network before."""
     from safetensors.torch import save_file
 
     path = Path(folder)
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    content = config_json(config)
+    content = config_json(config) if claimed is None else claimed.said_of(config)
     config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     path.mkdir(parents=True, exist_ok=True)
-    (path / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    # As a conversion writes it, so that a network that was not changed gives the same bytes.
+    text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    (path / FILE_NAME).write_bytes(text.encode())
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
     # safetensors makes its file private to the user.
     shutil.copymode(path / FILE_NAME, path / WEIGHTS)

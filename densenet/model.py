@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .config import ARCHITECTURES, DenseNetConfig
+from .config_file import Claimed
 
 
 class DenseLayer(nn.Module):
@@ -95,6 +96,9 @@ class DenseNet(nn.Module):
         torch.Size([2, 14])
     """
 
+    # What the config.json that it was loaded from says beside the network.
+    _claimed: Claimed | None = None
+
     def __init__(self, config: DenseNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DenseNetConfig()
@@ -152,11 +156,15 @@ class DenseNet(nn.Module):
         """
         from .hub import from_pretrained
 
-        return from_pretrained(cls, source, revision=revision, token=token)
+        model, claimed = from_pretrained(cls, source, revision=revision, token=token)
+        model._claimed = claimed
+        return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors, which ``from_pretrained``, timm and transformers load.
 
+        Labels and pre-processing of what ``from_pretrained`` loaded are kept: the labels unless the
+        classifier has another width now, the pre-processing unless the input has other channels.
         Nothing is proven of what is written: densenet-convert converts and proves checkpoints.
 
         Args:
@@ -168,7 +176,7 @@ class DenseNet(nn.Module):
         """
         from .hub import save_pretrained
 
-        save_pretrained(self, self.config, folder)
+        save_pretrained(self, self.config, self._claimed, folder)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.features(x)  # [N, num_features, H // 32, W // 32]

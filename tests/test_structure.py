@@ -19,13 +19,14 @@ import densenet_convert
 ROOT = Path(__file__).parents[1]
 # From the top down: what stands in one row may import the rows below it, and nothing beside it.
 ORDER = (
+    ("__main__",),
     ("__init__", "pytest_plugin", "cli"),
     ("api",),
     ("proof",),
     ("source", "hub"),
     ("layouts", "folder"),
     ("records", "tensors", "temporary", "torchvision_weights", "executors"),
-    ("layout", "claims", "results"),
+    ("layout", "claims", "results", "shown"),
     ("errors", "formats"),
 )
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}

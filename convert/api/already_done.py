@@ -17,10 +17,11 @@ from ..folder.files import GOLDEN, file_digests
 from ..folder.open import open_folder
 from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
 from ..folder.receipt import config_from, describe_labels
+from ..folder.records import Written
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
-from ..records import Identified, Options, Written
+from ..records import Identified, Options
 from ..source.beside import read_beside, settings_beside
 from ..source.file import parse_checkpoint, read_whole
 from .claims import labels_of

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..claims import Beside
 from ..errors import FolderError, LayoutError
 from ..folder.card_fields import stated_card
+from ..folder.records import Written
 from ..folder.write import check_target, write_folder
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
@@ -32,7 +33,6 @@ from ..records import (
     Options,
     Progress,
     Size,
-    Written,
     options_from,
 )
 from ..source.beside import read_beside

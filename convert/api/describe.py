@@ -15,6 +15,7 @@ from ..folder.open import label_names, open_folder
 from ..folder.others import say_uncovered
 from ..folder.preprocessing import stated_preprocessing, with_stated
 from ..folder.receipt import config_from, describe_labels
+from ..folder.records import Written
 from ..folder.rewrite import rewrite_folder
 from ..records import (
     MULTI_LABEL,
@@ -24,7 +25,6 @@ from ..records import (
     Numbers,
     Options,
     Size,
-    Written,
     options_from,
 )
 

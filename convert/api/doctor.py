@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from ..errors import ConvertError, quoted
 from ..layouts import known_layouts
+from ..shown import Shown
 
 NAME = "densenet-convert"
 # Extras that add to what the command does; the others are for working on it.
@@ -45,8 +46,8 @@ class Package:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, repr=False)
+class Examination(Shown):
     """The abilities of an installation, and what it lacks.
 
     Attributes:
@@ -66,6 +67,15 @@ class Examination:
     packages: tuple[Package, ...]
     layouts: tuple[str, ...]
     problems: tuple[str, ...]
+
+    def _shown(self) -> dict[str, object]:
+        """Returns what there is, and whether a conversion would run."""
+        return {
+            "version": self.version,
+            "python": self.python,
+            "devices": ", ".join(one.name for one in self.devices),
+            "status": "; ".join(self.problems) or "ready",
+        }
 
 
 def examine() -> Examination:

@@ -17,6 +17,7 @@ from ..errors import FolderError, LayoutError
 from ..folder.files import WEIGHTS, require_outside
 from ..folder.open import open_folder, read_tensors
 from ..folder.receipt import config_from, describe_axes
+from ..folder.records import Written
 from ..folder.recover import as_in_source
 from ..folder.replace import sync
 from ..formats.plain_pickle import write_arrays
@@ -26,7 +27,6 @@ from ..layout import Reading
 from ..layouts import known_layouts
 from ..layouts.explain import explain
 from ..layouts.identify import named_layout
-from ..records import Written
 from ..source.file import parse_checkpoint
 from ..tensors import dtype_name, tensor_bytes
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
 from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
+from ..folder.wording import network_name
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
@@ -24,6 +25,7 @@ from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
 from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
+from ..shown import Shown
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
@@ -50,8 +52,8 @@ class TensorInfo:
     sha256: str | None
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
     """The content of a checkpoint's file.
 
     Attributes:
@@ -92,6 +94,18 @@ class Inspection:
     metadata: Mapping[str, Any]
     names: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
+
+    def _shown(self) -> dict[str, object]:
+        """Returns what the file is, and which network it holds."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "layout": self.layout,
+            "network": network_name(self.config) if self.config else None,
+            "classes": self.config.num_classes if self.config else None,
+            "tensors": f"{len(self.tensors):,}",
+            "problem": self.problem,
+        }
 
 
 def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:

@@ -14,13 +14,16 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
 from ..errors import ConvertError, DeviceError, FolderError, is_out_of_memory, quoted
 from ..folder.receipt import FILE_NAME, SEAL, config_from
+from ..folder.records import Written
 from ..folder.wording import network_name
-from ..records import AnyPath, LabelSource, Numbers, Progress, Size, Written, options_from
+from ..records import AnyPath, LabelSource, Numbers, Progress, Size, options_from
+from ..shown import Shown
 from .already_done import require_done
 from .plan import Job, plan
 
@@ -32,13 +35,13 @@ THREADS = (
 _TOKEN = uuid4().hex
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, repr=False)
+class Outcome(Shown):
     """The result of one source.
 
     Attributes:
         source: its absolute path, or ``hf://...``.
-        folder: absolute path; whole, and of this source, unless ``status`` is ``"failed"``.
+        folder: its absolute path; whole, and of this source, unless ``status`` is ``"failed"``.
         status: ``"converted"``, ``"skipped"`` because it was there already, or ``"failed"``.
         network: such as ``"DenseNet-169"``; None where it failed.
         receipt_sha256: the digest that conversion.json ends with; None where it failed.
@@ -48,13 +51,29 @@ class Outcome:
     """
 
     source: str
-    folder: str
+    folder: Path
     status: Literal["converted", "skipped", "failed"]
     network: str | None = None
     receipt_sha256: str | None = None
     error: str | None = None
     message: str | None = None
     exit_code: int = 0
+
+    def __str__(self) -> str:
+        if self.message is None:
+            return f"{self.folder}: {self.status}, {self.network}"
+        named = "" if self.source in self.message else f"{self.source}: "
+        return f"error: {named}{self.message}"
+
+    def _shown(self) -> dict[str, object]:
+        """Returns what was converted, to which folder, and with which result."""
+        return {
+            "source": self.source,
+            "folder": self.folder,
+            "status": self.status,
+            "network": self.network,
+            "message": self.message,
+        }
 
 
 def convert_many(
@@ -205,7 +224,7 @@ def _convert(job: Job) -> Outcome:
 def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:
     network = network_name(config_from(written.receipt["config"]))
     digest = json.loads((written.folder / FILE_NAME).read_bytes())[SEAL]
-    return Outcome(job.source, job.folder, status, network, digest)
+    return Outcome(job.source, Path(job.folder), status, network, digest)
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:
@@ -229,4 +248,5 @@ def _failed(job: Job, error: BaseException) -> Outcome:
             "if they have it, report this message."
         )
     exit_code = error.exit_code if isinstance(error, ConvertError) else 1
-    return Outcome(job.source, job.folder, "failed", error=name, message=message, exit_code=exit_code)
+    folder = Path(job.folder)
+    return Outcome(job.source, folder, "failed", error=name, message=message, exit_code=exit_code)

@@ -23,6 +23,7 @@ from ..folder.receipt import (
     describe_proof,
     unseal,
 )
+from ..folder.records import Verified, Written
 from ..folder.recover import recover_checkpoint
 from ..hub.fetch import local_file, local_folder, was_fetched
 from ..layouts import known_layouts
@@ -47,8 +48,6 @@ from ..records import (
     InMemory,
     Progress,
     Renamed,
-    Verified,
-    Written,
 )
 from ..results import Proof
 from ..source.memory import copy_of, read_memory

@@ -1,4 +1,4 @@
-"""The command line: it parses options, calls ``api`` and prints the results.  Nothing imports it.
+"""The command line: it parses options, calls ``api`` and prints the results.  Only ``__main__`` imports it.
 
 app -> convert, check, share -> options, reporting -> text, documents
 """

@@ -218,10 +218,9 @@ def _convert_many(
                 if jsonl:
                     echo(json.dumps(documents.outcome_as_json(one)))
                 elif one.message is not None:
-                    named = "" if one.source in one.message else f"{one.source}: "
-                    echo(f"error: {named}{one.message}", err=True)
+                    echo(str(one), err=True)
                 elif not as_json and not quiet:
-                    echo(f"{one.folder}: {one.status}, {one.network}")
+                    echo(str(one))
     if as_json:
         click.echo(json.dumps(documents.outcomes_as_json(outcomes), indent=2))
     elif not quiet and not jsonl:

@@ -59,12 +59,16 @@ def published_as_json(published: Published, *, folder: str) -> dict[str, Any]:
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
     """Returns the document of one of several sources."""
-    return {"schema_version": SCHEMA_VERSION, **asdict(outcome)}
+    return {"schema_version": SCHEMA_VERSION, **_plain(outcome)}
 
 
 def outcomes_as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """All of them, as they were done."""
-    return {"schema_version": SCHEMA_VERSION, "conversions": [asdict(outcome) for outcome in outcomes]}
+    return {"schema_version": SCHEMA_VERSION, "conversions": list(map(_plain, outcomes))}
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {**asdict(outcome), "folder": str(outcome.folder)}
 
 
 def inspection_as_json(found: Inspection) -> dict[str, Any]:

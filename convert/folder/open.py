@@ -13,11 +13,12 @@ from densenet_convert.densenet import config_file
 
 from ..errors import FolderError, first_few
 from ..formats.safetensors import Entry, read_data, read_header
-from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM, Written
+from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM
 from ..tensors import announce_torch
 from . import receipt
 from .files import CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
 from .others import require_ours_taken
+from .records import Written
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..records import Checkpoint, Written
+from ..records import Checkpoint
 from ..tensors import tensor_sha256
 from . import receipt
 from .files import WEIGHTS
 from .open import read_tensors
+from .records import Written
 
 if TYPE_CHECKING:
     from torch import Tensor

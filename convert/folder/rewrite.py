@@ -12,10 +12,10 @@ from typing import Any
 from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..errors import FolderError, first_few
-from ..records import Written
 from . import receipt
 from .files import CARD, card_was_edited
 from .open import open_folder
+from .records import Written
 from .replace import put_in_place
 from .staging import staging_folder
 from .write import OURS, write_claims

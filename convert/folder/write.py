@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from densenet_convert.densenet import config_file
 
 from ..errors import FolderError, first_few
-from ..records import Verified, Written
 from . import receipt
 from .card import model_card
 from .files import (
@@ -30,6 +29,7 @@ from .files import (
     require_outside,
 )
 from .open import open_folder
+from .records import Verified, Written
 from .replace import put_in_place, sync
 from .staging import staging_folder
 

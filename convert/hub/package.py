@@ -13,7 +13,8 @@ from ..folder.card import model_card
 from ..folder.card_fields import license_of, merged_card
 from ..folder.files import CARD, FILE_NAMES, card_was_edited, file_digests
 from ..folder.open import label_names
-from ..records import ORIGIN_IMAGENET, Written
+from ..folder.records import Written
+from ..records import ORIGIN_IMAGENET
 from .records import Destination, Published, RemoteState, Sent
 
 # The bytes of a file, or where they are.

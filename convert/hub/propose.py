@@ -17,8 +17,8 @@ from ..folder import receipt
 from ..folder.files import WEIGHTS, file_sha256
 from ..folder.others import require_ours_taken, uncovered
 from ..folder.receipt import config_from
+from ..folder.records import Written
 from ..folder.wording import coverage_text, every_input_text, network_name
-from ..records import Written
 from ..temporary import temporary_folder
 from .errors import hub_errors
 from .fetch import SCHEME

@@ -17,7 +17,8 @@ from ..errors import PublishError, first_few, quoted
 from ..folder import receipt
 from ..folder.files import CARD, FILE_NAMES, GOLDEN, card_was_edited, file_sha256
 from ..folder.others import require_ours_taken, say_uncovered
-from ..records import ORIGIN_RANDOM, Written
+from ..folder.records import Written
+from ..records import ORIGIN_RANDOM
 from ..temporary import temporary_folder
 from .errors import SIGN_IN, hub_errors
 from .fetch import SCHEME

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..shown import Shown
+
 
 @dataclass(frozen=True)
 class RemoteState:
@@ -63,8 +65,8 @@ class Sent:
     action: str
 
 
-@dataclass(frozen=True)
-class Published:
+@dataclass(frozen=True, repr=False)
+class Published(Shown):
     """The result of a push: what was sent, or would be sent.
 
     Attributes:
@@ -88,6 +90,16 @@ class Published:
     card: str
     remarks: tuple[str, ...] = ()
     description: str = ""
+
+    def _shown(self) -> dict[str, object]:
+        """Returns where it is, or would be, and what became of each file."""
+        return {
+            "repository": self.repo_id,
+            "revision": self.revision,
+            "commit": self.commit or "none: nothing was sent yet",
+            "url": self.url,
+            "files": ", ".join(f"{file.action} {file.name}" for file in self.files),
+        }
 
     @property
     def changed(self) -> bool:

@@ -13,7 +13,8 @@ from densenet_convert.densenet.config_file import config_json
 from ..claims import Claims
 from ..errors import ParityError, ReportError
 from ..folder.receipt import describe_conversion, describe_proof
-from ..records import AnyPath, Loaded, Options, Progress, Renamed, Verified
+from ..folder.records import Verified
+from ..records import AnyPath, Loaded, Options, Progress, Renamed
 from ..results import Agreement, Measured, OwnParity, Proof
 from ..source.file import map_whole, parse_checkpoint
 from .load import load_model

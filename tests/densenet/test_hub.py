@@ -55,6 +55,33 @@ def test_what_was_saved_is_loaded_again_as_it_was(config: DenseNetConfig, tmp_pa
     torch.testing.assert_close(run(loaded, config.in_channels), run(expected.eval(), config.in_channels))
 
 
+def test_labels_and_pre_processing_are_saved_again_byte_for_byte(converted: Path, tmp_path: Path) -> None:
+    stated = {"labels": ["é", "b", "c", "d", "e"], "mean": 0.5, "std": 0.25, "input_size": 320}
+    folder = Path(shutil.copytree(converted, tmp_path / "first"))
+    densenet_convert.describe(folder, **stated, multi_label=True)  # type: ignore[arg-type]
+    model = DenseNet.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "second")
+    for name in (FILE_NAME, WEIGHTS):
+        assert (tmp_path / "second" / name).read_bytes() == (folder / name).read_bytes()
+    model.classifier = nn.Linear(SMALL.num_features, 7)
+    model.config = replace(model.config, num_classes=7)
+    model.save_pretrained(tmp_path / "tuned")
+    content = json.loads((tmp_path / "tuned" / FILE_NAME).read_bytes())
+    assert not {"label_names", "problem_type"} & content.keys()
+    assert content["pretrained_cfg"]["input_size"] == [3, 320, 320]
+    assert content["pretrained_cfg"]["num_classes"] == 7
+
+
+@pytest.mark.parametrize("wrong", [3, {"a": 1}, [1, 2, 3, 4, 5]])
+def test_what_a_config_file_claims_in_another_form_is_not_saved_again(wrong: Any, tmp_path: Path) -> None:
+    folder = folder_of(SMALL, tmp_path / "new")
+    before = (folder / FILE_NAME).read_bytes()
+    claims = {"label_names": wrong, "problem_type": [wrong], "pretrained_cfg": [wrong]}
+    (folder / FILE_NAME).write_text(json.dumps({**json.loads(before), **claims}))
+    DenseNet.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / FILE_NAME).read_bytes() == before
+
+
 def test_a_network_that_is_not_what_its_config_says_is_not_saved(tmp_path: Path) -> None:
     model = DenseNet(SMALL)
     model.classifier = nn.Linear(SMALL.num_features, 7)

@@ -15,6 +15,7 @@ from densenet_convert.densenet import DenseNetConfig
 from ...claims import Claims
 from ...errors import ConvertError
 from ...folder.receipt import describe_axes
+from ...folder.records import Verified
 from ...folder.recover import as_in_source
 from ...folder.write import write_folder
 from ...layout import Layout, Reading
@@ -23,7 +24,7 @@ from ...layouts.explain import explain
 from ...layouts.network import identify_network
 from ...layouts.rename import rename_tensors
 from ...layouts.rewrite import rewrite_tensors
-from ...records import Checkpoint, Identified, Options, Verified
+from ...records import Checkpoint, Identified, Options
 from ...results import EQUAL
 from ...source.random_weights import random_checkpoint
 from ...source.read import read_checkpoint

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import first_few
+from ...shown import Shown
 from .exchanges import Counted
 from .judging import AFTER, BEFORE, FUNCTIONAL, Judged
 from .peers import PEERS, STRICT_LOAD
@@ -37,8 +38,8 @@ class FaultKind:
     peers: Mapping[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class SelfTest:
+@dataclass(frozen=True, repr=False)
+class SelfTest(Shown):
     """The result of the self-test.
 
     Attributes:
@@ -58,6 +59,16 @@ class SelfTest:
     false_alarms: tuple[str, ...]
     escaped: tuple[str, ...]
     environment: Mapping[str, Any]
+
+    def _shown(self) -> dict[str, object]:
+        """Returns what was tested, and what was found."""
+        return {
+            "network": self.network,
+            "device": self.device,
+            "faults": f"{sum(row.injected for row in self.rows):,} of {len(self.rows)} kinds",
+            "escaped": len(self.escaped),
+            "false alarms": f"{len(self.false_alarms)} in {self.clean_runs} clean runs",
+        }
 
     @property
     def holds(self) -> bool:

@@ -17,11 +17,12 @@ from densenet_convert.densenet.blank import SkipInit
 
 from ...errors import ConvertError, FolderError, ParityError
 from ...folder.open import open_folder
+from ...folder.records import Verified
 from ...folder.write import write_folder
 from ...layouts.attempt import network_of
 from ...layouts.explain import explain
 from ...layouts.rename import rename_tensors
-from ...records import Loaded, Renamed, Verified
+from ...records import Loaded, Renamed
 from ..comparisons import compare_bytes
 from ..load import check_values
 from ..preprocessing import compare_preprocessing

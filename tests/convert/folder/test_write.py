@@ -21,8 +21,9 @@ from densenet_convert.api import convert as conversion
 from densenet_convert.errors import FolderError
 from densenet_convert.folder import replace, write
 from densenet_convert.folder.open import open_folder
+from densenet_convert.folder.records import Verified
 from densenet_convert.folder.staging import _system
-from densenet_convert.records import Renamed, Verified
+from densenet_convert.records import Renamed
 
 FILES = {"model.safetensors", "config.json", "conversion.json", "README.md"}
 

@@ -25,8 +25,8 @@ from densenet_convert.errors import ConvertError, FolderError, ParityError
 from densenet_convert.folder import receipt
 from densenet_convert.folder.files import CARD, GOLDEN, file_sha256
 from densenet_convert.folder.open import open_folder
+from densenet_convert.folder.records import Written
 from densenet_convert.proof.golden import compare_golden, take_golden
-from densenet_convert.records import Written
 from densenet_convert.source.random_weights import random_network
 
 CPU = torch.device("cpu")

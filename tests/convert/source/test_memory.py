@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import densenet_convert as dc
 from densenet_convert.errors import ConvertError, OwnNetworkError, ReadError
-from densenet_convert.records import Written
+from densenet_convert.folder.records import Written
 from densenet_convert.results import EQUAL
 from densenet_convert.source.memory import copy_of, read_memory
 
