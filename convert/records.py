@@ -262,7 +262,9 @@ class Written:
     Attributes:
         folder: where it is.
         receipt: the content of its conversion.json.
+        skipped: whether a conversion found it there already, whole and as asked, and left it as it is.
     """
 
     folder: Path
     receipt: Mapping[str, Any]
+    skipped: bool = False

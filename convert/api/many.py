@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from ..folder.wording import network_name
 from ..records import AnyPath, LabelSource, Numbers, Progress, Size, Written, options_from
 from .already_done import require_done
 from .plan import Job, plan
+from .target import is_there
 
 THREADS = (
     "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
@@ -191,21 +193,21 @@ def _convert(job: Job) -> Outcome:
     from ..proof.prove import ProofExtras
     from .convert import convert_source
 
-    force = job.options.force
-    if force or not os.path.lexists(job.folder):
+    folder = Path(job.folder)
+    if not is_there(folder, job.options):
         try:
-            return _done(job, "converted", convert_source(job.source, job.folder, job.options, ProofExtras()))
+            return _done(job, convert_source(job.source, folder, job.options, ProofExtras()))
         except FolderError:
             # Dask gives a job to a second worker where the first one only seemed to be dead.
-            if force or not os.path.lexists(job.folder):
+            if not is_there(folder, job.options):
                 raise
-    return _done(job, "skipped", require_done(job))
+    return _done(job, require_done(job.source, folder, job.options))
 
 
-def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:
+def _done(job: Job, written: Written) -> Outcome:
     network = network_name(config_from(written.receipt["config"]))
     digest = json.loads((written.folder / FILE_NAME).read_bytes())[SEAL]
-    return Outcome(job.source, job.folder, status, network, digest)
+    return Outcome(job.source, job.folder, "skipped" if written.skipped else "converted", network, digest)
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:

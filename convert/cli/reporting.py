@@ -18,6 +18,7 @@ import click
 from ..records import Progress
 
 Receipt = Mapping[str, Any]
+SKIPPED = "skipped: it is there already, whole and as asked (--force converts it again)"
 
 
 def progress_bar(quiet: bool) -> Progress | None:
@@ -71,13 +72,14 @@ class Results:
             self._exit_code = max(self._exit_code, document["error"]["exit_code"])
             self._documents.append(document)
 
-    def add(self, folder: Path | str, receipt: Receipt) -> None:
+    def add(self, folder: Path | str, receipt: Receipt, *, skipped: bool = False) -> None:
         from . import documents, text
 
-        document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
-        self._documents.append(document)
+        status = "skipped" if skipped else self._status
+        self._documents.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
         if self._shows_text:
-            click.echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+            said = SKIPPED if skipped else status
+            click.echo(f"{folder}: {said}\n{text.receipt_as_text(receipt)}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""
