@@ -226,13 +226,14 @@ def _compare_claims(
     layout = network.reading.layout.preprocessing
     preprocessing = choose_preprocessing(layout, beside.preprocessing, stated)
     found, expected = receipt["labels"], describe_labels(labels)
+    card = merged_card(beside.card, stated_card(options))
     return {
         "names of the classes with the digest": (found["sha256"], expected["sha256"]),
         "the problem type": (found["problem_type"], expected["problem_type"]),
         "the pre-processing": ((receipt["preprocessing"], receipt["preprocessing_origin"]), preprocessing),
         **{
-            f"the {name.replace('_', ' ')}": (receipt["card"].get(name), value)
-            for name, value in merged_card(beside.card, stated_card(options)).items()
+            f"the {name.replace('_', ' ')}": (receipt["card"].get(name), card.get(name))
+            for name in (*receipt["card"], *card)
         },
     }
 
