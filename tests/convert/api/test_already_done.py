@@ -12,7 +12,7 @@ from checkpoints import SMALL, state_dict_of
 import densenet_convert as dc
 from densenet_convert.api import already_done
 from densenet_convert.densenet import DenseNet
-from densenet_convert.errors import FolderError, ParityError
+from densenet_convert.errors import FolderError
 from densenet_convert.folder.receipt import seal, unseal
 
 
@@ -31,6 +31,13 @@ def chest(converted: Path) -> Path:
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def change(folder: Path, field: str, **values: object) -> None:
+    """Writes something else into a receipt, as if it had been so."""
+    path = folder / "conversion.json"
+    receipt = unseal(path.read_text())
+    path.write_text(seal({**receipt, field: {**receipt[field], **values}}))
 
 
 def test_the_same_again_is_kept_and_is_called_skipped(chest: Path) -> None:
@@ -93,13 +100,16 @@ def test_a_proof_that_is_asked_for_is_not_passed_over(
     )
 
 
-def test_a_network_at_hand_is_held_against_what_is_there() -> None:
+def test_a_network_at_hand_is_held_against_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[Path, object]] = []
+    monkeypatch.setattr(already_done, "verify", lambda folder, source, **_: held.append((folder, source)))
     network = DenseNet(SMALL)
-    assert not dc.convert(network, "own", device="cpu").skipped
-    assert dc.convert(network, "own", device="cpu").skipped
-    network.get_submodule("features.norm5").eps = 0.5
-    with pytest.raises((ParityError, FolderError)):
+    written = dc.convert(network.state_dict(), "own", device="cpu")
+    with pytest.raises(FolderError, match="it has the owner's network None, expected memory"):
         dc.convert(network, "own", device="cpu")
+    change(written.folder, "verification", own_network={"name": "memory", "output": None})
+    assert dc.convert(network, "own", device="cpu").skipped
+    assert held == [(Path("own"), network)]
 
 
 def test_a_mapping_of_tensors_is_compared_by_its_values() -> None:
@@ -109,19 +119,12 @@ def test_a_mapping_of_tensors_is_compared_by_its_values() -> None:
         dc.convert(state_dict_of(seed=1), "own", device="cpu")
 
 
-def claims(folder: Path, **source: object) -> None:
-    """Makes a small conversion say that its weights are torchvision's."""
-    path = folder / "conversion.json"
-    receipt = unseal(path.read_text())
-    path.write_text(seal({**receipt, "source": {**receipt["source"], **source}}))
-
-
 @pytest.mark.usefixtures("chest")
 def test_torchvisions_weights_are_not_had_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(already_done, "ARCHITECTURES", {"densenet121": SMALL})
     monkeypatch.setattr(already_done, "size_of", {SMALL: "densenet121"}.get)
     monkeypatch.setattr(already_done, "weights_digits", lambda _: "0123456789abcdef")
-    claims(Path("chest"), origin="random", seed=3)
+    change(Path("chest"), "source", origin="random", seed=3)
     ask: dict[str, Any] = {"output": "chest", "device": "cpu"}
     assert dc.convert_torchvision(121, weights="random", seed=3, **ask).skipped
     with pytest.raises(FolderError, match="it has the seed 3, expected 0"):
@@ -130,6 +133,6 @@ def test_torchvisions_weights_are_not_had_again(monkeypatch: pytest.MonkeyPatch)
         dc.convert_torchvision(121, labels=list("abcde"), **ask)
     with pytest.raises(FolderError, match=r"\ndensenet-convert verify chest --reference m:f --device cpu$"):
         dc.convert_torchvision(121, weights="random", seed=3, reference="m:f", **ask)
-    claims(Path("chest"), origin="IMAGENET1K_V1", seed=None)
+    change(Path("chest"), "source", origin="IMAGENET1K_V1", seed=None)
     with pytest.raises(FolderError, match="a source with the digest .*, expected 0123456789abcdef"):
         dc.convert_torchvision(121, labels=list("abcde"), **ask)
