@@ -1,13 +1,14 @@
-"""Whether a folder that exists is what a conversion with these options would give."""
+"""A conversion that is there already: what is whole, and as asked, is kept and not made again."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.densenet.config import size_of
 
 from ..claims import Beside
@@ -19,73 +20,167 @@ from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
 from ..folder.receipt import config_from, describe_labels
 from ..folder.records import Written
 from ..hub.fetch import local_file
+from ..layout import Reading
+from ..layouts import TORCHVISION
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
-from ..records import Identified, Options
-from ..source.beside import read_beside, settings_beside
-from ..source.file import parse_checkpoint, read_whole
+from ..proof.devices import plain_torch
+from ..proof.prove import ProofExtras
+from ..records import ORIGIN_IMAGENET, AnyPath, Identified, InMemory, Options
+from ..source.beside import read_beside
+from ..source.memory import read_memory
+from ..torchvision_weights import weights_digits
+from .choices import open_chosen
 from .claims import labels_of
-from .plan import Job
+from .verify import verify
 
 if TYPE_CHECKING:
     from ..formats.recognise import Content
+    from ..records import Checkpoint
 
 # A word for each thing, with its value in the folder and the one that a conversion would give it.
 Compared = dict[str, tuple[Any, Any]]
+ADVICE = "Name another `output=...`, or replace it with `force=True`."
+# What asks for a proof that a conversion which is there already does not have.
+PROOFS = ("images", "outputs", "report", "reference", "reference_output", "reference_input_size")
 
 
-def require_done(job: Job) -> Written:
+class Asked(NamedTuple):
+    """The source and the network with which a conversion would begin."""
+
+    named: str
+    sha256: str
+    held: Content | Checkpoint
+    network: Identified
+    beside: Beside
+
+
+def keep(source: AnyPath | InMemory, folder: Path, options: Options, extras: ProofExtras) -> Written:
+    """Returns what is there already, as ``require_done``; a network at hand is held against it.
+
+    Raises:
+        FolderError: as ``require_done``, or a proof is asked for that ``verify`` makes.
+        ParityError: the network at hand is another function.
+    """
+    if isinstance(source, str | os.PathLike):
+        refuse_proofs(folder, os.fspath(source), options, extras)
+    written = require_done(source, folder, options)
+    if extras.network is not None:
+        asked = {name: getattr(extras, name) for name in PROOFS if name != "reference"}
+        verify(folder, source=source, device=options.device, progress=extras.progress, **asked)
+    return written
+
+
+def refuse_proofs(folder: Path, source: str | None, options: Options, extras: ProofExtras) -> None:
+    """Refuses to pass over a proof that is asked for, with the command that makes it.
+
+    Raises:
+        FolderError: images, recorded outputs, a network of the owner's own or a report are asked for.
+    """
+    asked = {name: value for name in PROOFS if (value := getattr(extras, name)) is not None}
+    if not asked:
+        return
+    said = {"source": source, **asked, "device": None if options.device == "auto" else options.device}
+    keywords = [f"{name}={os.fspath(value)!r}" for name, value in said.items() if value is not None]
+    raise FolderError(
+        f"{folder} exists, and what is there already is not proven again by a conversion, as "
+        f"`{next(iter(asked))}=...` asks. {ADVICE} This proves what is there:\n"
+        f"dc.verify({', '.join([repr(str(folder)), *keywords])})"
+    )
+
+
+def require_done(source: AnyPath | InMemory, folder: Path, options: Options) -> Written:
     """Returns what is there already.
 
     Raises:
         FolderError: it is not whole, not of this source, or is not what was asked for.
         ConvertError: the source can't be had, or is not what was asked for.
     """
-    advice = "Name another `output=...`, or replace it with `force=True`."
-    try:
-        written = open_folder(Path(job.folder))
-    except FolderError as error:
-        raise FolderError(f"{job.folder} exists and is not whole. {error} {advice}") from error
+    written = _open(folder)
     claimed = written.receipt["source"]["sha256"]
-    data = read_whole(local_file(job.source))
-    found = hashlib.sha256(data).hexdigest()
-    if claimed != found:
-        raise FolderError(
-            f"{job.folder} exists and is of another source than {job.source}, whose SHA-256 is {found}: "
-            f"the receipt names {claimed}. {advice}"
-        )
-    if mismatch := first_mismatch(job, written, data):
-        raise FolderError(
-            f"{job.folder} exists and was converted otherwise than is asked: {mismatch}. {advice}"
-        )
-    return written
-
-
-def first_mismatch(job: Job, written: Written, data: bytearray) -> str | None:
-    """Returns the first thing that a conversion with these options would make otherwise, or None."""
-    content = parse_checkpoint(data, Path(job.source), job.options.key)
-    path, ignored = local_file(job.source), job.options.ignore_config
-    settings = settings_beside(path, ignore_config=ignored)
     # Another architecture is a mismatch here, and no error.
-    options = replace(job.options, arch=None)
-    if options.final_relu is None:
-        options = replace(options, final_relu=settings.get("final_relu"))
-    network = identify_network(content, options, written.receipt["source"]["norm_eps"], source=job.source)
-    beside = Beside() if ignored else read_beside(path, network.config)
-    compared = (
-        _compare_source(written.receipt, content, network)
-        | _compare_network(written.receipt, network, job.options)
-        | _compare_references(written.receipt["verification"], job.options)
-        | _compare_claims(written.receipt, network, content.labels, job.options, beside)
-        | _compare_files(written, job.options)
+    asked = _read(source, replace(options, arch=None))
+    if claimed != asked.sha256:
+        raise FolderError(
+            f"{folder} exists and is of another source than {asked.named}, whose SHA-256 is {asked.sha256}: "
+            f"the receipt names {claimed}. {ADVICE}"
+        )
+    return _kept(
+        written,
+        _compare_source(written.receipt, asked.held, asked.network)
+        | _compare_network(written.receipt, asked.network, options)
+        | _compare_references(written.receipt["verification"], options)
+        | _compare_claims(written.receipt, asked.network, asked.held.labels, options, asked.beside)
+        | _compare_files(written, options),
     )
+
+
+def require_done_of_torchvision(
+    arch: str, weights: str, seed: int | None, folder: Path, options: Options
+) -> Written:
+    """Returns what is there already of torchvision's weights, or of random ones, which need not be had again.
+
+    Raises:
+        FolderError: as ``require_done``.
+    """
+    written = _open(folder)
+    source = written.receipt["source"]
+    compared: Compared = {"weights": (source["origin"], weights), "the seed": (source["seed"], seed)}
+    if weights == ORIGIN_IMAGENET:
+        digits = weights_digits(arch)
+        compared["a source with the digest"] = (source["sha256"][: len(digits)], digits)
+    network = Identified(Reading(TORCHVISION), ARCHITECTURES[arch])
+    return _kept(
+        written,
+        compared
+        | _compare_network(written.receipt, network, options)
+        | _compare_claims(written.receipt, network, {}, options, Beside())
+        | _compare_files(written, options),
+    )
+
+
+def _open(folder: Path) -> Written:
+    try:
+        with plain_torch():
+            return open_folder(folder)
+    except FolderError as error:
+        raise FolderError(f"{folder} exists and is not whole. {error} {ADVICE}") from error
+
+
+def _read(source: AnyPath | InMemory, options: Options) -> Asked:
+    """Reads a source as a conversion does, and finds out which network it is."""
+    if not isinstance(source, str | os.PathLike):
+        held = read_memory(source)
+        network = identify_network(held, options, source=None)
+        return Asked("what is in memory", held.sha256, held, network, Beside())
+    named, path = os.fspath(source), local_file(source)
+    opened = open_chosen(path, options, named)
+    known = opened.settings
+    if options.final_relu is None:
+        options = replace(options, final_relu=known.get("final_relu"))
+    network = identify_network(opened.content, options, known.get("norm_eps"), source=named)
+    beside = Beside() if options.ignore_config else read_beside(path, network.config)
+    return Asked(named, opened.sha256, opened.content, network, beside)
+
+
+def _kept(written: Written, compared: Compared) -> Written:
+    """Returns what is there if nothing differs.
+
+    Raises:
+        FolderError: a conversion would make something otherwise; the message says what, first of all.
+    """
     for what, (found, expected) in compared.items():
         if found != expected:
-            return f"it has {what} {quoted(str(found))}, expected {quoted(str(expected))}"
-    return None
+            raise FolderError(
+                f"{written.folder} exists and was converted otherwise than is asked: it has {what} "
+                f"{quoted(str(found))}, expected {quoted(str(expected))}. {ADVICE}"
+            )
+    return replace(written, skipped=True)
 
 
-def _compare_source(receipt: Mapping[str, Any], content: Content, network: Identified) -> Compared:
+def _compare_source(
+    receipt: Mapping[str, Any], content: Content | Checkpoint, network: Identified
+) -> Compared:
     source, reading = receipt["source"], network.reading
     renamed = {entry["source_name"]: entry["name"] for entry in receipt["tensors"]}
     renamed.pop(None, None)  # what was written as zero
@@ -127,13 +222,14 @@ def _compare_claims(
     layout = network.reading.layout.preprocessing
     preprocessing = choose_preprocessing(layout, beside.preprocessing, stated)
     found, expected = receipt["labels"], describe_labels(labels)
+    card = merged_card(beside.card, stated_card(options))
     return {
         "names of the classes with the digest": (found["sha256"], expected["sha256"]),
         "the problem type": (found["problem_type"], expected["problem_type"]),
         "the pre-processing": ((receipt["preprocessing"], receipt["preprocessing_origin"]), preprocessing),
         **{
-            f"the {name.replace('_', ' ')}": (receipt["card"].get(name), value)
-            for name, value in merged_card(beside.card, stated_card(options)).items()
+            f"the {name.replace('_', ' ')}": (receipt["card"].get(name), card.get(name))
+            for name in (*receipt["card"], *card)
         },
     }
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..claims import Beside
-from ..errors import FolderError, LayoutError
-from ..folder.card_fields import stated_card
+from ..errors import FolderError
 from ..folder.records import Written
-from ..folder.write import check_target, write_folder
+from ..folder.write import write_folder
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
@@ -38,9 +37,11 @@ from ..records import (
 from ..source.beside import read_beside
 from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
+from .already_done import keep, refuse_proofs, require_done_of_torchvision
 from .choices import open_chosen
 from .claims import check_stated, make_claims
-from .memory import folder_for, of_memory
+from .memory import of_memory
+from .target import folder_for, is_there, refuse_early
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,9 @@ def convert(
             here, or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub. A ``torch.nn.Module`` is
             its own reference, is copied and left as it is; a mapping of names to tensors is taken as well.
         output: the folder to create, by default named after a file, in the working folder: ``chest`` for
-            ``chest.pth.tar``; one that exists is refused without ``force``.
+            ``chest.pth.tar``. A conversion that is there already is kept if it is whole and as asked;
+            anything else that exists is refused without ``force``, as are ``images``, ``outputs``, ``report``
+            and ``reference`` then, which ``verify`` takes. A network at hand is compared with what is there.
         arch: 121, 161, 169 or 201, which it must then be.
         layout: name of the layout that it must be in.
         prefix: what every name must begin with.
@@ -150,7 +153,9 @@ def convert_source(
     if not isinstance(source, str | os.PathLike):
         options, extras = of_memory(source, options, extras)
     extras = extras.of(options)
-    _refuse_early(folder, options, extras)
+    refuse_early(folder, options, extras)
+    if is_there(folder, options):
+        return keep(source, folder, options, extras)
     if isinstance(source, str | os.PathLike):
         return _convert_file(source, folder, options, extras)
     device = choose_device(options.device)
@@ -201,7 +206,8 @@ def convert_torchvision(
             ``"random"``.
         seed: what random weights are drawn from, 0 to 2**63 - 1.
         checkpoint: a source as ``convert`` takes it, in place of ``weights``.
-        output: is created; ``densenet169`` and so on in the working folder by default.
+        output: is created; ``densenet169`` and so on in the working folder by default. What exists is kept or
+            refused as ``convert`` does it.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden, report, images, labels, multi_label, ignore_config: see ``convert``.
@@ -225,9 +231,14 @@ def convert_torchvision(
     folder = Path(name if output is None else output)
     options = options_from({**locals(), "arch": name})
     extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
-    _refuse_early(folder, options, extras)
+    refuse_early(folder, options, extras)
+    there = is_there(folder, options)
     if checkpoint is not None:
-        return _convert_file(checkpoint, folder, options, extras)
+        return (keep if there else _convert_file)(checkpoint, folder, options, extras)
+    if there:
+        refuse_proofs(folder, None, options, extras)
+        drawn = seed if weights == ORIGIN_RANDOM else None
+        return require_done_of_torchvision(name, weights, drawn, folder, options)
     chosen = choose_device(options.device)
     with plain_torch():
         if weights == ORIGIN_RANDOM:
@@ -281,16 +292,3 @@ def _convert_network(
     written = write_folder(verified, folder, force=options.force)
     log.info("wrote %s", written.folder)
     return written
-
-
-def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
-    """Refuses at once what could not be done in the end, as far as that is known without torch."""
-    if options.only is not None and options.prefix is not None:
-        raise LayoutError("`only=...` names the prefix already: leave `prefix=...` out.")
-    check_target(folder, force=options.force)
-    extras.check(folder)
-    stated_card(options)
-    if options.arch is not None:
-        architecture_name(options.arch)
-    if options.device not in ("auto", "cpu"):  # another one may be missing
-        choose_device(options.device)

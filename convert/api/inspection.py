@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
+from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
+from ..folder.files import CARD, WEIGHTS, file_digests, file_sha256, is_ours
+from ..folder.open import label_names, read_receipt
+from ..folder.receipt import FILE_NAME as RECEIPT
+from ..folder.records import Written
 from ..folder.wording import network_name
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
@@ -75,7 +80,10 @@ class Inspection(Shown):
         tensors: each of them, in the file's order.
         metadata: what the file says beside them, in words and numbers.
         names: what its pickles want to import; nothing of it was.
-        labels: names of the classes that it holds, by the keys that lead to them.
+        labels: names of the classes that it holds, by the keys that lead to them; those of a converted folder
+            are in its config.json.
+        receipt: of a converted folder, the content of its conversion.json, which proves nothing by itself;
+            ``path`` and all else is then of the weights there.
     """
 
     path: Path | None
@@ -94,6 +102,7 @@ class Inspection(Shown):
     metadata: Mapping[str, Any]
     names: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
+    receipt: Mapping[str, Any] | None = None
 
     def _shown(self) -> dict[str, object]:
         """Returns what the file is, and which network it holds."""
@@ -116,13 +125,14 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
     Args:
         path: a checkpoint in one of the known formats, of a DenseNet or another network; a file here, or
             ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub. A network at hand, or a mapping of
-            names to tensors, is taken as well.
+            names to tensors, is taken as well, and a converted folder here, of which no proof is made.
         key: keys that lead to the state dict, joined by dots, in a file that holds several.
         hashes: digest every tensor as well.
 
     Raises:
         HubError: the Hub does not have the file, or does not give it.
         ReadError: the file can't be read, is not sound or holds no state dict.
+        FolderError: the receipt of a converted folder is not sound.
 
     Examples:
         >>> found = dc.inspect("old.pth")
@@ -133,6 +143,8 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
         return _inspect_memory(path, hashes)
     path = local_file(path)
     phases.info("reading %s", path)
+    if is_ours(path):
+        return _inspect_folder(path, hashes)
     data = map_whole(path)
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
@@ -157,6 +169,29 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
         names=content.names,
         labels=content.labels,
     )
+
+
+def _inspect_folder(folder: Path, hashes: bool) -> Inspection:
+    """Says what a converted folder holds, and which of its files its receipt does not know."""
+    receipt = read_receipt(folder)
+    found = inspect(folder / WEIGHTS, hashes=hashes)
+    sums = {name: digest for name, digest in file_digests(receipt).items() if name != CARD}
+    changed = [name for name, digest in sums.items() if _sum_of(folder / name, found) != digest]
+    if changed:
+        problem = (
+            f"{first_few(changed)} {'is' if len(changed) == 1 else 'are'} missing or not what "
+            f"{RECEIPT} names. Convert again, or get the folder again from where it came from."
+        )
+        return replace(found, receipt=receipt, problem=problem)
+    names = label_names(Written(folder, receipt))
+    return replace(found, receipt=receipt, labels={CONFIG: tuple(names)} if names else {})
+
+
+def _sum_of(path: Path, weights: Inspection) -> str | None:
+    """Returns the SHA-256 of a file in a converted folder, of which the weights' is known."""
+    if path == weights.path:
+        return weights.sha256
+    return file_sha256(path) if path.is_file() else None
 
 
 def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:

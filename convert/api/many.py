@@ -26,6 +26,7 @@ from ..records import AnyPath, LabelSource, Numbers, Progress, Size, options_fro
 from ..shown import Shown
 from .already_done import require_done
 from .plan import Job, plan
+from .target import is_there
 
 THREADS = (
     "The executor's workers are threads of this process, and a conversion sets folders and flags that belong "
@@ -210,20 +211,21 @@ def _convert(job: Job) -> Outcome:
     from ..proof.prove import ProofExtras
     from .convert import convert_source
 
-    force = job.options.force
-    if force or not os.path.lexists(job.folder):
+    folder = Path(job.folder)
+    if not is_there(folder, job.options):
         try:
-            return _done(job, "converted", convert_source(job.source, job.folder, job.options, ProofExtras()))
+            return _done(job, convert_source(job.source, folder, job.options, ProofExtras()))
         except FolderError:
             # Dask gives a job to a second worker where the first one only seemed to be dead.
-            if force or not os.path.lexists(job.folder):
+            if not is_there(folder, job.options):
                 raise
-    return _done(job, "skipped", require_done(job))
+    return _done(job, require_done(job.source, folder, job.options))
 
 
-def _done(job: Job, status: Literal["converted", "skipped"], written: Written) -> Outcome:
+def _done(job: Job, written: Written) -> Outcome:
     network = network_name(config_from(written.receipt["config"]))
     digest = json.loads((written.folder / FILE_NAME).read_bytes())[SEAL]
+    status: Literal["converted", "skipped"] = "skipped" if written.skipped else "converted"
     return Outcome(job.source, Path(job.folder), status, network, digest)
 
 

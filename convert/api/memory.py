@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from ..errors import FolderError, OwnNetworkError
+from ..errors import OwnNetworkError
 from ..proof.prove import ProofExtras
-from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
+from ..records import ORIGIN_MEMORY, InMemory, Options
 from ..source.memory import copy_of
-from .plan import output_name
-
-
-def folder_for(source: AnyPath | InMemory, output: AnyPath | None) -> Path:
-    """Returns the folder to write: ``output``, or one that is named after a file."""
-    if output is not None:
-        return Path(output)
-    if isinstance(source, str | os.PathLike):
-        return Path(output_name(os.fspath(source)))
-    raise FolderError("What is in memory has no name that its folder could have: state `output=...`.")
 
 
 def of_memory(source: InMemory, options: Options, extras: ProofExtras) -> tuple[Options, ProofExtras]:

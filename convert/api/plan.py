@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,11 +68,7 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
             f"{quoted(os.fspath(ours[0]))} is what densenet-convert wrote: verify, export and push take it."
         )
     if sources and not found:
-        _refuse_foreign_folders(sources)
-        raise ReadError(
-            f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint: expected files that "
-            "begin as torch, safetensors or Keras write them. Name a file itself if it is another one."
-        )
+        _refuse_empty(sources)
     jobs: dict[str, Job] = {}
     # A file that is named alone and by its folder is one source; its folder says where it lies.
     for source, place in dict(sorted(found, key=lambda pair: pair[1] != "")).items():
@@ -84,6 +80,33 @@ def plan(sources: Iterable[AnyPath], output: AnyPath, options: Options) -> tuple
             )
         jobs[folder] = Job(source, folder, options)
     return tuple(jobs.values())
+
+
+def sources_in(named: str) -> list[str]:
+    """Returns what ``inspect`` looks at: the checkpoints and the converted folders in a folder, or the name.
+
+    Raises:
+        ReadError: there is none in the folder, or it can't be read.
+    """
+    if named.startswith(SCHEME) or not Path(named).is_dir() or is_ours(Path(named)):
+        return [named]
+    found = sorted(path for path in _walk(named) if _is_of_interest(path))
+    if not found:
+        _refuse_empty([named])
+    return found
+
+
+def _is_of_interest(path: str) -> bool:
+    return is_ours(Path(path)) or _is_checkpoint(path)
+
+
+def _refuse_empty(sources: Sequence[AnyPath]) -> None:
+    """Raises ReadError for folders in which no file is a checkpoint."""
+    _refuse_foreign_folders(sources)
+    raise ReadError(
+        f"{first_few([os.fspath(named) for named in sources])} holds no checkpoint: expected files that "
+        "begin as torch, safetensors or Keras write them. Name a file itself if it is another one."
+    )
 
 
 def _refuse_foreign_folders(sources: Iterable[AnyPath]) -> None:
@@ -117,7 +140,7 @@ def _files(source: str) -> Iterator[tuple[str, str]]:
     if not Path(path).is_dir():
         yield path, ""
         return
-    files = sorted(_walk(path))
+    files = sorted(one for one in _walk(path) if not is_ours(Path(one)))
     found = [file for file in files if _is_checkpoint(file)]
     if found and len(found) < len(files):
         log.warning("%s: %d of %d files are no checkpoints.", source, len(files) - len(found), len(files))
@@ -132,12 +155,15 @@ def _is_checkpoint(file: str) -> bool:
 
 
 def _walk(folder: str) -> Iterator[str]:
+    """Yields the files in a folder, and the converted folders in it as they are."""
+
     def refuse(error: OSError) -> None:
         raise ReadError(f"{error.filename} can't be read: {error.strerror}.") from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         if is_ours(Path(parent)):
             folders.clear()
+            yield parent
             continue
         # Hidden ones too: what a killed writer left behind, or an editor's copies.
         folders[:] = [name for name in folders if not name.startswith(".")]

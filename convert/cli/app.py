@@ -8,20 +8,56 @@ import sys
 from io import TextIOWrapper
 
 import click
+from click.shell_completion import CompletionItem
 
-from . import check, convert, share
+from . import check, complete, convert, share
+
+SCHEME = "hf://"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="densenet-convert", prog_name="densenet-convert")
+class Commands(click.Group):
+    """The commands; a file, a folder or an address in the place of one is for the command ``file``."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command of this name; ``convert`` is another name of ``file``."""
+        return super().get_command(ctx, "file" if cmd_name == "convert" else cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Returns a command, and what is left for it; a command's name goes before a file of that name.
+
+        Raises:
+            UsageError: the first word is neither.
+        """
+        first = args[0]
+        if self.get_command(ctx, first) or first.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if first.startswith(SCHEME) or os.path.lexists(first):
+            return super().resolve_command(ctx, ["file", *args])
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            message = f"{error.format_message()} There is no file or folder of this name, either."
+            raise click.UsageError(message, ctx) from error
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Returns the commands, and the files that begin alike."""
+        return complete.with_files(super().shell_complete(ctx, incomplete), incomplete)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "-V", "--version", package_name="densenet-convert", prog_name="densenet-convert")
 def main() -> None:
     """Turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.
 
     \b
     Examples:
-      densenet-convert torchvision --arch 169
-      densenet-convert file my-densenet.pth
+      densenet-convert my-densenet.pth
+      densenet-convert torchvision 169
       densenet-convert inspect my-densenet.pth
+
+    The name of a file is enough: it is converted, as by the command file.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
     """

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from . import complete
 from .keywords import as_command
-from .options import ANY_PATH, proof_options, shared_options
-from .reporting import Results, draw_bars, reporting_errors, set_up_logging
-from .status import progress_bar
+from .options import ANY_PATH, printing_options, proof_options, shared_options
+from .reporting import Results, draw_bars, explain_error, reporting_errors, set_up_logging
+from .status import echo, progress_bar
 
 
 @click.command()
-@click.argument("folder")
-@click.option("--source", metavar="FILE", help="The checkpoint that was converted, here or hf://...")
+@click.argument("folder", shell_complete=complete.folders)
+@click.option(
+    "--source",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="The checkpoint that was converted, here or hf://...",
+)
 @proof_options
 @shared_options
 @click.pass_context
@@ -51,35 +59,68 @@ def verify(
 
 
 @click.command()
-@click.argument("file")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete.files)
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@printing_options
 @click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
-def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bool) -> None:
-    """Say what a checkpoint FILE holds; nothing in it is executed, and no torch is needed.
+@click.pass_context
+def inspect(
+    context: click.Context,
+    /,
+    files: tuple[str, ...],
+    key: str | None,
+    hashes: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Say what checkpoints hold; nothing in them is executed, and no torch is needed.
+
+    FILE is a checkpoint, a converted folder, of which no proof is made, or a folder of both.
 
     \b
     Examples:
       densenet-convert inspect densenet169-b2777c0a.pth
+      densenet-convert inspect checkpoints converted/chest
       densenet-convert inspect model.ckpt --hashes --json
     """
     from ..api.inspection import inspect
+    from ..api.plan import sources_in
     from . import documents, text
 
-    draw_bars(as_json)
-    with reporting_errors(as_json, path=file):
-        found = inspect(file, key=key, hashes=hashes)
-    if found.problem is not None:
-        found = replace(found, problem=as_command(found.problem))
+    draw_bars(as_json or quiet)
+    found: list[dict[str, Any]] = []
+    several = len(files) > 1
+    for named in files:
+        paths = []
+        with _keeping_errors(found, named):
+            paths = sources_in(named)
+            several = several or paths != [named]
+        for path in paths:
+            with _keeping_errors(found, path):
+                one = inspect(path, key=key, hashes=hashes)
+                if one.problem is not None:
+                    one = replace(one, problem=as_command(one.problem))
+                found.append(documents.inspection_as_json(one))
+                if not as_json and not quiet:
+                    echo(f"{path}\n{text.inspection_as_text(one, verbose=verbose)}")
     if as_json:
-        click.echo(json.dumps(documents.inspection_as_json(found), indent=2))
-    else:
-        click.echo(f"{file}\n{text.inspection_as_text(found, verbose=verbose)}")
+        click.echo(json.dumps(documents.inspections_as_json(found) if several else found[0], indent=2))
+    context.exit(max(one["error"]["exit_code"] if "error" in one else 0 for one in found))
+
+
+@contextmanager
+def _keeping_errors(found: list[dict[str, Any]], path: str) -> Iterator[None]:
+    """An error that is raised in the block is printed, and is what was found of this path."""
+    try:
+        yield
+    except Exception as error:
+        found.append(explain_error(error, path=path))
 
 
 @click.command()
-@click.argument("folder", type=ANY_PATH, required=False)
+@click.argument("folder", type=ANY_PATH, required=False, shell_complete=complete.folders)
 @shared_options
 @click.pass_context
 def prove(
@@ -125,9 +166,9 @@ def prove(
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@printing_options
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+def doctor(context: click.Context, as_json: bool, quiet: bool) -> None:
     """Say which versions, devices, extras and layouts there are, and what is missing.
 
     \b
@@ -141,6 +182,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
     found = examine()
     if as_json:
         click.echo(json.dumps(documents.examination_as_json(found), indent=2))
-    else:
+    elif not quiet:
         click.echo(text.examination_as_text(found))
+    for problem in found.problems if quiet else ():
+        click.echo(f"error: {problem}", err=True)
     context.exit(int(bool(found.problems)))

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..records import ORIGIN_IMAGENET, ORIGIN_RANDOM
-from .keywords import as_command
-from .options import ANY_PATH, ARCHS, conversion_options, layout_names, proof_options, shared_options
-from .reporting import Results, draw_bars, reporting_errors, set_up_logging
-from .status import echo, progress_bar
+from . import complete
+from .batch import PARENT, Printing, convert_batch
+from .options import ANY_PATH, ARCHS, Architecture, conversion_options, proof_options, shared_options
+from .reporting import Results, reporting_errors
+from .status import progress_bar
+
+ARCH = Architecture([*ARCHS, "all"])
 
 
 @click.command()
-@click.option(
-    "--arch",
-    "archs",
-    type=click.Choice([*ARCHS, "all"]),
-    multiple=True,
-    required=True,
-    help="Which DenseNet; can be repeated.",
-)
+@click.argument("named", nargs=-1, type=ARCH, metavar="[121|161|169|201|all]...")
+@click.option("--arch", "archs", type=ARCH, multiple=True, help="The same; can be repeated.")
 @click.option(
     "--weights",
     type=click.Choice([ORIGIN_IMAGENET, ORIGIN_RANDOM]),
@@ -39,11 +31,14 @@ from .status import echo, progress_bar
 @click.option(
     "--checkpoint",
     metavar="FILE",
+    shell_complete=complete.files,
     help="A file of it instead, here or hf://USER/NAME/FILE, whatever its layout.",
 )
 @click.option(
+    "-o",
     "--output",
     type=ANY_PATH,
+    shell_complete=complete.folders,
     help="Folder to write, or with several architectures their parent.  [default: densenet169 and so on]",
 )
 @conversion_options
@@ -53,6 +48,7 @@ from .status import echo, progress_bar
 def torchvision(
     context: click.Context,
     /,
+    named: tuple[str, ...],
     archs: tuple[str, ...],
     weights: str | None,
     seed: int | None,
@@ -66,20 +62,23 @@ def torchvision(
 ) -> None:
     """Convert torchvision's weights, verify them and write a folder.
 
+    A conversion that is there already, whole and with these options, is skipped.  --images, --outputs,
+    --report and --reference are not: the command verify proves what is there.
+
     \b
     Examples:
-      densenet-convert torchvision --arch 169
-      densenet-convert torchvision --arch all --output converted
-      densenet-convert torchvision --arch 121 --checkpoint old.pth
-      densenet-convert torchvision --arch 169 --weights random
+      densenet-convert torchvision 169
+      densenet-convert torchvision all --output converted
+      densenet-convert torchvision 121 --checkpoint old.pth
+      densenet-convert torchvision 169 --weights random
     """
-    chosen = list(ARCHS) if "all" in archs else [arch for arch in ARCHS if arch in archs]
+    chosen = _chosen({*named, *archs})
     if checkpoint and (weights or len(chosen) > 1):
-        raise click.UsageError("--checkpoint goes with one --arch and without --weights.")
+        raise click.UsageError("--checkpoint goes with one architecture and without --weights.")
     if seed is not None and weights != ORIGIN_RANDOM:
         raise click.UsageError("--seed goes with --weights random.")
     if report and len(chosen) > 1:
-        raise click.UsageError("--report goes with one --arch.")
+        raise click.UsageError("--report goes with one architecture.")
     folders = {arch: _folder(arch, output, several=len(chosen) > 1) for arch in chosen}
 
     results = Results("converted", as_json=as_json, quiet=quiet, verbose=verbose)
@@ -97,23 +96,25 @@ def torchvision(
                 progress=progress_bar(quiet),
                 **options,
             )
-            results.add(folder, written.receipt)
+            results.add(folder, written.receipt, skipped=written.skipped)
     context.exit(results.finish())
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=complete.files)
 @click.option(
+    "-o",
     "--output",
     type=ANY_PATH,
+    shell_complete=complete.folders,
     help="Folder to write, or of several sources, and with --jobs, --dask and --jsonl, their parent.  "
-    "[default: SOURCE's name without its end]",
+    f"[default: SOURCE's name without its end; of several, {PARENT}]",
 )
-@click.option("--arch", type=click.Choice(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
+@click.option("--arch", type=Architecture(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
 @click.option(
     "--layout",
     metavar="NAME",
-    shell_complete=layout_names,
+    shell_complete=complete.layouts,
     help="Which layout it must be in.  [default: the one that fits]",
 )
 @click.option("--prefix", help="What must stand before the names.  [default: what is found]")
@@ -153,11 +154,14 @@ def file(
 
     SOURCE is a file, a folder of them, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.
     Its layout is found by its names and its network by its shapes.  Of several sources, what fails does
-    not stop the rest, and what is converted already, with these options, is skipped.
+    not stop the rest.  The word file may be left out, or be convert.
+
+    A conversion that is there already, whole and with these options, is skipped.  --images, --outputs,
+    --report and, of one source, --reference are not: the command verify proves what is there.
 
     \b
     Examples:
-      densenet-convert file my-densenet.pth
+      densenet-convert my-densenet.pth
       densenet-convert file chest.pth --labels names.txt --multi-label
       densenet-convert file hf://timm/densenet121.tv_in1k
       densenet-convert file checkpoints --output converted --jobs 4
@@ -171,9 +175,8 @@ def file(
             raise click.UsageError("--images, --outputs and --report go with one source.")
         if jobs and dask:
             raise click.UsageError("--jobs and --dask are two ways to do it: choose one.")
-        context.exit(
-            _convert_many(sources, output or Path(), jobs, dask, jsonl, as_json, quiet, verbose, options)
-        )
+        printing = Printing(as_json, jsonl, quiet, verbose)
+        context.exit(convert_batch(sources, output or Path(PARENT), jobs, dask, printing, options))
     from ..api.plan import output_name
 
     (source,) = sources
@@ -184,59 +187,16 @@ def file(
     with results.keeping_errors(folder):
         from ..api.convert import convert
 
-        results.add(folder, convert(source, folder, progress=progress_bar(quiet), **options).receipt)
+        written = convert(source, folder, progress=progress_bar(quiet), **options)
+        results.add(folder, written.receipt, skipped=written.skipped)
     context.exit(results.finish())
 
 
-def _convert_many(
-    sources: Sequence[str],
-    output: Path,
-    jobs: int | None,
-    dask: str | None,
-    jsonl: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    options: Mapping[str, Any],
-) -> int:
-    """Prints what comes of each source, and returns the highest exit code."""
-    from . import documents, text
-
-    set_up_logging(verbose)
-    draw_bars(quiet)
-    outcomes = []
-    with reporting_errors(as_json or jsonl, None if jsonl else 2, folder=str(output)):
-        from ..api.many import convert_many
-
-        with _executor(jobs, dask) as executor:
-            for one in convert_many(
-                sources, output, executor=executor, progress=progress_bar(quiet), **options
-            ):
-                if one.message is not None:
-                    one = replace(one, message=as_command(one.message))
-                outcomes.append(one)
-                if jsonl:
-                    echo(json.dumps(documents.outcome_as_json(one)))
-                elif one.message is not None:
-                    echo(str(one), err=True)
-                elif not as_json and not quiet:
-                    echo(str(one))
-    if as_json:
-        click.echo(json.dumps(documents.outcomes_as_json(outcomes), indent=2))
-    elif not quiet and not jsonl:
-        click.echo(text.outcomes_as_text(outcomes))
-    return max((one.exit_code for one in outcomes), default=0)
-
-
-def _executor(jobs: int | None, dask: str | None) -> AbstractContextManager[Executor | None]:
-    """Returns what runs the conversions; None within it is this process."""
-    from ..executors import dask_executor, process_executor
-
-    if dask:
-        return dask_executor(dask)
-    if jobs:
-        return process_executor(jobs)
-    return nullcontext()
+def _chosen(asked: set[str]) -> list[str]:
+    """Returns the architectures that are asked for, each once."""
+    if not asked:
+        raise click.UsageError(f"Name an architecture: {', '.join(ARCHS)} or all.")
+    return list(ARCHS) if "all" in asked else [arch for arch in ARCHS if arch in asked]
 
 
 def _folder(arch: str, output: Path | None, *, several: bool) -> Path:

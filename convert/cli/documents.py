@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConvertError, ParityError, explanation
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..proof.selftest.counting import SelfTest
 
 SCHEMA_VERSION = 1
+# What an inspection says of a receipt.
+RECEIPT_FIELDS = ("converter", "source", "preprocessing", "labels", "card", "assumptions", "verification")
 
 
 def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> dict[str, Any]:
@@ -71,13 +74,25 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "folder": str(outcome.folder)}
 
 
+def exported_as_json(written: Path, *, folder: str) -> dict[str, Any]:
+    """The file that was written."""
+    return {"schema_version": SCHEMA_VERSION, "status": "exported", "folder": folder, "path": str(written)}
+
+
 def inspection_as_json(found: Inspection) -> dict[str, Any]:
-    """All of it; a number that JSON can't hold is text."""
+    """All of it, and of a receipt what is not of single tensors; a number that JSON can't hold is text."""
     metadata = {
         key: str(value) if isinstance(value, float) and not isfinite(value) else value
         for key, value in found.metadata.items()
     }
-    return {"schema_version": SCHEMA_VERSION, **asdict(found), "path": str(found.path), "metadata": metadata}
+    receipt = found.receipt and {key: found.receipt[key] for key in RECEIPT_FIELDS}
+    beside = {"path": str(found.path), "metadata": metadata, "receipt": receipt}
+    return {"schema_version": SCHEMA_VERSION, **asdict(found), **beside}
+
+
+def inspections_as_json(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The documents of several files, and of what went wrong with some."""
+    return {"schema_version": SCHEMA_VERSION, "inspections": found}
 
 
 def examination_as_json(found: Examination) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from densenet_convert.densenet import ARCHITECTURES
+
+from . import complete
 
 ARCHS = tuple(name.removeprefix("densenet") for name in ARCHITECTURES)
 # click must not check that a path can be read: we report that ourselves, with exit code 1.
@@ -17,36 +19,55 @@ ANY_PATH = click.Path(path_type=Path, readable=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def layout_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Returns the names of layouts that a shell can complete."""
-    from ..layouts import known_layouts
+class Architecture(click.Choice[str]):
+    """The number of a DenseNet, which may stand behind its word: 169, or densenet169."""
 
-    return [layout.name for layout in known_layouts() if layout.name.startswith(incomplete)]
+    def normalize_choice(self, choice: Any, ctx: click.Context | None) -> str:
+        """Returns the number alone."""
+        return super().normalize_choice(choice, ctx).removeprefix("densenet")
 
 
-def shared_options(command: Command) -> Command:
-    """The options that every command has."""
-    options = [
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="auto|cpu|cuda[:N]",
-            help="Where the proof runs. auto is a GPU where there is one.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
-        click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
-        click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr."),
-    ]
+def decorated(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """Returns the command with the options, in their order."""
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def printing_options(command: Command) -> Command:
+    """The options that every command has: how it prints what it has to say."""
+    return decorated(
+        command,
+        [
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
+            click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
+        ],
+    )
+
+
+def working_options(command: Command) -> Command:
+    """The same, and one for the commands that take several steps."""
+    verbose = click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+    return decorated(command, [printing_options, verbose])
+
+
+def shared_options(command: Command) -> Command:
+    """The same, and where the proof runs."""
+    device = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda[:N]",
+        shell_complete=complete.devices,
+        help="Where the proof runs. auto is a GPU where there is one.",
+    )
+    return decorated(command, [device, working_options])
+
+
 def conversion_options(command: Command) -> Command:
     """The options of commands that write a folder."""
     options = [
-        click.option("--force", is_flag=True, help="Replace a folder that exists."),
+        click.option("-f", "--force", is_flag=True, help="Replace a folder that exists."),
         click.option(
             "--golden",
             is_flag=True,
@@ -58,16 +79,12 @@ def conversion_options(command: Command) -> Command:
             help="Take nothing from a config.json or a model card beside the source.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return claim_options(command)
+    return claim_options(decorated(command, options))
 
 
 def claim_options(command: Command) -> Command:
     """The options that say of a network what no proof tells."""
-    for option in reversed([*_label_options(), *_preprocessing_options(), *_card_options()]):
-        command = option(command)
-    return command
+    return decorated(command, [*_label_options(), *_preprocessing_options(), *_card_options()])
 
 
 def _label_options() -> list[Callable[[Command], Command]]:
@@ -75,6 +92,7 @@ def _label_options() -> list[Callable[[Command], Command]]:
         click.option(
             "--labels",
             metavar="imagenet1k|checkpoint|FILE",
+            shell_complete=complete.labels,
             help="Names of the classes: torchvision's, the checkpoint's, or a file: one a line, JSON, or a "
             "CSV with a column name or label.  [default: torchvision's for its own weights, else of a "
             "config.json beside the source]",
@@ -92,7 +110,10 @@ def _preprocessing_options() -> list[Callable[[Command], Command]]:
         ),
         click.option("--input-size", metavar="HEIGHT[xWIDTH]", help="Size of an image that was trained on."),
         click.option(
-            "--interpolation", metavar="NAME", help="How images are resized: bilinear, bicubic, ..."
+            "--interpolation",
+            metavar="NAME",
+            shell_complete=complete.interpolations,
+            help="How images are resized: bilinear, bicubic, ...",
         ),
         click.option(
             "--crop-pct", type=float, metavar="SHARE", help="Share of the resized image that is kept."
@@ -105,6 +126,7 @@ def _card_options() -> list[Callable[[Command], Command]]:
         click.option(
             "--license",
             metavar="ID",
+            shell_complete=complete.licenses,
             help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights, "
             "else that of a model card beside the source]",
         ),
@@ -136,6 +158,7 @@ def _repeated_card_options() -> list[Callable[[Command], Command]]:
             "card_sections",
             multiple=True,
             metavar="FILE",
+            shell_complete=complete.files,
             help="Markdown for the card, such as intended-use.md or limits.md; can be repeated.",
         ),
     ]
@@ -146,6 +169,7 @@ def _reference_options() -> list[Callable[[Command], Command]]:
         click.option(
             "--reference",
             metavar="MODULE:FUNCTION",
+            shell_complete=complete.functions,
             help="Compare with your own network, which this function returns; it is imported and run.",
         ),
         click.option(
@@ -166,7 +190,11 @@ def proof_options(command: Command) -> Command:
     options = [
         *_reference_options(),
         click.option(
-            "--images", type=ANY_PATH, metavar="DIR", help="Compare both networks on these images as well."
+            "--images",
+            type=ANY_PATH,
+            metavar="DIR",
+            shell_complete=complete.folders,
+            help="Compare both networks on these images as well.",
         ),
         click.option(
             "--outputs",
@@ -181,6 +209,4 @@ def proof_options(command: Command) -> Command:
             help="Write a page about the proof, with plots, also where it fails; needs matplotlib.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return decorated(command, options)

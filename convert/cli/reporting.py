@@ -17,6 +17,7 @@ import click
 from .status import clear_status, echo, progress_bar, show_phases
 
 Receipt = Mapping[str, Any]
+SKIPPED = "skipped: it is there already, whole and as asked (--force converts it again)"
 
 
 def draw_bars(quiet: bool) -> None:
@@ -68,13 +69,14 @@ class Results:
         finally:
             clear_status()
 
-    def add(self, folder: Path | str, receipt: Receipt) -> None:
+    def add(self, folder: Path | str, receipt: Receipt, *, skipped: bool = False) -> None:
         from . import documents, text
 
-        document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
-        self._documents.append(document)
+        status = "skipped" if skipped else self._status
+        self._documents.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
         if self._shows_text:
-            echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+            said = SKIPPED if skipped else status
+            echo(f"{folder}: {said}\n{text.receipt_as_text(receipt)}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""

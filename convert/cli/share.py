@@ -8,25 +8,29 @@ from typing import Any
 
 import click
 
-from .options import ANY_PATH, claim_options, layout_names
+from . import complete
+from .options import ANY_PATH, claim_options, working_options
 from .reporting import Results, draw_bars, reporting_errors, set_up_logging
 
 
 @click.command()
-@click.argument("folder")
+@click.argument("folder", shell_complete=complete.folders)
 @click.argument("repository", metavar="[OWNER/]NAME", required=False)
 @click.option("--repo-id", metavar="[OWNER/]NAME", help="The same; the repository is made if missing.")
 @click.option("--add", is_flag=True, help="Propose it to a repository that holds the original.")
-@click.option("--license", metavar="ID", help="By the Hub's identifier; required where it is not known.")
+@click.option(
+    "--license",
+    metavar="ID",
+    shell_complete=complete.licenses,
+    help="By the Hub's identifier; required where it is not known.",
+)
 @click.option("--private", is_flag=True, help="Make the repository private; a public one is refused.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
 @click.option("--revision", default="main", show_default=True, help="Branch; it is made if missing.")
 @click.option("--commit-message", help="Of the one commit.  [default: the network and the converter]")
 @click.option("--token", help="What signs in.  [default: HF_TOKEN, or the login of `hf auth login`]")
 @click.option("--dry-run", is_flag=True, help="Print exactly what would be sent, and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+@working_options
 def push(
     folder: str,
     repository: str | None,
@@ -70,11 +74,9 @@ def push(
 
 
 @click.command()
-@click.argument("folder")
+@click.argument("folder", shell_complete=complete.folders)
 @claim_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+@working_options
 @click.pass_context
 def describe(
     context: click.Context, /, folder: str, as_json: bool, quiet: bool, verbose: bool, **options: Any
@@ -99,18 +101,27 @@ def describe(
 
 
 @click.command()
-@click.argument("folder")
+@click.argument("folder", shell_complete=complete.folders)
 @click.option(
     "--to",
     "layout",
     required=True,
     metavar="LAYOUT",
-    shell_complete=layout_names,
+    shell_complete=complete.layouts,
     help="Such as torchvision-dotted, monai or keras.",
 )
-@click.option("--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
-def export(folder: str, layout: str, output: Path | None, force: bool) -> None:
+@click.option("-o", "--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
+@click.option("-f", "--force", is_flag=True, help="Replace a file that exists.")
+@working_options
+def export(
+    folder: str,
+    layout: str,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
 
     \b
@@ -118,9 +129,15 @@ def export(folder: str, layout: str, output: Path | None, force: bool) -> None:
       densenet-convert export densenet169 --to torchvision-dotted
       densenet-convert export densenet121 --to monai --output monai.pth
     """
-    draw_bars(quiet=False)
-    with reporting_errors(folder=folder):
+    from . import documents
+
+    set_up_logging(verbose)
+    draw_bars(as_json or quiet)
+    with reporting_errors(as_json, folder=folder):
         from ..api.export import export
 
         written = export(folder, layout, output, force=force)
-    click.echo(written)
+    if as_json:
+        click.echo(json.dumps(documents.exported_as_json(written, folder=folder), indent=2))
+    elif not quiet:
+        click.echo(written)

@@ -131,6 +131,7 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
         "labels": "; ".join(
             f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
         ),
+        **_converted(found.receipt),
         "problem": found.problem,
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
@@ -140,6 +141,17 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
             for tensor in found.tensors
         ]
     return "\n".join(lines)
+
+
+def _converted(receipt: Mapping[str, Any] | None) -> dict[str, str]:
+    """Returns what a converted folder's receipt says of its source and its proof."""
+    if receipt is None:
+        return {}
+    proof = receipt["verification"]
+    return {
+        "converted": f"from {_source(receipt['source'])}",
+        "verified": f"then, on {proof['device']} in {proof['dtype']} against {proof['reference']}",
+    }
 
 
 def _layout(found: Inspection) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,43 @@ def open_folder(folder: Path) -> Written:
         FolderError: a file is missing or was changed, or the receipt was, or what lies beside them would be
             taken for one of ours.
     """
-    path = folder / receipt.FILE_NAME
-    try:
+    with _naming(folder):
         if not folder.is_dir():
             raise FolderError("this is no folder. Name one that densenet-convert wrote.")
         _require_regular_files(folder)
-        content = receipt.unseal(path.read_bytes().decode())
-        _require_fields(content)
+        content = _read_receipt(folder)
         require_ours_taken("this", [path.name for path in folder.iterdir()], content, folder)
         problems = _disagreements(folder, content)
+    if problems:
+        raise FolderError(
+            f"{folder} disagrees with its {receipt.FILE_NAME}: {first_few(problems)}. "
+            "Convert again, or get the folder again from where it came from."
+        )
+    return Written(folder, content)
+
+
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """Returns a folder's receipt, which was not changed; no other file is looked at.
+
+    Raises:
+        FolderError: it is missing, was changed or has not the form of one.
+    """
+    with _naming(folder):
+        return _read_receipt(folder)
+
+
+def _read_receipt(folder: Path) -> dict[str, Any]:
+    content = receipt.unseal((folder / receipt.FILE_NAME).read_bytes().decode())
+    _require_fields(content)
+    return content
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Whatever is raised in the block becomes a FolderError that names the folder or its receipt."""
+    path = folder / receipt.FILE_NAME
+    try:
+        yield
     except FileNotFoundError as error:
         raise FolderError(f"{error.filename} is missing. Convert again, or get the whole folder.") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -50,12 +79,6 @@ def open_folder(folder: Path) -> Written:
         raise FolderError(f"{folder}: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}.") from error
-    if problems:
-        raise FolderError(
-            f"{folder} disagrees with its {receipt.FILE_NAME}: {first_few(problems)}. "
-            "Convert again, or get the folder again from where it came from."
-        )
-    return Written(folder, content)
 
 
 def label_names(written: Written) -> list[str] | None:

@@ -51,10 +51,12 @@ class Written(Shown):
     Attributes:
         folder: where it is.
         receipt: the content of its conversion.json.
+        skipped: whether a conversion found it there already, whole and as asked, and left it as it is.
     """
 
     folder: Path
     receipt: Mapping[str, Any]
+    skipped: bool = False
 
     def _shown(self) -> dict[str, object]:
         """Returns where it is, its network, and what is proven."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,13 +14,15 @@ import pytest
 import torch
 from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
+from schemas import validate
 from torch import nn
 
+import densenet_convert as dc
 from densenet_convert.api.inspection import inspect
 from densenet_convert.cli import main
 from densenet_convert.cli.text import inspection_as_text
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
-from densenet_convert.errors import ReadError
+from densenet_convert.errors import FolderError, ReadError
 from densenet_convert.tensors import tensor_sha256
 
 
@@ -148,11 +151,12 @@ def test_the_command_refuses_in_one_line_and_exits_with_1(tmp_path: Path) -> Non
     assert json.loads(done.stdout)["error"]["type"] == "ReadError"
 
 
-def test_no_torch_is_imported(tmp_path: Path) -> None:
+def test_no_torch_is_imported(converted: Path, tmp_path: Path) -> None:
     path = save(state_dict_of(), tmp_path / "c.pth")
     code = (
         "import sys; from densenet_convert import inspect; "
-        f"assert inspect({str(path)!r}, hashes=True).layout; assert 'torch' not in sys.modules"
+        f"assert inspect({str(path)!r}, hashes=True).layout; assert inspect({str(converted)!r}).receipt; "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -169,3 +173,59 @@ def test_a_prefix_and_a_head_of_another_name_are_seen_through(tmp_path: Path) ->
         "layout      torchvision-dotted, under module.\n"
         in CliRunner().invoke(main, ["inspect", str(path)]).stdout
     )
+
+
+def test_a_converted_folder_is_described_by_its_receipt_and_its_weights(
+    converted: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(converted, tmp_path / "chest")
+    dc.describe(folder, labels=list("abcde"))
+    found = inspect(folder)
+    assert (found.path, found.format, found.layout) == (
+        folder / "model.safetensors",
+        "safetensors",
+        "torchvision",
+    )
+    assert found.receipt is not None
+    assert found.receipt["source"]["layout"] == "torchvision-dotted"
+    assert (found.problem, found.labels) == (None, {"config.json": ("a", "b", "c", "d", "e")})
+    said = CliRunner().invoke(main, ["inspect", str(folder)]).stdout
+    assert "  converted   from a file: torch-legacy, layout torchvision-dotted, " in said
+    assert "  verified    then, on cpu in float32 against torchvision's modules" in said
+
+
+def test_a_converted_folder_that_was_changed_is_said_to_be(converted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(converted, tmp_path / "chest")
+    (folder / "README.md").write_text("its owner's")
+    assert inspect(folder).problem is None
+    (folder / "config.json").unlink()
+    assert str(inspect(folder).problem).startswith(
+        "config.json is missing or not what conversion.json names."
+    )
+    (folder / "conversion.json").write_text('{"converter": {"name": "densenet-convert"}}')
+    with pytest.raises(FolderError, match="conversion.json is no receipt of this converter"):
+        inspect(folder)
+
+
+def test_several_files_and_folders_are_one_document_with_the_highest_exit_code(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(converted, "files/chest")
+    shutil.copy(converted.with_name("source.pth"), "files/a.pth")
+    Path("files/notes.txt").write_text("{}")
+    done = CliRunner().invoke(main, ["inspect", "files", "gone.pth", "--json"])
+    document = json.loads(done.stdout)
+    validate(document, "inspections")
+    assert done.exit_code == 1
+    assert [one["path"] for one in document["inspections"]] == [
+        "files/a.pth",
+        "files/chest/model.safetensors",
+        "gone.pth",
+    ]
+    text = CliRunner().invoke(main, ["inspect", "files"])
+    assert [line for line in text.stdout.splitlines() if line[0] != " "] == ["files/a.pth", "files/chest"]
+    alone = json.loads(CliRunner().invoke(main, ["inspect", "files/chest", "--json"]).stdout)
+    assert alone["receipt"]["source"]["origin"] == "file"
+    Path("empty").mkdir()
+    assert "empty holds no checkpoint" in CliRunner().invoke(main, ["inspect", "empty"]).stderr

@@ -28,7 +28,7 @@ BESIDE: dict[str, set[str]] = {
         "progress",
     },
     "file": {"sources", "output", "report", "images", "outputs", "jobs", "dask"},
-    "torchvision": {"output", "weights", "seed", "checkpoint", "report", "images", "outputs"},
+    "torchvision": {"named", "output", "weights", "seed", "checkpoint", "report", "images", "outputs"},
 }
 # torchvision's own names need no layout, prefix, part, head or key, and their last ReLU is known.
 WITHOUT = {"layout", "prefix", "only", "head", "final_relu", "key"}

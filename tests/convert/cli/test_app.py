@@ -100,7 +100,7 @@ def test_quiet_prints_nothing_and_verbose_says_what_is_done(source: Path) -> Non
         check=True,
     )
     assert "new: converted" in loud.stdout
-    assert "verifying on cpu against torchvision's modules in a tree" in loud.stderr
+    assert "comparing on cpu with torchvision's modules in a tree" in loud.stderr
 
 
 def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verified(tmp_path: Path) -> None:
@@ -216,6 +216,8 @@ def test_a_device_that_is_not_there_is_an_error_and_never_replaced(device: str, 
         ["torchvision", "--arch", "all", "--checkpoint", "a.pth"],
         ["verify"],
         ["convert"],
+        ["none.pth"],
+        ["torchvision", "122"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -374,7 +376,7 @@ def test_file_converts_what_it_finds_by_its_names_and_shapes(tmp_path: Path, mon
     assert "license: mit" in Path("old/README.md").read_text()
     again = run("file", "old.pth")
     assert again.exit_code == 1
-    assert "old exists and is left alone" in again.stderr
+    assert "old exists and was converted otherwise than is asked: it has the license mit" in again.stderr
 
 
 def test_several_sources_are_converted_and_what_fails_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -384,9 +386,11 @@ def test_several_sources_are_converted_and_what_fails_does_not_stop_the_rest(tmp
     (tmp_path / "files" / "broken.pth").write_bytes(b"no checkpoint")
     done = run("file", "files", "--output", "out")
     assert done.exit_code == 1
-    assert done.stdout.endswith("3 sources: 2 converted, 0 skipped, 1 failed\n")
+    assert done.stdout.endswith("3 sources: 2 converted, 0 skipped, 1 failed, in out\n")
     assert done.stderr.count("error: ") == 1
-    assert "broken.pth can't be read" in done.stderr
+    assert "error: files/broken.pth can't be read" in done.stderr
+    assert "1 of 3 failed:\n  files/broken.pth can't be read: " in done.stderr
+    assert str(tmp_path) not in done.output
     lines = [
         json.loads(line) for line in run("file", "files", "--output", "out", "--jsonl").stdout.splitlines()
     ]
@@ -411,12 +415,78 @@ def test_options_of_one_and_of_several_sources_are_kept_apart(options: list[str]
     assert message in done.stderr
 
 
+def test_several_sources_are_written_into_one_folder_that_is_named(tmp_path: Path) -> None:
+    save(state_dict_of(), tmp_path / "a.pth")
+    done = run("a.pth", str(tmp_path / "b.pth"), "--device", "cpu")
+    assert done.stdout == (
+        "converted/a: converted, DenseNet\n2 sources: 1 converted, 0 skipped, 1 failed, in converted\n"
+    )
+    assert f"1 of 2 failed:\n  {tmp_path / 'b.pth'} can't be read: " in done.stderr
+
+
 def test_a_plan_that_cannot_be_carried_out_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     done = run("file", "x/a.pth", "y/a.pth", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["type"] == "FolderError"
     assert run("file", "x").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["verify"], ["convert", "verify"], ["./verify"], ["hf://verify"], ["x.pth"]]
+)
+def test_a_file_needs_no_command_and_a_commands_name_goes_before_it(words: list[str]) -> None:
+    Path("verify").mkdir()
+    Path("x.pth").write_text("no checkpoint")
+    done = run(*words)
+    said = {
+        "verify": (2, "Missing argument 'FOLDER'"),
+        "convert": (1, "verify holds no checkpoint"),
+        "./verify": (1, "./verify holds no checkpoint"),
+        "hf://verify": (1, "expected hf://USER/NAME"),
+        "x.pth": (1, "x.pth can't be read: it begins with"),
+    }
+    code, message = said[words[0]]
+    assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
+
+
+def test_a_file_without_a_command_takes_the_options_of_file(tmp_path: Path) -> None:
+    save(state_dict_of(), tmp_path / "chest.pth")
+    Path("names.txt").write_text("\n".join("abcde"))
+    done = run("chest.pth", "--labels", "names.txt", "-o", "out", "--device", "cpu", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["folder"]) == (0, "out")
+    for again in (["-o", "out", "--labels", "names.txt"], ["-o", "out", "-f"]):
+        assert run("convert", "chest.pth", *again, "--device", "cpu", "-q").exit_code == 0
+
+
+def test_what_is_neither_a_command_nor_there_is_wrong_usage() -> None:
+    done = run("chest.pth")
+    assert done.exit_code == 2
+    assert "No such command 'chest.pth'. There is no file or folder of this name, either." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["121", "169"], ["densenet121", "--arch", "densenet169"], ["--arch", "169", "121"]]
+)
+def test_architectures_are_named_with_or_without_a_word_before_them(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def fail(arch: str, **_: object) -> None:
+        asked.append(arch)
+        raise OSError("enough")
+
+    monkeypatch.setattr("densenet_convert.api.convert.convert_torchvision", fail)
+    run("torchvision", *words)
+    assert asked == ["121", "169"]
+
+
+def test_short_options_are_there() -> None:
+    assert run("-V").stdout.startswith("densenet-convert, version ")
+    for name in ("torchvision", "file", "export"):
+        flags = {flag for one in main.commands[name].params for flag in one.opts}
+        assert flags >= {"-o", "-f", "-q", "-v"}
 
 
 @pytest.mark.parametrize("command", [None, *main.commands])
@@ -446,20 +516,6 @@ def test_a_typo_gets_a_suggestion(arguments: list[str], advice: str, tmp_path: P
     done = run(*arguments)
     assert done.exit_code in (1, 2)
     assert advice in done.stderr
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_shell_completes_commands_options_and_layouts(shell: str) -> None:
-    def completed(words: str) -> str:
-        environment = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-        variable = {"_DENSENET_CONVERT_COMPLETE": f"{shell}_complete"}
-        return (
-            CliRunner().invoke(main, [], "", {**environment, **variable}, prog_name="densenet-convert").stdout
-        )
-
-    assert "doctor" in completed("densenet-convert doc")
-    assert "--golden" in completed("densenet-convert file --gol")
-    assert "keras-applications" in completed("densenet-convert export x --to ker")
 
 
 def test_nothing_that_is_printed_is_coloured(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_link_to_a_folder_stays_a_link_and_that_folder_is_replaced(source: Pat
     assert (tmp_path / "link").readlink() == Path("elsewhere/real")
     assert open_folder(tmp_path / "elsewhere" / "real").receipt["source"]["layout"] == "torchvision"
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real"]
-    with pytest.raises(FolderError, match=r"link exists and is left alone"):
+    with pytest.raises(FolderError, match=r"link exists and is of another source"):
         densenet_convert.convert(source, tmp_path / "link", device="cpu")
 
 
