@@ -14,9 +14,9 @@ from schemas import validate
 from densenet_convert.api.doctor import examine
 from densenet_convert.cli import main
 from densenet_convert.folder.open import open_folder
+from densenet_convert.folder.records import Written
 from densenet_convert.hub.records import Published
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
-from densenet_convert.folder.records import Written
 
 KIND = FaultKind("swap", 1, 0, 1, 1, {"bytes": (1, 1)}, {"names": (0, 1)})
 TESTED = SelfTest("a small network", "cpu", (KIND,), 1, (), (), {"versions": {}, "flags": {}})
