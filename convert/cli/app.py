@@ -12,8 +12,6 @@ from click.shell_completion import CompletionItem
 
 from . import check, complete, convert, share
 
-SCHEME = "hf://"
-
 
 class Commands(click.Group):
     """The commands; a file, a folder or an address in the place of one is for the command ``file``."""
@@ -33,6 +31,8 @@ class Commands(click.Group):
         first = args[0]
         if self.get_command(ctx, first) or first.startswith("-"):
             return super().resolve_command(ctx, args)
+        from ..hub.fetch import SCHEME
+
         if first.startswith(SCHEME) or os.path.lexists(first):
             return super().resolve_command(ctx, ["file", *args])
         try:
@@ -46,7 +46,11 @@ class Commands(click.Group):
         return complete.with_files(super().shell_complete(ctx, incomplete), incomplete)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="FILE|COMMAND [ARGS]...",
+)
 @click.version_option(None, "-V", "--version", package_name="densenet-convert", prog_name="densenet-convert")
 def main() -> None:
     """Turns a DenseNet checkpoint into a clean one, and proves that nothing was lost.

@@ -19,7 +19,9 @@ ARCH = Architecture([*ARCHS, "all"])
 
 @click.command()
 @click.argument("named", nargs=-1, type=ARCH, metavar="[121|161|169|201|all]...")
-@click.option("--arch", "archs", type=ARCH, multiple=True, help="The same; can be repeated.")
+@click.option(
+    "--arch", "archs", type=ARCH, multiple=True, help="Which DenseNet, as named before; can be repeated."
+)
 @click.option(
     "--weights",
     type=click.Choice([ORIGIN_IMAGENET, ORIGIN_RANDOM]),
