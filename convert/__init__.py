@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
-    from .api.inspection import Inspection, inspect
+    from .api.inspected import Inspection
+    from .api.inspection import inspect
     from .api.many import Outcome, convert_many
     from .api.push import push
     from .api.verify import verify
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConvertError": "errors",
     "DenseNet": "densenet",
-    "Inspection": "api.inspection",
+    "Inspection": "api.inspected",
     "Outcome": "api.many",
     "ParityError": "errors",
     "Published": "hub.records",

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
 from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
-from ..folder.wording import network_name
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
@@ -24,12 +23,12 @@ from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
 from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
-from ..shown import Shown
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
 from ..tensors import dtype_name
 from .choices import MOST_CHOICES, with_calls
+from .inspected import Inspection, TensorInfo
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
@@ -37,72 +36,6 @@ if TYPE_CHECKING:
     from ..formats.raw import RawTensor, Whole
     from ..formats.recognise import Content
     from ..layout import Reading
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor under the source's name; ``sha256`` of its row-major bytes is None unless asked for."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str | None
-
-
-@dataclass(frozen=True, repr=False)
-class Inspection(Shown):
-    """What a checkpoint's file holds.
-
-    Attributes:
-        path: the file; None of what is in memory.
-        size: its length in bytes.
-        sha256: its digest, hexadecimal.
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
-            ``"keras-h5"`` or ``"keras"``; ``"memory"`` of what is in memory.
-        container: the keys that lead to the state dict, joined by dots; None for the file's own object.
-        containers: the same of each state dict, where there are several that differ: ``key`` chooses one, and
-            nothing else is said of any.
-        layout: what the tensors' names are called as a whole; None where no layout explains them.
-        prefix: what stands before these names; None likewise.
-        architecture: such as ``"densenet169"``; None where it is another network.
-        config: the network's hyperparameters, as far as the file tells them; None where it is no DenseNet.
-        problem: why ``layout`` or ``config`` is None, or what only the owner of the file knows, with the
-            calls that convert it.
-        dtypes: number of tensors of each dtype.
-        tensors: each of them, in the file's order.
-        metadata: what the file says beside them, in words and numbers.
-        names: what its pickles want to import; nothing of it was.
-        labels: names of the classes that it holds, by the keys that lead to them.
-    """
-
-    path: Path | None
-    size: int
-    sha256: str
-    format: str
-    container: str | None
-    containers: tuple[str, ...]
-    layout: str | None
-    prefix: str | None
-    architecture: str | None
-    config: DenseNetConfig | None
-    problem: str | None
-    dtypes: Mapping[str, int]
-    tensors: tuple[TensorInfo, ...]
-    metadata: Mapping[str, Any]
-    names: tuple[str, ...]
-    labels: Mapping[str, tuple[str, ...]]
-
-    def _shown(self) -> dict[str, object]:
-        """What the file is, and which network it holds."""
-        return {
-            "path": self.path,
-            "format": self.format,
-            "layout": self.layout,
-            "network": network_name(self.config) if self.config else None,
-            "classes": self.config.num_classes if self.config else None,
-            "tensors": f"{len(self.tensors):,}",
-            "problem": self.problem,
-        }
 
 
 def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:

@@ -63,8 +63,9 @@ def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bo
       densenet-convert inspect densenet169-b2777c0a.pth
       densenet-convert inspect model.ckpt --hashes --json
     """
+    from ..api.inspected import inspection_as_text
     from ..api.inspection import inspect
-    from . import documents, text
+    from . import documents
 
     with reporting_errors(as_json, path=file):
         found = inspect(file, key=key, hashes=hashes)
@@ -73,7 +74,7 @@ def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bo
     if as_json:
         click.echo(json.dumps(documents.inspection_as_json(found), indent=2))
     else:
-        click.echo(f"{file}\n{text.inspection_as_text(found, verbose=verbose)}")
+        click.echo(f"{file}\n{inspection_as_text(found, verbose=verbose)}")
 
 
 @click.command()
@@ -94,7 +95,7 @@ def prove(
       densenet-convert prove
       densenet-convert prove densenet121 --json
     """
-    from . import documents, text
+    from . import documents
 
     set_up_logging(verbose)
     with reporting_errors(as_json, **({} if folder is None else {"folder": str(folder)})):
@@ -104,7 +105,7 @@ def prove(
     if as_json:
         click.echo(json.dumps(documents.self_test_as_json(tested), indent=2))
     elif not quiet:
-        click.echo(text.self_test_as_text(tested))
+        click.echo(tested)
     if not tested.holds:
         click.echo(
             f"error: {len(tested.escaped)} faults were not caught, or not located, and "
@@ -126,11 +127,11 @@ def doctor(context: click.Context, as_json: bool) -> None:
       densenet-convert doctor --json
     """
     from ..api.doctor import examine
-    from . import documents, text
+    from . import documents
 
     found = examine()
     if as_json:
         click.echo(json.dumps(documents.examination_as_json(found), indent=2))
     else:
-        click.echo(text.examination_as_text(found))
+        click.echo(found)
     context.exit(int(bool(found.problems)))

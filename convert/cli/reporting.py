@@ -72,12 +72,13 @@ class Results:
             self._documents.append(document)
 
     def add(self, folder: Path | str, receipt: Receipt) -> None:
-        from . import documents, text
+        from ..folder.text import receipt_as_text
+        from . import documents
 
         document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
         self._documents.append(document)
         if self._shows_text:
-            click.echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+            click.echo(f"{folder}: {self._status}\n{receipt_as_text(receipt)}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""

@@ -15,9 +15,9 @@ from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
 from torch import nn
 
+from densenet_convert.api.inspected import inspection_as_text
 from densenet_convert.api.inspection import inspect
 from densenet_convert.cli import main
-from densenet_convert.cli.text import inspection_as_text
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
 from densenet_convert.errors import ReadError
 from densenet_convert.tensors import tensor_sha256
