@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
-    from .api.inspection import Inspection, inspect
+    from .api.inspected import Inspection
+    from .api.inspection import inspect
     from .api.many import Outcome, convert_many
     from .api.push import push
     from .api.verify import verify
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConvertError": "errors",
     "DenseNet": "densenet",
-    "Inspection": "api.inspection",
+    "Inspection": "api.inspected",
     "Outcome": "api.many",
     "ParityError": "errors",
     "Published": "hub.records",
@@ -74,16 +75,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a checker would take any name for one that is there
 
-        return version("densenet-convert")
-    if name == "errors":
-        return import_module(".errors", __name__)
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("densenet-convert")
+        if name == "errors":
+            return import_module(".errors", __name__)
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

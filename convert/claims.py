@@ -51,7 +51,7 @@ class Labels:
         problem_type: transformers' word for a head that is not read by a softmax; None for others.
     """
 
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = field(default=None, repr=False)
     origin: str | None = None
     problem_type: str | None = None
 

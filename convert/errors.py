@@ -137,7 +137,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explanation(error: BaseException) -> str:
-    """The message of an error, and what to do next where nothing in this package raised it."""
+    """The message of an error, and what to do next where nothing in this package raised it.
+
+    That of two networks that differ begins with the layer, by which its reader looks for the cause.
+    """
+    if isinstance(error, ParityError):
+        return f"{error.where}: {error}"
     if is_out_of_memory(error):
         return "There is not enough memory. Free some, or take another `device=...`, and run again."
     if is_expected(error):

@@ -8,12 +8,15 @@ that does not ask for parity pays for nothing.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from .errors import ConvertError, ParityError
+from .errors import ParityError, explanation, is_expected
 
 if TYPE_CHECKING:
     from .folder.records import Verified, Written
@@ -23,10 +26,19 @@ if TYPE_CHECKING:
 FIXTURE = "densenet_parity"
 GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k selects them by
 OPTION, DEVICE = "--densenet-parity", "--densenet-parity-device"
-REFERENCE = "--densenet-parity-reference"
+REFERENCE, SOURCE = "--densenet-parity-reference", "--densenet-parity-source"
+REPORT = "--densenet-parity-report"
+
+
+class Failure(NamedTuple):
+    """A verification that failed, and what is said of it: of a network that differs the layer first."""
+
+    error: Exception
+    message: str
+
 
 # The result of each folder, which is verified once in a process.
-_VERIFIED = pytest.StashKey[dict[str, "Verified | ConvertError"]]()
+_VERIFIED = pytest.StashKey[dict[str, "Verified | Failure"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +58,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MODULE:FUNCTION",
         help="Compare each folder with your own network, which this function returns.",
     )
+    group.addoption(
+        SOURCE,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="The checkpoint that the folder was converted from; of several folders one for each, in order.",
+    )
+    group.addoption(
+        REPORT,
+        metavar="PATH",
+        help="Write a page about the proof, also where it fails: to PATH if that ends in .html, else to "
+        "PATH/FOLDER.html; needs matplotlib.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses sources and a report that can't be those of the folders."""
+    folders, sources = _folders(config), config.getoption(SOURCE)
+    if sources and len(sources) != len(folders):
+        raise pytest.UsageError(
+            f"{SOURCE} is given {len(sources)} times, and {OPTION} names {len(folders)} folders: give it "
+            "once for each folder, in the same order."
+        )
+    if len(set(_reports(config).values())) != len(_reports(config)):
+        raise pytest.UsageError(
+            f"{REPORT} would be one file for several folders. Name a folder, and folders of different names."
+        )
 
 
 # hookwrapper, for every pytest takes it: an old one would fail as it loads the plugin.
@@ -82,8 +121,8 @@ def densenet_parity(request: pytest.FixtureRequest) -> Verified:
             pytrace=False,
         )
     found = _verify(request.config, getattr(request, "param", folders[0]))
-    if isinstance(found, ConvertError):
-        pytest.fail(str(found), pytrace=False)
+    if isinstance(found, Failure):
+        pytest.fail(found.message, pytrace=False)
     return found
 
 
@@ -123,17 +162,11 @@ class ParityItem(pytest.Item):
         self.extra_keyword_matches.add(GROUP)
 
     def runtest(self) -> None:
-        """Raises what the verification raised."""
+        """Fails with the message alone, and no traceback."""
         found = _verify(self.config, self.name)
         self.user_properties.extend(_properties(self.name, found))
-        if isinstance(found, ConvertError):
-            raise found
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The message alone, where the error is one that was raised on purpose."""
-        if isinstance(excinfo.value, ConvertError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        if isinstance(found, Failure):
+            pytest.fail(found.message, pytrace=False)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Returns a heading that names no file and no line."""
@@ -144,26 +177,65 @@ def _folders(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(config.getoption(OPTION)))
 
 
-def _verify(config: pytest.Config, folder: str) -> Verified | ConvertError:
-    from .api.verify import verify
+def _reports(config: pytest.Config) -> dict[str, Path]:
+    """Returns where the page about each folder is written."""
+    asked = config.getoption(REPORT)
+    if not asked:
+        return {}
+    single = Path(asked).suffix == ".html"
+    folders = _folders(config)
+    return {one: Path(asked) if single else Path(asked, f"{Path(one).name}.html") for one in folders}
 
+
+def _verify(config: pytest.Config, folder: str) -> Verified | Failure:
     known = config.stash.setdefault(_VERIFIED, {})
     if folder not in known:
+        report = _reports(config).get(folder)
         try:
-            device, reference = config.getoption(DEVICE), config.getoption(REFERENCE)
-            known[folder] = verify(folder, device=device, reference=reference)
-        except ConvertError as error:
-            known[folder] = error
+            known[folder] = _verify_anew(config, folder, report)
+        except Exception as error:  # of whatever kind: nobody reads pages of torch's own code
+            known[folder] = Failure(error, _message(error, report))
     return known[folder]
 
 
-def _properties(folder: str, found: Verified | ConvertError) -> Iterator[tuple[str, object]]:
+def _verify_anew(config: pytest.Config, folder: str, report: Path | None) -> Verified:
+    from .api.verify import verify
+
+    sources = dict(zip(_folders(config), config.getoption(SOURCE), strict=False))
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    return verify(
+        folder,
+        device=config.getoption(DEVICE),
+        reference=config.getoption(REFERENCE),
+        source=sources.get(folder),
+        report=report,
+    )
+
+
+def _message(error: Exception, report: Path | None) -> str:
+    """Returns what is said of an error, in one line; a traceback goes to a file that the line names."""
+    if is_expected(error):
+        return explanation(error)
+    with tempfile.NamedTemporaryFile(
+        "w",
+        prefix="densenet-parity-",
+        suffix=".txt",
+        dir=None if report is None else report.parent,
+        delete=False,
+        encoding="utf-8",
+    ) as file:
+        file.write("".join(format_exception(error)))
+    return f"{explanation(error)} The traceback is in {file.name}"
+
+
+def _properties(folder: str, found: Verified | Failure) -> Iterator[tuple[str, object]]:
     """Yields the properties that a report in JUnit's format shows."""
     yield "densenet_parity.folder", folder
-    if isinstance(found, ConvertError):
-        yield "densenet_parity.error", type(found).__name__
-        if isinstance(found, ParityError):
-            yield "densenet_parity.where", found.where
+    if isinstance(found, Failure):
+        yield "densenet_parity.error", type(found.error).__name__
+        if isinstance(found.error, ParityError):
+            yield "densenet_parity.where", found.error.where
         return
     for name, value in _facts(found.proof):
         yield f"densenet_parity.{name}", value

@@ -28,12 +28,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import model
+if not TYPE_CHECKING:  # a checker would take any name for one that is there
 
-    return getattr(model, name)
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import model
+
+        return getattr(model, name)
 
 
 def __dir__() -> list[str]:

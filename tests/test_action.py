@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the action
 
 def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tuple[int, str, str]:
     """Runs the script of the action's step: exit code, summary and outputs."""
-    step = STEPS[-1]
+    step = next(one for one in STEPS if one.get("id") == "verify")
     given = {name: str(field.get("default", "")) for name, field in ACTION["inputs"].items()} | inputs
     variables = {
         name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: given[m[1]], value)
@@ -37,6 +37,7 @@ def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tu
         "PATH": f"{first}{os.pathsep}{os.environ['PATH']}",
         "GITHUB_STEP_SUMMARY": str(summary),
         "GITHUB_OUTPUT": str(outputs),
+        "RUNNER_TEMP": str(tmp_path),
     }
     # As GitHub runs bash: https://docs.github.com/actions/reference/workflow-syntax#defaultsrunshell
     shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
@@ -81,6 +82,27 @@ def test_a_failed_parity_exits_with_3(tmp_path: Path) -> None:
     assert "    error: it differs\n" in summary
 
 
+def test_what_failed_is_an_annotation_of_one_line_that_names_the_layer(tmp_path: Path) -> None:
+    said = "a warning\nerror: features.norm5: It differs by 100%.\r::set-output::\nlast"
+    run_verify(tmp_path, fake(tmp_path, f"printf '%s' '{said}'; exit 3"))
+    annotation = (tmp_path / "log").read_text().splitlines()[-1]
+    escaped = "features.norm5: It differs by 100%25.%0D::set-output::%0Alast"
+    assert annotation == f"::error title=DenseNet parity::{escaped}"
+
+
+def test_the_report_is_written_where_it_is_kept_from_and_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    command = fake(tmp_path, 'printf "%s\\n" "$@"')
+    page = tmp_path / "densenet-parity.html"
+    page.touch()  # of an earlier use of the action
+    _, summary, _ = run_verify(tmp_path, command, folder="sound", report="my page")
+    assert summary.splitlines()[-4:] == ["    --report", f"    {page}", "    --", "    sound"]
+    assert not page.exists()
+    assert "--report" not in run_verify(tmp_path, command, folder="sound")[1].splitlines()[-4:]
+    kept = STEPS[-1]["with"]
+    assert kept["path"] == "${{ runner.temp }}/densenet-parity.html"
+    assert kept["name"] == "${{ inputs.report }}"
+
+
 @pytest.mark.parametrize(
     "folder",
     ["my folder", "-rf", "$(touch executed)", "`touch executed`", "a'b\"c", "a; touch executed", "*"],
@@ -115,6 +137,8 @@ def test_what_is_said_is_no_command_to_the_runner(tmp_path: Path) -> None:
 
 def test_no_input_is_pasted_into_a_script() -> None:
     for step in STEPS:
+        if "uses" in step:
+            continue
         assert "${{" not in step["run"]
         assert step["shell"] == "bash"
 

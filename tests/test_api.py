@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import densenet_convert
 from densenet_convert import errors
@@ -70,6 +73,29 @@ def snapshot() -> str:
 
 def test_nothing_that_semver_covers_has_changed_unnoticed() -> None:
     assert snapshot() == SNAPSHOT.read_text()
+
+
+@pytest.mark.parametrize("module", ["densenet_convert", "densenet_convert.densenet"])
+def test_type_checkers_know_every_public_name_and_no_others(module: str) -> None:
+    """What is imported when it is first used stands in a block that only they read."""
+    tree = ast.parse(Path(str(importlib.import_module(module).__file__)).read_text())
+    known = {name for node in tree.body for name in _names_for_checkers(node)}
+    assert set(MODULES[module]) <= known
+    assert "__getattr__" not in known
+
+
+def _names_for_checkers(node: ast.stmt) -> Iterator[str]:
+    """Yields what a statement of a module defines where ``TYPE_CHECKING`` holds."""
+    if isinstance(node, ast.If):
+        hidden = isinstance(node.test, ast.UnaryOp)  # not TYPE_CHECKING
+        for inner in [] if hidden else node.body:
+            yield from _names_for_checkers(inner)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.FunctionDef):
+        yield node.name
+    elif isinstance(node, ast.AnnAssign):
+        yield ast.unparse(node.target)
 
 
 def test_every_public_name_says_what_it_is() -> None:

@@ -75,6 +75,8 @@ def test_the_wheel_is_the_two_packages(dist: Path, tracked: list[str]) -> None:
         commands = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode()
         assert wheel.read(f"{NAME}.dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert sorted(name for name in names if ".dist-info/" not in name) == sorted(expected)
+    # Without these a type checker takes everything in it for Any.
+    assert {"densenet_convert/py.typed", "densenet_convert/densenet/py.typed"} <= set(names)
     assert (metadata["Version"], metadata["License-Expression"]) == (VERSION, "BSD-3-Clause")
     assert "densenet-convert = densenet_convert.cli:run" in commands
     assert "densenet_parity = densenet_convert.pytest_plugin" in commands

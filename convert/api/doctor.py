@@ -68,6 +68,9 @@ class Examination(Shown):
     layouts: tuple[str, ...]
     problems: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return examination_as_text(self)
+
     def _shown(self) -> dict[str, object]:
         """Returns what there is, and whether a conversion would run."""
         return {
@@ -138,3 +141,20 @@ def _devices() -> Iterator[Device]:
         found = torch.cuda.get_device_properties(index)
         torch.ones(2, device=f"cuda:{index}").sum().item()  # a driver may list what it can't run on
         yield Device(f"cuda:{index}", f"{found.name}, {found.total_memory / 2**30:.0f} GiB")
+
+
+def examination_as_text(found: Examination) -> str:
+    """One screen: versions, devices, packages, layouts, and what is wrong."""
+    rows = [(one.name, one.description) for one in found.devices]
+    rows += [(one.name, _installed(one)) for one in found.packages]
+    rows.append(("layouts", ", ".join(found.layouts)))
+    head = f"densenet-convert {found.version}, Python {found.python}, {found.platform}"
+    end = [f"problem: {problem}" for problem in found.problems] or ["ready"]
+    return "\n".join([head, *(f"  {label:<16}{row}".rstrip() for label, row in rows), *end])
+
+
+def _installed(package: Package) -> str:
+    if package.version is None and package.extra:
+        return f'not installed; pip install "densenet-convert[{package.extra}]"'
+    floor = f">={package.floor}" if package.floor else ""
+    return f"{package.version or 'not installed':<16}{floor:<10}{package.extra or ''}"

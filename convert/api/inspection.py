@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from ..folder.files import CARD, WEIGHTS, file_digests, file_sha256, is_ours
 from ..folder.open import label_names, read_receipt
 from ..folder.receipt import FILE_NAME as RECEIPT
 from ..folder.records import Written
-from ..folder.wording import network_name
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
@@ -30,12 +29,12 @@ from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
 from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
-from ..shown import Shown
 from ..source.beside import settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
 from ..tensors import dtype_name
 from .choices import MOST_CHOICES, with_calls
+from .inspected import Inspection, TensorInfo
 
 if TYPE_CHECKING:
     from densenet_convert.densenet import DenseNetConfig
@@ -45,76 +44,6 @@ if TYPE_CHECKING:
     from ..layout import Reading
 
 phases = logging.getLogger("densenet_convert.phases")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor under the source's name; ``sha256`` of its row-major bytes is None unless asked for."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str | None
-
-
-@dataclass(frozen=True, repr=False)
-class Inspection(Shown):
-    """The content of a checkpoint's file.
-
-    Attributes:
-        path: the file; None of what is in memory.
-        size: its length in bytes.
-        sha256: its digest, hexadecimal.
-        format: ``"torch-zip"``, ``"torch-legacy"``, ``"torch-tar"``, ``"pickle"``, ``"safetensors"``,
-            ``"keras-h5"`` or ``"keras"``; ``"memory"`` of what is in memory.
-        container: the keys that lead to the state dict, joined by dots; None for the file's own object.
-        containers: the same of each state dict, where there are several that differ: ``key`` chooses one, and
-            nothing else is said of any.
-        layout: what the tensors' names are called as a whole; None where no layout explains them.
-        prefix: what stands before these names; None likewise.
-        architecture: such as ``"densenet169"``; None where it is another network.
-        config: the network's hyperparameters, as far as the file tells them; None where it is no DenseNet.
-        problem: why ``layout`` or ``config`` is None, or what only the owner of the file knows, with the
-            calls that convert it.
-        dtypes: number of tensors of each dtype.
-        tensors: each of them, in the file's order.
-        metadata: what the file says beside them, in words and numbers.
-        names: what its pickles want to import; nothing of it was.
-        labels: names of the classes that it holds, by the keys that lead to them; those of a converted folder
-            are in its config.json.
-        receipt: of a converted folder, the content of its conversion.json, which proves nothing by itself;
-            ``path`` and all else is then of the weights there.
-    """
-
-    path: Path | None
-    size: int
-    sha256: str
-    format: str
-    container: str | None
-    containers: tuple[str, ...]
-    layout: str | None
-    prefix: str | None
-    architecture: str | None
-    config: DenseNetConfig | None
-    problem: str | None
-    dtypes: Mapping[str, int]
-    tensors: tuple[TensorInfo, ...]
-    metadata: Mapping[str, Any]
-    names: tuple[str, ...]
-    labels: Mapping[str, tuple[str, ...]]
-    receipt: Mapping[str, Any] | None = None
-
-    def _shown(self) -> dict[str, object]:
-        """Returns what the file is, and which network it holds."""
-        return {
-            "path": self.path,
-            "format": self.format,
-            "layout": self.layout,
-            "network": network_name(self.config) if self.config else None,
-            "classes": self.config.num_classes if self.config else None,
-            "tensors": f"{len(self.tensors):,}",
-            "problem": self.problem,
-        }
 
 
 def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:

@@ -85,9 +85,10 @@ def inspect(
       densenet-convert inspect checkpoints converted/chest
       densenet-convert inspect model.ckpt --hashes --json
     """
+    from ..api.inspected import inspection_as_text
     from ..api.inspection import inspect
     from ..api.plan import sources_in
-    from . import documents, text
+    from . import documents
 
     draw_bars(as_json or quiet)
     found: list[dict[str, Any]] = []
@@ -104,7 +105,7 @@ def inspect(
                     one = replace(one, problem=as_command(one.problem))
                 found.append(documents.inspection_as_json(one))
                 if not as_json and not quiet:
-                    echo(f"{path}\n{text.inspection_as_text(one, verbose=verbose)}")
+                    echo(f"{path}\n{inspection_as_text(one, verbose=verbose)}")
     if as_json:
         click.echo(json.dumps(documents.inspections_as_json(found) if several else found[0], indent=2))
     context.exit(max(one["error"]["exit_code"] if "error" in one else 0 for one in found))
@@ -137,7 +138,7 @@ def prove(
       densenet-convert prove
       densenet-convert prove densenet121 --json
     """
-    from . import documents, text
+    from . import documents
 
     set_up_logging(verbose)
     draw_bars(quiet)
@@ -155,7 +156,7 @@ def prove(
     if as_json:
         click.echo(json.dumps(documents.self_test_as_json(tested), indent=2))
     elif not quiet:
-        click.echo(text.self_test_as_text(tested))
+        click.echo(tested)
     if not tested.holds:
         click.echo(
             f"error: {len(tested.escaped)} faults were not caught, or not located, and "
@@ -177,13 +178,13 @@ def doctor(context: click.Context, as_json: bool, quiet: bool) -> None:
       densenet-convert doctor --json
     """
     from ..api.doctor import examine
-    from . import documents, text
+    from . import documents
 
     found = examine()
     if as_json:
         click.echo(json.dumps(documents.examination_as_json(found), indent=2))
     elif not quiet:
-        click.echo(text.examination_as_text(found))
+        click.echo(found)
     for problem in found.problems if quiet else ():
         click.echo(f"error: {problem}", err=True)
     context.exit(int(bool(found.problems)))

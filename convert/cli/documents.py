@@ -14,7 +14,7 @@ from .keywords import as_command
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination
-    from ..api.inspection import Inspection
+    from ..api.inspected import Inspection
     from ..api.many import Outcome
     from ..hub.records import Published
     from ..proof.selftest.counting import SelfTest

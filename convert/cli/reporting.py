@@ -70,13 +70,14 @@ class Results:
             clear_status()
 
     def add(self, folder: Path | str, receipt: Receipt, *, skipped: bool = False) -> None:
-        from . import documents, text
+        from ..folder.text import receipt_as_text
+        from . import documents
 
         status = "skipped" if skipped else self._status
         self._documents.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
         if self._shows_text:
             said = SKIPPED if skipped else status
-            echo(f"{folder}: {said}\n{text.receipt_as_text(receipt)}")
+            echo(f"{folder}: {said}\n{receipt_as_text(receipt)}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""

@@ -52,7 +52,7 @@ def push(
       densenet-convert push chest USER/chest --license mit --private
       densenet-convert push chest SOMEBODY/chest --add
     """
-    from . import documents, text
+    from . import documents
 
     if repository is not None and repo_id not in (None, repository):
         raise click.UsageError(f"Two repositories are named, {repository} and {repo_id}: choose one.")
@@ -70,7 +70,7 @@ def push(
     if as_json:
         click.echo(json.dumps(documents.published_as_json(published, folder=folder), indent=2))
     elif not quiet:
-        click.echo(text.published_as_text(published))
+        click.echo(published)
 
 
 @click.command()

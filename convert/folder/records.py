@@ -11,7 +11,8 @@ from ..claims import Claims
 from ..records import Loaded
 from ..results import Proof
 from ..shown import Shown
-from .receipt import config_from, describe_proof
+from .receipt import config_from, describe_claims, describe_conversion, describe_proof
+from .text import receipt_as_text
 from .wording import network_name, verdict_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ class Verified(Shown):
     proof: Proof
     golden: Mapping[str, Tensor] | None = None
     claims: Claims = field(default_factory=Claims)
+
+    def __str__(self) -> str:
+        said = {
+            **describe_conversion(self.loaded.renamed, self.loaded.config),
+            **describe_claims(self.claims),
+            "verification": {**describe_proof(self.proof), "files": {}},
+            "files": {},
+        }
+        return receipt_as_text(said)
 
     def _shown(self) -> dict[str, object]:
         """Its network, and what is proven."""
@@ -57,6 +67,9 @@ class Written(Shown):
     folder: Path
     receipt: Mapping[str, Any]
     skipped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.folder}\n{receipt_as_text(self.receipt)}"
 
     def _shown(self) -> dict[str, object]:
         """Returns where it is, its network, and what is proven."""

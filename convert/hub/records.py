@@ -91,6 +91,9 @@ class Published(Shown):
     remarks: tuple[str, ...] = ()
     description: str = ""
 
+    def __str__(self) -> str:
+        return published_as_text(self)
+
     def _shown(self) -> dict[str, object]:
         """Returns where it is, or would be, and what became of each file."""
         return {
@@ -105,3 +108,30 @@ class Published(Shown):
     def changed(self) -> bool:
         """Whether anything was to be sent."""
         return any(file.action != "keep" for file in self.files)
+
+
+def published_as_text(published: Published) -> str:
+    """A few lines for the terminal; of what would be sent, every file and the card."""
+    where = f"{published.repo_id}, {published.revision}"
+    if published.commit is None:
+        lines = [
+            f"  {file.action:<8}{file.name:<20}"
+            + ("" if file.size is None else f"{file.size:>12,} bytes  sha256 {file.sha256}")
+            for file in published.files
+        ]
+        would = "would be sent in one commit" if published.changed else "nothing would be sent"
+        head = [f"{where}: {would}", f"  message {published.message}"]
+        shown = published.card or published.description
+        card = (f"  {line}".rstrip() for line in shown.splitlines())
+        return "\n".join([*head, *lines, "", *card])
+    rows = {
+        "commit": published.commit,
+        "url": published.url,
+        **{
+            action: ", ".join(file.name for file in published.files if file.action == action)
+            for action in ("add", "change", "delete", "keep")
+        },
+        "fetched": "back and compared: not a byte differs",
+    }
+    status = "published" if published.changed else "is there already"
+    return "\n".join([f"{where}: {status}", *(f"  {label:<12}{row}" for label, row in rows.items() if row)])

@@ -81,15 +81,59 @@ def test_a_network_that_is_another_function_fails_and_is_located(
         raise ParityError("It differs.", where="features.norm5", largest=1.0)
 
     monkeypatch.setattr(verify, "verify", fail)
-    run("--densenet-parity", "any", f"--junitxml={REPORT}").assert_outcomes(failed=1)
+    result = run("--densenet-parity", "any", f"--junitxml={REPORT}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["features.norm5: It differs.*"])
     assert properties(pytester)["where"] == "features.norm5"
 
 
-def test_an_unexpected_error_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_a_line_that_names_the_file_of_its_traceback(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(verify, "verify", lambda *_, **__: 1 / 0)
-    result = run("--densenet-parity", "any")
+    result = run("--densenet-parity", "any", "--densenet-parity-report", tmp_path / "pages")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+    (written,) = (tmp_path / "pages").iterdir()
+    result.stdout.fnmatch_lines([f"ZeroDivisionError: division by zero.*The traceback is in {written}"])
+    assert "Traceback (most recent" not in result.stdout.str()
+    assert written.read_text().endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_the_source_and_the_report_are_those_of_each_folder(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, tuple[str, Path]] = {}
+
+    def note(folder: str, *, source: str, report: Path, **_: object) -> None:
+        asked[folder] = source, report
+        raise ParityError("It differs.", where="features.norm5", largest=1.0)
+
+    monkeypatch.setattr(verify, "verify", note)
+    both = ("--densenet-parity", "one/a", "--densenet-parity", "b")
+    sources = ("--densenet-parity-source", "a.pth", "--densenet-parity-source", "b.pth")
+    pages = tmp_path / "pages"
+    run(*both, *sources, "--densenet-parity-report", pages).assert_outcomes(failed=2)
+    assert asked == {"one/a": ("a.pth", pages / "a.html"), "b": ("b.pth", pages / "b.html")}
+    page = tmp_path / "deep" / "page.html"
+    run(*both[:2], *sources[:2], "--densenet-parity-report", page).assert_outcomes(failed=1)
+    assert asked["one/a"] == ("a.pth", page)
+    assert page.parent.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--densenet-parity-source", "a.pth"], "*-source is given 1 times, and*names 2 folders*"),
+        (["--densenet-parity-report", "page.html"], "*-report would be one file for several folders*"),
+        (["--densenet-parity-report", "pages"], "*-report would be one file for several folders*"),
+    ],
+)
+def test_what_can_t_be_of_each_folder_is_a_mistake_of_usage(
+    options: list[str], message: str, run: Any
+) -> None:
+    result = run("--densenet-parity", "one/a", "--densenet-parity", "two/a", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
 
 
 def test_the_fixture_gives_the_network_and_the_proof(
@@ -160,18 +204,19 @@ def test_the_fixture_skips_where_no_folder_is_named(run: Any, pytester: pytest.P
 def test_a_folder_is_verified_once_and_on_the_device_that_was_asked_for(
     run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, converted: Path
 ) -> None:
-    calls: list[tuple[str, str, None]] = []
+    calls: list[tuple[str, str]] = []
     verified = verify.verify(converted)
 
-    def count(folder: str, *, device: str, reference: None) -> Any:
-        calls.append((folder, device, reference))
+    def count(folder: str, *, device: str, **others: None) -> Any:
+        assert set(others.values()) == {None}
+        calls.append((folder, device))
         return verified
 
     monkeypatch.setattr(verify, "verify", count)
     pytester.makepyfile("def test_a(densenet_parity): pass\ndef test_b(densenet_parity): pass")
     twice = ("--densenet-parity", converted) * 2
     run(*twice, "--densenet-parity-device", "cpu").assert_outcomes(passed=3)
-    assert calls == [(str(converted), "cpu", None)]
+    assert calls == [(str(converted), "cpu")]
 
 
 def test_items_are_listed_counted_and_selected_as_any_other(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import SMALL, checkpoint_of, state_dict_of
+from click.testing import CliRunner
 
 import densenet_convert as dc
 from densenet_convert.api.doctor import Examination, Package
+from densenet_convert.cli import main
 from densenet_convert.folder.open import open_folder
 from densenet_convert.hub.records import Published, Sent
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
@@ -53,7 +56,7 @@ def results(converted: Path) -> dict[str, Any]:
         "Inspection": dc.inspect(source, hashes=True),
         "Outcome": dc.Outcome(str(source), converted, "failed", message="It is long. " * 100),
         "Published": Published("user/name", "main", None, None, "message", files, "card " * 1000),
-        "SelfTest": SelfTest("DenseNet", "cpu", FAULTS, 3, (), ("one",) * 100, {}),
+        "SelfTest": SelfTest("DenseNet", "cpu", FAULTS, 3, (), ("one",) * 100, {"versions": {}}),
         "Examination": Examination(
             "1", "3", "Linux", (), (Package("a", None, None, None),) * 100, (), ("torch does not run. " * 99,)
         ),
@@ -77,6 +80,36 @@ def test_a_written_folder_says_where_it_is_what_it_holds_and_what_is_proven(
     what += "verified='on cpu, equal for every input of the shapes that were run'"
     assert repr(replace(results["Written"], folder=Path("mine"))) == f"Written(folder='mine', {what})"
     assert repr(results["Verified"]) == f"Verified({what})"
+
+
+def test_as_text_a_result_is_what_the_command_prints(
+    results: dict[str, Any], converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed(*arguments: object) -> str:
+        return CliRunner().invoke(main, [str(one) for one in arguments]).stdout.rstrip("\n")
+
+    source = converted.parent / "source.pth"
+    assert str(dc.inspect(source)) == printed("inspect", source)
+    monkeypatch.setattr("densenet_convert.api.doctor.examine", lambda: results["Examination"])
+    assert str(results["Examination"]) == printed("doctor")
+    run = "densenet_convert.proof.selftest.run.run_self_test"
+    monkeypatch.setattr(run, lambda *_, **__: results["SelfTest"])
+    assert str(results["SelfTest"]) == printed("prove")
+    monkeypatch.setattr("densenet_convert.api.push.push", lambda *_, **__: results["Published"])
+    assert str(results["Published"]) == printed("push", converted, "user/name")
+    monkeypatch.setattr("densenet_convert.api.describe.describe", lambda *_, **__: results["Written"])
+    assert str(results["Written"]).splitlines()[1:] == printed("describe", converted).splitlines()[1:]
+
+
+def words(line: str) -> list[str]:
+    return re.findall(r"[^ ,]+", line)
+
+
+def test_what_was_verified_says_as_text_what_its_folder_says_but_for_the_files(converted: Path) -> None:
+    said = str(dc.verify(converted, device="cpu")).splitlines()
+    of_folder = str(open_folder(converted)).splitlines()[1:-1]
+    # A receipt has its keys in their alphabet's order.
+    assert [sorted(words(line)) for line in said] == [sorted(words(line)) for line in of_folder]
 
 
 def test_a_table_holds_no_markup_of_a_stranger() -> None:

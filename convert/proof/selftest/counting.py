@@ -60,6 +60,9 @@ class SelfTest(Shown):
     escaped: tuple[str, ...]
     environment: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        return self_test_as_text(self)
+
     def _shown(self) -> dict[str, object]:
         """Returns what was tested, and what was found."""
         return {
@@ -118,3 +121,74 @@ def escaped_faults(judged: Iterable[Judged]) -> Iterator[str]:
         if not one.fault.nothing and not one.located:
             found = f"shown as: {' '.join(map(str, one.shown))}" if one.shown else "not caught"
             yield f"{one.fault.name} at {first_few(sorted(one.fault.where))}: {found}"
+
+
+# Longer than a column is wide.
+SHORT = {"placement": "place", "gradients": "grads", "statistics": "stats", "read-back": "back"}
+
+
+def self_test_as_text(tested: SelfTest) -> str:
+    """Three tables: how many of each fault were caught and located, and by which checks, ours and others'."""
+    width = max(len(row.name) for row in tested.rows)
+    versions = ", ".join(f"{name} {value}" for name, value in tested.environment["versions"].items())
+    return "\n".join(
+        [
+            f"{tested.network}, on {tested.device}, {versions}",
+            "",
+            *_table(width, "fault", ("injected", "idle", "caught", "located"), _counted(tested.rows)),
+            "",
+            *_table_of_checks(width, "caught by each check alone", tested.rows, "checks"),
+            "",
+            *_table_of_checks(width, "by the checks that people use", tested.rows, "peers"),
+            "",
+            f"false alarms: {len(tested.false_alarms)} in {tested.clean_runs} clean runs",
+            *(["", f"escaped: {first_few(tested.escaped, 5)}"] if tested.escaped else []),
+            *(["", f"first false alarm: {tested.false_alarms[0]}"] if tested.false_alarms else []),
+        ]
+    )
+
+
+def _counted(rows: Sequence[FaultKind]) -> Iterator[tuple[str, list[str]]]:
+    for row in rows:
+        yield row.name, _columns(row.injected, row.nothing, row.caught, row.located)
+    sums = [
+        sum(column)
+        for column in zip(*((r.injected, r.nothing, r.caught, r.located) for r in rows), strict=True)
+    ]
+    yield "all of them", _columns(*sums)
+
+
+def _columns(injected: int, nothing: int, caught: int, located: int) -> list[str]:
+    return [f"{injected:,}", f"{nothing:,}", _share(caught, injected), _share(located, injected)]
+
+
+def _table_of_checks(width: int, title: str, rows: Sequence[FaultKind], which: str) -> Iterator[str]:
+    counts: list[tuple[str, Mapping[str, tuple[int, int]]]] = [
+        (row.name, getattr(row, which)) for row in rows
+    ]
+    names = list(counts[0][1])
+    lines = [(name, [_share(*found[check]) for check in names]) for name, found in counts if _judged(found)]
+    return _table(width, title, names, lines)
+
+
+def _judged(found: Mapping[str, tuple[int, int]]) -> bool:
+    return any(of for _, of in found.values())
+
+
+def _table(
+    width: int, title: str, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]] | list[Any]
+) -> Iterator[str]:
+    labels = [SHORT.get(column, column) for column in columns]
+    widths = [max(len(label), 6) + 1 for label in labels]
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        return f"{name:<{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+
+    yield line(title, labels)
+    for name, cells in rows:
+        yield line(name, cells)
+
+
+def _share(caught: int, of: int) -> str:
+    """Rounded down: 100% means all of them.  A dash where there was nothing to judge."""
+    return f"{int(1000 * caught / of) / 10:g}%" if of else "-"

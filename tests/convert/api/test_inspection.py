@@ -18,9 +18,9 @@ from schemas import validate
 from torch import nn
 
 import densenet_convert as dc
+from densenet_convert.api.inspected import inspection_as_text
 from densenet_convert.api.inspection import inspect
 from densenet_convert.cli import main
-from densenet_convert.cli.text import inspection_as_text
 from densenet_convert.densenet import ARCHITECTURES, DenseNet
 from densenet_convert.errors import FolderError, ReadError
 from densenet_convert.tensors import tensor_sha256

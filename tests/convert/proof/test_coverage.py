@@ -6,9 +6,9 @@ import pytest
 import torch
 from checkpoints import SMALL, checkpoint_of, renamed_as, state_dict_of
 
-from densenet_convert.cli.text import _dead
 from densenet_convert.densenet import DenseNet
 from densenet_convert.folder.receipt import describe_proof
+from densenet_convert.folder.text import _dead
 from densenet_convert.layouts import TORCHVISION
 from densenet_convert.proof import verification
 from densenet_convert.proof.coverage import CoverageMeter

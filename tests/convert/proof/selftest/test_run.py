@@ -18,7 +18,6 @@ from schemas import validate
 from densenet_convert.api.convert import convert
 from densenet_convert.cli import main
 from densenet_convert.cli.documents import self_test_as_json
-from densenet_convert.cli.text import self_test_as_text
 from densenet_convert.errors import ConvertError, ParityError
 from densenet_convert.folder.open import open_folder
 from densenet_convert.folder.recover import recover_checkpoint
@@ -27,7 +26,7 @@ from densenet_convert.proof import comparisons, inputs
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.selftest import checks, clean, exchanges, run
 from densenet_convert.proof.selftest.catalogue import all_faults
-from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
+from densenet_convert.proof.selftest.counting import FaultKind, SelfTest, self_test_as_text
 from densenet_convert.proof.selftest.exchanges import EVAL, TRAINING
 from densenet_convert.proof.selftest.faults import NETWORK, TABLE, TENSORS, Fault
 from densenet_convert.proof.selftest.run import run_self_test
