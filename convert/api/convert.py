@@ -106,7 +106,7 @@ def convert(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden: write the reference's outputs as well, to parity.safetensors.
-        report: a page to write about the proof, also where it fails; needs matplotlib.
+        report: a page to write about the proof, also where it fails.
         images: a folder of images on which both networks must agree as well.
         reference: the owner's own network, as ``"module:function"``; the function takes no argument and
             returns the network that was saved. It is imported and run: the proof compares with it, too.
@@ -147,7 +147,7 @@ def convert_source(
     folder = Path(output)
     if not isinstance(source, str | os.PathLike):
         options, extras = of_memory(source, options, extras)
-    extras = extras.of(options)
+    extras = extras.of(options, folder)
     _refuse_early(folder, options, extras)
     if isinstance(source, str | os.PathLike):
         return _convert_file(source, folder, options, extras)
@@ -222,7 +222,7 @@ def convert_torchvision(
     name = architecture_name(arch)
     folder = Path(name if output is None else output)
     options = options_from({**locals(), "arch": name})
-    extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
+    extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options, folder)
     _refuse_early(folder, options, extras)
     if checkpoint is not None:
         return _convert_file(checkpoint, folder, options, extras)
@@ -284,7 +284,7 @@ def _refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
     if options.only is not None and options.prefix is not None:
         raise LayoutError("--only names the prefix already: leave --prefix out.")
     check_target(folder, force=options.force)
-    extras.check(folder)
+    extras.check()
     stated_card(options)
     if options.arch is not None:
         architecture_name(options.arch)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
-from ..claims import Claims
+from ..claims import Claims, Labels
 from ..errors import FolderError, LayoutError, quoted
 from ..folder.files import CARD, card_was_edited, file_digests
-from ..folder.open import open_folder, read_golden
+from ..folder.open import label_names, open_folder, read_golden
 from ..folder.others import say_uncovered
 from ..folder.receipt import (
     FILE_NAME,
@@ -114,9 +114,10 @@ def verify(
         reference_output=reference_output,
         reference_input_size=reference_input_size,
         network=at_hand,
+        folder=folder,
         progress=progress,
     )
-    extras.check(folder)
+    extras.check()
     chosen = choose_device(device)
     with plain_torch():
         written = open_folder(folder)
@@ -130,7 +131,7 @@ def verify(
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
         _check_receipt(renamed, network, written, whole=whole)
-        claims = Claims(preprocessing=written.receipt["preprocessing"])
+        claims = _claims(written)
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
 
 
@@ -171,6 +172,13 @@ def _read_again(source: AnyPath | InMemory, written: Written) -> Checkpoint:
         )
     known = {"norm_eps": claimed["norm_eps"]} if CONFIG in written.receipt["beside"] else {}
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"], **known)
+
+
+def _claims(written: Written) -> Claims:
+    """Returns what is said of the network, as far as it bears on what is run."""
+    names, problem = label_names(written), written.receipt["labels"]["problem_type"]
+    labels = Labels(None if names is None else tuple(names), problem_type=problem)
+    return Claims(labels, preprocessing=written.receipt["preprocessing"])
 
 
 def _claimed_relu(written: Written) -> bool | None:
