@@ -21,7 +21,7 @@ import pathlib, sys
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.source.random_weights import random_checkpoint
 for seed in range(int(sys.argv[2])):
-    data = random_checkpoint(ARCHITECTURES["densenet169"], seed)
+    data = random_checkpoint(ARCHITECTURES[sys.argv[3]], seed)
     pathlib.Path(sys.argv[1], f"{seed}.pth").write_bytes(data)
 """
 
@@ -36,12 +36,12 @@ def arguments(description: str | None, *, runs: int, device: bool = True) -> arg
     return parser.parse_args()
 
 
-def make_checkpoints(folder: str, count: int) -> list[str]:
-    """Files of DenseNet-169 with random weights, in torchvision's names of 2017.
+def make_checkpoints(folder: str, count: int, architecture: str = "densenet169") -> list[str]:
+    """Files of a DenseNet with random weights, in torchvision's names of 2017.
 
     In a process of its own: a child's peak counts from what its parent had when it forked.
     """
-    subprocess.run([sys.executable, "-c", MAKE_CHECKPOINTS, folder, str(count)], check=True)
+    subprocess.run([sys.executable, "-c", MAKE_CHECKPOINTS, folder, str(count), architecture], check=True)
     return [f"{folder}/{seed}.pth" for seed in range(count)]
 
 

@@ -40,7 +40,6 @@ ALLOWED = {
     "keras": {"proof"},
     "torchxrayvision": {"proof"},
     "pytorchcv": {"proof"},
-    "matplotlib": {"proof"},
     "PIL": {"proof"},
     "distributed": {"executors"},
     "h5py": {"api"},

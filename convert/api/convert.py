@@ -111,7 +111,7 @@ def convert(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where the proof runs.
         force: replace ``output`` where it exists.
         golden: write the reference's outputs as well, to parity.safetensors.
-        report: a page to write about the proof, also where it fails; needs matplotlib.
+        report: a page to write about the proof, also where it fails.
         images: a folder of images on which both networks must agree as well.
         reference: the owner's own network, as ``"module:function"``; the function takes no argument and
             returns the network that was saved. It is imported and run: the proof compares with it, too.
@@ -152,7 +152,7 @@ def convert_source(
     folder = folder_for(source, output)
     if not isinstance(source, str | os.PathLike):
         options, extras = of_memory(source, options, extras)
-    extras = extras.of(options)
+    extras = extras.of(options, folder)
     refuse_early(folder, options, extras)
     if is_there(folder, options):
         return keep(source, folder, options, extras)
@@ -230,7 +230,7 @@ def convert_torchvision(
     name = architecture_name(arch)
     folder = Path(name if output is None else output)
     options = options_from({**locals(), "arch": name})
-    extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options)
+    extras = ProofExtras(golden, report, images, outputs, progress=progress).of(options, folder)
     refuse_early(folder, options, extras)
     there = is_there(folder, options)
     if checkpoint is not None:

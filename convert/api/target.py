@@ -40,7 +40,7 @@ def refuse_early(folder: Path, options: Options, extras: ProofExtras) -> None:
         raise LayoutError("`only=...` names the prefix already: leave `prefix=...` out.")
     if not is_there(folder, options):
         check_target(folder, force=options.force)
-    extras.check(folder)
+    extras.check()
     stated_card(options)
     if options.arch is not None:
         architecture_name(options.arch)

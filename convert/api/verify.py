@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
-from ..claims import Claims
+from ..claims import Claims, Labels
 from ..errors import FolderError, LayoutError, quoted
 from ..folder.files import CARD, card_was_edited, file_digests
-from ..folder.open import open_folder, read_golden
+from ..folder.open import label_names, open_folder, read_golden
 from ..folder.others import say_uncovered
 from ..folder.receipt import (
     FILE_NAME,
@@ -114,25 +114,25 @@ def verify(
         reference_output=reference_output,
         reference_input_size=reference_input_size,
         network=at_hand,
+        folder=folder,
         progress=progress,
     )
-    extras.check(folder)
+    extras.check()
     phases.info("reading %s", folder)
     written = open_folder(folder)
     log.info("%s: every byte agrees with the receipt", folder)
     _warn_of_others(written)
-    whole = source is not None
     held = _open_again(source, written) if isinstance(source, str | os.PathLike) else source
     chosen = choose_device(device)
     with plain_torch():
         checkpoint = recover_checkpoint(written) if held is None else _read_again(held, written)
         prepared = prepare(checkpoint)
-        reading = _recorded_reading(prepared, written, whole)
+        reading = _recorded_reading(prepared, written, source is not None)
         network = network_of(prepared, reading, checkpoint.norm_eps, _claimed_relu(written))
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
-        _check_receipt(renamed, network, written, whole=whole)
-        claims = Claims(preprocessing=written.receipt["preprocessing"])
+        _check_receipt(renamed, network, written, whole=source is not None)
+        claims = _claims(written)
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
 
 
@@ -185,6 +185,13 @@ def _require_source(sha256: str, named: str, written: Written) -> None:
             f"{named} is not the source of {written.folder}: its SHA-256 is {sha256}, the receipt names "
             f"{claimed}. Name what was converted."
         )
+
+
+def _claims(written: Written) -> Claims:
+    """Returns what is said of the network, as far as it bears on what is run."""
+    names, problem = label_names(written), written.receipt["labels"]["problem_type"]
+    labels = Labels(None if names is None else tuple(names), problem_type=problem)
+    return Claims(labels, preprocessing=written.receipt["preprocessing"])
 
 
 def _claimed_relu(written: Written) -> bool | None:

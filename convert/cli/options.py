@@ -206,7 +206,7 @@ def proof_options(command: Command) -> Command:
             "--report",
             type=ANY_PATH,
             metavar="FILE",
-            help="Write a page about the proof, with plots, also where it fails; needs matplotlib.",
+            help="Write a page about the proof, with plots, also where it fails.",
         ),
     ]
     return decorated(command, options)

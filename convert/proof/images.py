@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from math import inf
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArchitectureError, ImageError, ParityError, quoted
 from ..records import Progress
@@ -52,25 +52,14 @@ def compare_images(
         ArchitectureError: the network has no classes, or does not take RGB.
         ParityError: the networks differ on an image.
     """
-    if config["num_classes"] == 0 or config["pretrained_cfg"]["input_size"][0] != 3:
-        raise ArchitectureError("Images are compared with networks that have classes and take RGB only.")
     files = find_images(folder)
-    dtype = next(theirs.parameters()).dtype
-    ours = deepcopy(ours).to(device, dtype)
-    downstream = config_transform(config["pretrained_cfg"])
-    upstream = preset_transform() if as_torchvision else downstream
     agreed, largest, where = 0, 0.0, ""
-    with deterministic(device):
-        for file in files if progress is None else progress(files, "images"):
-            image = _read(file)
-            a, b = (
-                logits_of(network, transform(image)[None].to(device, dtype))
-                for network, transform in ((ours, downstream), (theirs, upstream))
-            )
-            agreed += int(a.argmax() == b.argmax())
-            difference = 0.0 if same_bits(a, b) else largest_error(a, b.double()) or inf
-            if difference > largest or difference != difference:
-                largest, where = inf if difference != difference else difference, str(file)
+    shown = files if progress is None else progress(files, "images")
+    for file, _, a, b in run_both(ours, theirs, config, shown, device, as_torchvision=as_torchvision):
+        agreed += int(a.argmax() == b.argmax())
+        difference = apart(a, b)
+        if difference > largest:
+            largest, where = difference, str(file)
     if largest or agreed < len(files):
         raise ParityError(
             f"On {len(files):,} images both networks name the same class for {agreed:,}, and the logits "
@@ -79,6 +68,40 @@ def compare_images(
             largest=largest,
         )
     return Agreement(len(files), agreed, largest)
+
+
+def run_both(
+    ours: nn.Module,
+    theirs: nn.Module,
+    config: Mapping[str, Any],
+    files: Iterable[Path],
+    device: torch.device,
+    *,
+    as_torchvision: bool,
+) -> Iterator[tuple[Path, Image.Image, Tensor, Tensor]]:
+    """Yields each file, its image, and both networks' logits, ``[1, classes]``; see ``compare_images``."""
+    if config["num_classes"] == 0 or config["pretrained_cfg"]["input_size"][0] != 3:
+        raise ArchitectureError("Images are compared with networks that have classes and take RGB only.")
+    dtype = next(theirs.parameters()).dtype
+    ours = deepcopy(ours).to(device, dtype)
+    downstream = config_transform(config["pretrained_cfg"])
+    upstream = preset_transform() if as_torchvision else downstream
+    with deterministic(device):
+        for file in files:
+            image = _read(file)
+            a, b = (
+                logits_of(network, transform(image)[None].to(device, dtype))
+                for network, transform in ((ours, downstream), (theirs, upstream))
+            )
+            yield file, image, a, b
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference of two networks' logits; infinite where it is no number, 0 for equal bits alone."""
+    if same_bits(ours, theirs):
+        return 0.0
+    difference = largest_error(ours, theirs.double()) or inf
+    return inf if difference != difference else difference
 
 
 def _read(file: Path) -> Image.Image:

@@ -88,10 +88,20 @@ class Pair:
             yield f"{self.name}.{field_name}", buffer, theirs[field_name]
 
 
-def outputs(network: nn.Module, run: Callable[[], Tensor]) -> list[tuple[str, Tensor]]:
-    """Name and output of each layer, in the order in which ``run`` runs them, and then ``OUTPUT``."""
+def outputs(
+    network: nn.Module, run: Callable[[], Tensor], images: int | None = None
+) -> list[tuple[str, Tensor]]:
+    """Name and output of each layer, in the order in which ``run`` runs them, and then ``OUTPUT``.
+
+    Args:
+        images: of so many the layers' outputs are kept; of all by default.
+    """
     names = {module: name for name, module in network.named_modules()}
     ran: list[tuple[str, Tensor]] = []
-    with watching(network, lambda module, output: ran.append((names[module], output.detach().clone()))):
+
+    def keep(module: nn.Module, output: Tensor) -> None:
+        ran.append((names[module], output[:images].detach().clone()))
+
+    with watching(network, keep):
         logits = run()
     return [*ran, (OUTPUT, logits)]

@@ -12,7 +12,6 @@ from densenet_convert.densenet.config_file import config_json
 
 from ..claims import Claims
 from ..errors import ParityError, ReportError
-from ..folder.receipt import describe_conversion, describe_proof
 from ..folder.records import Verified
 from ..records import AnyPath, Loaded, Options, Progress, Renamed
 from ..results import Agreement, Measured, OwnParity, Proof
@@ -51,6 +50,7 @@ class ProofExtras:
         reference_output: which of its outputs is compared.
         reference_input_size: height and width of what it takes.
         network: the owner's own at hand; it is run.
+        folder: the conversion's own, which the report names.
         progress: wraps images, and the settings of the report, as they are gone through.
     """
 
@@ -62,23 +62,22 @@ class ProofExtras:
     reference_output: str | None = None
     reference_input_size: str | None = None
     network: nn.Module | None = None
+    folder: AnyPath = ""
     progress: Progress | None = None
 
-    def of(self, options: Options) -> ProofExtras:
-        """The same with what the options ask for."""
+    def of(self, options: Options, folder: Path) -> ProofExtras:
+        """The same with what the options ask for, of a conversion to ``folder``."""
         return replace(
             self,
+            folder=folder,
             golden=options.golden,
             reference=options.reference,
             reference_output=options.reference_output,
             reference_input_size=options.reference_input_size,
         )
 
-    def check(self, folder: Path) -> None:
+    def check(self) -> None:
         """Refuses at once what could not be made in the end.
-
-        Args:
-            folder: the conversion's own.
 
         Raises:
             ImageError: there are no images.
@@ -97,9 +96,9 @@ class ProofExtras:
 
         report = Path(self.report)
         check_report(report)
-        if _resolved(folder) in _resolved(report).parents:
+        if _resolved(Path(self.folder)) in _resolved(report).parents:
             raise ReportError(
-                f"{report} is in the folder {folder}, whose files are counted. Name another place."
+                f"{report} is in the folder {self.folder}, whose files are counted. Name another place."
             )
 
 
@@ -133,11 +132,9 @@ def prove_parity(
     try:
         verified = prove_networks(loaded, reference, device, extras, claims, golden)
     except ParityError as error:
-        _report_failure(loaded, reference, device, error, extras)
+        _report_failure(loaded, reference, device, error, extras, claims)
         raise
-    if extras.report is None:
-        return verified
-    measured = _report(loaded, reference, device, verified.proof, extras)
+    measured = _report(loaded, reference, device, verified.proof, extras, claims)
     return replace(verified, proof=replace(verified.proof, measured=measured))
 
 
@@ -216,13 +213,16 @@ def _compare_images(
 
 
 def _report_failure(
-    loaded: Loaded, reference: Reference, device: torch.device, error: ParityError, extras: ProofExtras
+    loaded: Loaded,
+    reference: Reference,
+    device: torch.device,
+    error: ParityError,
+    extras: ProofExtras,
+    claims: Claims,
 ) -> None:
     """Writes the page of a proof that failed, if one was asked for; the failed proof matters more."""
-    if extras.report is None:
-        return
     try:
-        _report(loaded, reference, device, error, extras)
+        _report(loaded, reference, device, error, extras, claims)
     except ReportError as another:
         log.warning("%s", another)
 
@@ -233,24 +233,32 @@ def _report(
     device: torch.device,
     shown: Proof | ParityError,
     extras: ProofExtras,
+    claims: Claims,
 ) -> tuple[Measured, ...]:
-    """Measures both networks in other settings, and writes the page; returns what was measured.
+    """Writes the page, and returns what was measured for it; nothing where none was asked for.
 
     Raises:
         ParityError: an error is beyond its bound, where nothing else failed.
         ReportError: the page can't be written.
     """
-    from .report.diagnosis import diagnose, require_within_bounds
-    from .report.page import write_report
+    if extras.report is None:
+        return ()
+    from .report.diagnosis import require_within_bounds
+    from .report.make import make_report
 
-    diagnosis = diagnose(loaded.model, reference.network, loaded.config, device, shown, extras.progress)
-    content = describe_conversion(loaded.renamed, loaded.config)
+    asked = {"own network": extras.reference, "outputs": extras.outputs, "images": extras.images}
+    measured = make_report(
+        loaded,
+        reference,
+        device,
+        shown,
+        claims,
+        page=Path(extras.report),
+        folder=extras.folder,
+        asked={name: str(value) for name, value in asked.items() if value is not None},
+        progress=extras.progress,
+    )
+    log.info("wrote %s", extras.report)
     if not isinstance(shown, ParityError):
-        content["verification"] = describe_proof(replace(shown, measured=diagnosis.measured))
-    path = Path(extras.report or "")
-    phases.info("writing %s", path)
-    write_report(path, diagnosis, content)
-    log.info("wrote %s", path)
-    if not isinstance(shown, ParityError):
-        require_within_bounds(diagnosis.measured)
-    return diagnosis.measured
+        require_within_bounds(measured)
+    return measured

@@ -15,13 +15,16 @@ from densenet_convert.densenet import DenseNetConfig
 from ...errors import ParityError
 from ...records import Progress
 from ...results import Measured, Proof
+from ..comparisons import half_the_threads
 from ..coverage import CoverageMeter
 from ..determinism import deterministic
-from ..inputs import draw, measured_shape
+from ..inputs import ODD_SIZE, draw, measured_shape
 from ..layers import OUTPUT, outputs, watching
 from ..tolerance import Setting, largest_error, logits_of, measure, measured, orders, precisions
 
 phases = logging.getLogger("densenet_convert.phases")
+# A small head needs many images for its logits to tell something; a layer has enough values of few.
+LAYER_IMAGES = ODD_SIZE[0]
 
 
 @dataclass(frozen=True)
@@ -51,28 +54,28 @@ def diagnose(
         progress: wraps the settings, and is told what they are.
     """
     phases.info("measuring in float64")
-    with deterministic(device):
+    with deterministic(device), half_the_threads():
         ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
         x = draw(measured_shape(config), seed=0).to(device)
-        double = deepcopy(theirs).double()
-        exact = [value for _, value in outputs(double, lambda: logits_of(double, x.double()))]
-        settings = precisions(device)
-        runs, found, every = [], [], (*settings, *orders())
+        double, layered = deepcopy(theirs).double(), precisions(device)
+        exact = _values(double, x.double())
+        apart = _run(layered[0], ours, x, _values(theirs, x)).errors  # The first setting is float32.
+        runs: dict[str, tuple[_Run, _Run]] = {}
+        found, every = [], (*layered, *orders())
         for setting in every if progress is None else progress(every, "settings"):
-            if setting not in settings:
+            if setting not in layered:
                 found.append(measure(setting, ours, theirs, x, exact[-1]))
                 continue
             a, b = (_run(setting, network, x, exact) for network in (ours, theirs))
-            runs.append((a, b))
+            runs[setting.name] = a, b
             found.append(measured(setting, a.logits, b.logits, exact[-1]))
         seen, dead = _seen(ours, x, shown)
-    names = [setting.name for setting in settings]
     return Diagnosis(
-        layers=tuple(runs[0][0].errors),
-        ours={name: tuple(a.errors.values()) for name, (a, _) in zip(names, runs, strict=True)},
-        theirs={name: tuple(b.errors.values()) for name, (_, b) in zip(names, runs, strict=True)},
-        # The first setting is float32.
-        logits=(_numbers(runs[0][0].logits), _numbers(runs[0][1].logits)),
+        layers=tuple(apart),
+        apart=tuple(apart.values()),
+        ours={name: tuple(a.errors.values()) for name, (a, _) in runs.items()},
+        theirs={name: tuple(b.errors.values()) for name, (_, b) in runs.items()},
+        logits=tuple(_numbers(run.logits) for run in runs[layered[0].name]),
         coverage=seen,
         dead=dead,
         measured=tuple(found),
@@ -93,8 +96,13 @@ def require_within_bounds(measured: Iterable[Measured]) -> None:
             )
 
 
+def _values(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output of each layer for ``LAYER_IMAGES``, and at the end the logits of all images."""
+    return [value for _, value in outputs(network, lambda: logits_of(network, x), LAYER_IMAGES)]
+
+
 def _run(setting: Setting, network: nn.Module, x: Tensor, exact: Sequence[Tensor]) -> _Run:
-    """Compares each layer as it runs: kept, those of a small head's many images would take much memory."""
+    """Compares each layer as it runs, and the logits, with ``_values`` of another network."""
     network = deepcopy(network)
     names = {module: name for name, module in network.named_modules()}
     errors: dict[str, float] = {}
@@ -103,7 +111,7 @@ def _run(setting: Setting, network: nn.Module, x: Tensor, exact: Sequence[Tensor
 
     def compare(layer: nn.Module, output: Tensor) -> None:
         if (value := next(left, None)) is not None:
-            errors[names[layer]] = _error(output, value)
+            errors[names[layer]] = _error(output[:LAYER_IMAGES], value)
 
     with watching(network, compare):
         logits = setting.run(network, x)
@@ -137,6 +145,8 @@ class Diagnosis:
 
     Attributes:
         layers: canonical names in the order in which they ran; the last is ``"the output"``.
+        apart: for each layer the largest difference between ours and the reference's in float32, divided by
+            the largest value of the reference's.
         ours: for each precision, such as ``"bfloat16"``, the error of each layer: the largest difference
             from the reference's float64 run, divided by the largest value of that run.
         theirs: the same of the reference.
@@ -150,9 +160,10 @@ class Diagnosis:
     """
 
     layers: tuple[str, ...]
+    apart: tuple[float, ...]
     ours: Mapping[str, tuple[float, ...]]
     theirs: Mapping[str, tuple[float, ...]]
-    logits: tuple[tuple[float, ...], tuple[float, ...]]
+    logits: tuple[tuple[float, ...], ...]
     coverage: Mapping[str, float]
     dead: Mapping[str, tuple[int, ...]]
     measured: tuple[Measured, ...]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil, floor, inf, isfinite, log10
 
 MOST_TICKS = 8
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,12 @@ class ErrorAxis:
             return self.top
         return log10(value) if value > 0 else self.bottom
 
-    def ticks(self) -> tuple[list[float], list[str]]:
+    def ticks(self) -> list[tuple[float, str]]:
         """Returns the heights that bear a label, and their labels."""
         powers = range(self.low, self.high + 1, ceil((self.high - self.low + 1) / MOST_TICKS))
-        ticks = [(float(power), f"$10^{{{power}}}$") for power in powers]
+        ticks = [(float(power), f"10{str(power).translate(RAISED)}") for power in powers]
         if self.zero:
             ticks.append((self.bottom, "0"))
         if self.endless:
             ticks.append((self.top, "not finite"))
-        heights, labels = zip(*ticks, strict=True)
-        return list(heights), list(labels)
+        return ticks

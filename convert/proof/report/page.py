@@ -6,66 +6,36 @@ message says is a stranger's, and is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from importlib.util import find_spec
 from itertools import groupby
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densenet_convert.densenet import architecture_of
 from densenet_convert.densenet.config import architecture_label
 
 from ...errors import ReportError
 from ...folder.receipt import config_from
-from ...folder.wording import asked_for, coverage_text, every_input_text, inputs_text, origin_text
+from ...folder.wording import (
+    asked_for,
+    coverage_text,
+    every_input_text,
+    inputs_text,
+    network_name,
+    origin_text,
+)
 from ...results import Measured
-from .plots import Plot, draw_coverage, draw_errors, draw_logits, layer_of, number_text
+from .charts import number_text
+from .markup import figure, picture, rows, table
+from .plots import draw_coverage, draw_differences, draw_errors, draw_logits, layer_of
+from .style import STYLE
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
+    from .pictures import Picture
 
 MOST_CHANNELS = 12
-
-_STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0;
-  --good: #0a6640; --bad: #b3261e; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #16181d; --ink: #e6e8eb; --soft: #a3abb5; --line: #3b414b;
-    --good: #5fd39f; --bad: #ff8a80; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 48rem; padding: 1.25rem 1rem 3rem;
-  background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif;
-  overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
-h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; break-after: avoid; }
-p { margin: .5rem 0; }
-.verdict { border: 1px solid var(--line); border-left: .4rem solid var(--good); border-radius: .4rem;
-  padding: .6rem 1rem; }
-.verdict strong { color: var(--good); font-size: 1.15rem; }
-.verdict.failed { border-left-color: var(--bad); }
-.failed strong { color: var(--bad); }
-.box { margin-top: 1rem; overflow: auto; max-height: 24rem; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;
-  border-top: 1px solid var(--line); }
-tbody th { font-weight: normal; color: var(--soft); white-space: nowrap; }
-thead th { border-top: 0; vertical-align: bottom; }
-.box th, .box td { overflow-wrap: normal; }
-.box td { min-width: 5rem; }
-.box td.list { min-width: 10rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: .5rem 0 0; break-inside: avoid; }
-img { display: block; width: 100%; height: auto; max-width: 40rem; }
-.square img { max-width: 30rem; }
-figcaption, .soft { color: var(--soft); font-size: .9rem; }
-code { font-size: .92em; }
-tr { break-inside: avoid; }
-@media (max-width: 40rem) { .box tbody th { min-width: 8rem; white-space: normal; overflow-wrap: anywhere; } }
-@media print { :root { color-scheme: light; } img { max-width: 30rem; }
-  .box { max-height: none; overflow: visible; } }
-"""
 
 # Were a text not escaped, no script of it would run and nothing would be loaded.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -77,13 +47,8 @@ def check_report(path: Path) -> None:
     """Refuses at once what could not be written in the end.
 
     Raises:
-        ReportError: matplotlib is not installed, or ``path`` can't be a file.
+        ReportError: ``path`` can't be a file.
     """
-    if find_spec("matplotlib") is None:
-        raise ReportError(
-            "The report's plots need matplotlib, which is not installed. Install it with: "
-            'pip install "densenet-convert[report]"'
-        )
     try:
         path.resolve()
         if path.is_dir() or not path.parent.is_dir():
@@ -103,14 +68,20 @@ def _is_report(path: Path) -> bool:
         return file.read(len(_BEGIN)) == _BEGIN.encode()
 
 
-def write_report(path: Path, diagnosis: Diagnosis, receipt: Mapping[str, Any]) -> None:
+def write_report(
+    path: Path,
+    diagnosis: Diagnosis,
+    receipt: Mapping[str, Any],
+    *,
+    folder: str,
+    pictures: Sequence[Picture] = (),
+) -> None:
     """Writes the page; see ``report_html``.
 
     Raises:
         ReportError: it can't be made or written.
     """
-    network = architecture_of(config_from(receipt["config"])) or "DenseNet"
-    page = report_html(diagnosis, receipt, title=f"{network}: parity with its source")
+    page = report_html(diagnosis, receipt, folder=folder, pictures=pictures)
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -119,17 +90,21 @@ def write_report(path: Path, diagnosis: Diagnosis, receipt: Mapping[str, Any]) -
         ) from error
 
 
-def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str) -> str:
+def report_html(
+    diagnosis: Diagnosis, receipt: Mapping[str, Any], *, folder: str, pictures: Sequence[Picture] = ()
+) -> str:
     """The page: the verdict, what was verified, plots over the depth of the network, and tables.
 
     The same arguments give the same text.
 
     Args:
-        receipt: the content of conversion.json; without ``verification`` where the proof failed.
-        title: heading of the page.
-
+        receipt: the content of conversion.json; where the proof failed, ``attempt`` stands in place of
+            ``verification``, with its ``device``, ``dtype``, ``reference``, ``versions`` and ``inputs``.
+        folder: what is converted, or was, as the user named it.
+        pictures: what both networks see on images.
     """
-    body = "\n".join(_body(diagnosis, receipt, title))
+    title = f"{network_name(config_from(receipt['config']))}: parity with its source"
+    body = "\n".join(_body(diagnosis, receipt, title, folder, pictures))
     page = f"""{_BEGIN}
 <head>
 <meta charset="utf-8">
@@ -137,7 +112,7 @@ def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str)
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 {body}
@@ -148,28 +123,57 @@ def report_html(diagnosis: Diagnosis, receipt: Mapping[str, Any], *, title: str)
     return page.encode("utf-8", "backslashreplace").decode()
 
 
-def _body(diagnosis: Diagnosis, receipt: Mapping[str, Any], title: str) -> Iterator[str]:
+def _body(
+    diagnosis: Diagnosis, receipt: Mapping[str, Any], title: str, folder: str, pictures: Sequence[Picture]
+) -> Iterator[str]:
     proof = receipt.get("verification")
     yield f"<h1>{escape(title)}</h1>"
     yield _verdict(diagnosis, proof)
-    yield "<h2>What was verified</h2>"
-    yield _rows(_facts(receipt, proof))
+    yield "<h2>Difference at each layer</h2>"
+    yield figure(draw_differences(diagnosis))
+    yield from _layers(diagnosis)
+    yield f"<h2>What was {'verified' if proof else 'run'}</h2>"
+    yield rows((("folder", folder), *_facts(receipt)))
     if proof:
-        rows = [
+        counts = [
             (k, f"{n:,}", number_text(proof["largest_difference"][k])) for k, n in proof["compared"].items()
         ]
-        yield _table(("compared", "comparisons", "largest difference"), rows)
-    yield "<h2>Error over depth</h2>"
-    yield _figure(draw_errors(diagnosis))
+        yield table(("compared", "comparisons", "largest difference"), counts)
+    if pictures:
+        yield "<h2>Classes of the images</h2>"
+        yield from _pictures(pictures, proof)
+    yield "<h2>Error in each precision</h2>"
+    yield figure(draw_errors(diagnosis))
     yield "<h2>Logits</h2>"
-    yield _figure(draw_logits(diagnosis))
+    yield figure(draw_logits(diagnosis))
     if diagnosis.coverage:
         yield "<h2>Coverage over depth</h2>"
-        yield _figure(draw_coverage(diagnosis))
+        yield figure(draw_coverage(diagnosis))
         yield "<h2>Dead channels</h2>"
         yield from _dead(diagnosis.dead)
     yield "<h2>Error of the logits in each setting</h2>"
     yield from _settings(diagnosis.measured)
+
+
+def _layers(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yields the plots over depth as a table."""
+    if not diagnosis.layers:
+        return
+    columns = ["layer", "difference", *(f"error in {precision}" for precision in diagnosis.ours)]
+    values = zip(diagnosis.layers, diagnosis.apart, *diagnosis.ours.values(), strict=False)
+    cells = [(f"{i:,}: {name}", *map(number_text, numbers)) for i, (name, *numbers) in enumerate(values)]
+    yield f"<details><summary>Each layer as a row of a table</summary>{table(columns, cells)}</details>"
+
+
+def _pictures(pictures: Sequence[Picture], proof: Mapping[str, Any] | None) -> Iterator[str]:
+    """The first images, and of how many."""
+    compared = (proof or {}).get("images", {}).get("images", len(pictures))
+    of = f"The first {len(pictures):,} of {compared:,} images" if compared > len(pictures) else "Each image"
+    yield (
+        f'<p class="soft">{of}, with the classes that each network gives most, and the probability that it '
+        "gives them.</p>"
+    )
+    yield from map(picture, pictures)
 
 
 def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
@@ -193,32 +197,27 @@ def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
     return f'<div class="verdict failed"><strong>✗ Failed</strong>{text}</div>'
 
 
-def _facts(receipt: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    source = receipt["source"]
+def _facts(receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    source, converter = receipt["source"], receipt["converter"]
     size = f"{source['size'] / 1e6:.1f} MB"
+    yield "converter", f"{converter['name']} {converter['version']}"
     yield "source", f"{origin_text(source)}: {source['format']}, layout {source['layout']}, {size}"
     yield "SHA-256", source["sha256"]
     yield "network", architecture_label(config_from(receipt["config"]))
     yield "tensors", f"{len(receipt['tensors']):,}, and {len(receipt['dropped']):,} dropped"
-    if proof:
-        yield "reference", proof["reference"]
-        yield "device", f"{proof['device']}, {proof['dtype']}"
-        yield "versions", ", ".join(f"{name} {version}" for name, version in proof["versions"].items())
-        yield "inputs", inputs_text(proof)
-        facts = {"every input": every_input_text(proof), "coverage": coverage_text(proof)}
-        yield from ((name, text) for name, text in facts.items() if text)
-        yield from asked_for(proof).items()
-
-
-def _figure(plot: Plot | None) -> str:
-    if plot is None:
-        return '<p class="soft">Not drawn: nothing was measured.</p>'
-    return (
-        f"<figure{'' if plot.wide else ' class=square'}><picture>"
-        f'<source media="(prefers-color-scheme: dark)" srcset="{plot.dark}">'
-        f'<img src="{plot.light}" alt="{escape(plot.finding)}"></picture>'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
-    )
+    proof = receipt.get("verification")
+    ran = receipt["attempt"] if proof is None else proof
+    yield "reference", ran["reference"]
+    yield "device", f"{ran['device']}, {ran['dtype']}"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in ran["versions"].items())
+    if proof is None:
+        yield "inputs", f"{inputs_text(ran)}: in this order, until something differs"
+        yield from ran["asked"].items()
+        return
+    yield "inputs", inputs_text(proof)
+    facts = {"every input": every_input_text(proof), "coverage": coverage_text(proof)}
+    yield from ((name, text) for name, text in facts.items() if text)
+    yield from asked_for(proof).items()
 
 
 def _dead(dead: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
@@ -226,7 +225,7 @@ def _dead(dead: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         yield '<p class="soft">None: every channel passes something on.</p>'
         return
     yield f'<p class="soft">{_count(sum(map(len, dead.values())))}, by the tensor that would read them.</p>'
-    yield _table(("tensor", "dead", "channels"), [(n, f"{len(c):,}", _runs(c)) for n, c in dead.items()])
+    yield table(("tensor", "dead", "channels"), [(n, f"{len(c):,}", _runs(c)) for n, c in dead.items()])
 
 
 def _count(channels: int) -> str:
@@ -256,35 +255,11 @@ def _settings(measured: Sequence[Measured]) -> Iterator[str]:
     rows = [
         (one.setting, *map(number_text, (one.ours, one.theirs, one.bound)), _share(one)) for one in measured
     ]
-    yield _table(columns, rows)
+    yield table(columns, rows)
 
 
 def _share(one: Measured) -> str:
     share = one.ours / one.bound if one.bound else one.ours and inf
     if one.holds:
         return f"{number_text(100 * share)}%{'' if one.tells else ', tells nothing'}"
-    return f"beyond: {number_text(share)} times" if isfinite(share) else "beyond"
-
-
-def _rows(facts: Iterable[tuple[str, str]]) -> str:
-    lines = (f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in facts)
-    return f"<table><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The first column names the row; the others are numbers, but for ``channels``."""
-    kinds = [f' class="{"list" if column == "channels" else "number"}"' for column in columns[1:]]
-    head = "".join(
-        f'<th scope="col"{kind}>{escape(c)}</th>' for c, kind in zip(columns, ["", *kinds], strict=True)
-    )
-    lines = (
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(cells, kinds, strict=True))
-        + "</tr>"
-        for name, *cells in rows
-    )
-    # It scrolls, so the keyboard must reach it.
-    return (
-        f'<div class="box" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    return f"beyond: {share:.4g} times" if isfinite(share) else "beyond"

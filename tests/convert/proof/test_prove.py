@@ -69,6 +69,8 @@ def test_everything_that_was_asked_for_is_in_the_receipt_and_in_the_summary(
         text = Path(page).read_text()
         assert "✓ Proven" in text
         assert "the same class for 1" in text
+        assert 'src="data:image/jpeg;base64,' in text
+        assert "one.png" in text
 
 
 def test_json_has_the_same_and_what_was_not_asked_for_is_not_there(source: Path, images: Path) -> None:
@@ -89,6 +91,7 @@ def test_a_failed_proof_has_a_report_that_marks_the_first_layer(
     text = Path("page.html").read_text()
     assert "✗ Failed" in text
     assert f"The first that differs is {LAYER}, layer" in text
+    assert ">cpu, float32<" in text
     assert not Path("new").exists()
 
 
@@ -97,10 +100,10 @@ def test_a_report_that_cannot_be_written_in_the_end_does_not_hide_that_the_proof
 ) -> None:
     faulty_proof(monkeypatch)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ReportError("The disk is full.")
 
-    monkeypatch.setattr("densenet_convert.proof.report.page.write_report", fail)
+    monkeypatch.setattr("densenet_convert.proof.report.make.write_report", fail)
     with pytest.raises(ParityError, match=LAYER):
         dc.convert(source, "new", report="page.html")
     assert "The disk is full." in caplog.text
@@ -158,14 +161,6 @@ def test_a_report_is_not_put_among_the_files_that_the_receipt_counts(source: Pat
     with pytest.raises(ReportError, match="in the folder new, whose files are counted"):
         dc.verify("new", report="new/page.html")
     assert dc.verify("new")
-
-
-def test_without_matplotlib_the_extra_to_install_is_named(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("densenet_convert.proof.report.page.find_spec", lambda _: None)
-    with pytest.raises(ReportError, match=r'pip install "densenet-convert\[report\]"'):
-        dc.convert(source, "new", report="page.html")
 
 
 def test_a_folder_with_golden_outputs_is_replaced_by_one_without(source: Path) -> None:

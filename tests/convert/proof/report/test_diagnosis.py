@@ -40,6 +40,7 @@ def test_networks_that_are_the_same_have_the_same_errors(
     ours, theirs, proof = networks
     found = diagnose(ours, theirs, SMALL, CPU, proof)
     assert found.ours == found.theirs
+    assert set(found.apart) == {0.0}
     assert list(found.ours) == ["float32", "bfloat16", "float16"]
     assert found.layers[0] == "features.conv0"
     assert found.layers[-2:] == ("classifier", "the output")
@@ -67,6 +68,8 @@ def test_a_fault_shows_from_the_layer_on_where_it_is(networks: tuple[nn.Module, 
         a > 100 * b
         for a, b in list(zip(found.ours["float32"], found.theirs["float32"], strict=True))[at : at + 2]
     )
+    assert set(found.apart[:at]) == {0.0}
+    assert found.apart[at] > 0.01
     assert (found.first, found.problem) == (FAULT.where, str(FAULT))
     assert set(found.coverage) == {name for name, _ in ours.named_parameters()}
     with pytest.raises(ParityError, match="In the setting 'float32' the error of our logits"):
@@ -82,6 +85,7 @@ def test_networks_of_other_layers_are_compared_as_far_as_they_go(
     found = diagnose(faulty, theirs, SMALL, CPU, FAULT)
     assert len(found.ours["float32"]) == len(found.layers)
     assert not all(map(isfinite, found.ours["float32"]))
+    assert not all(map(isfinite, found.apart))
 
 
 def test_a_reference_that_overflows_in_half_precision_sets_no_bound(
