@@ -44,7 +44,7 @@ def verify(
 
         here = local_folder(folder)
         verified = verify(here, source=source, progress=progress_bar(quiet), **options)
-        results.add(folder, receipt_with(verified.proof, here))
+        results.add(folder, receipt_with(verified.proof, here), source)
     context.exit(results.finish())
 
 
@@ -71,7 +71,7 @@ def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bo
     if as_json:
         click.echo(json.dumps(documents.inspection_as_json(found), indent=2))
     else:
-        click.echo(f"{file}\n{text.inspection_as_text(found, verbose=verbose)}")
+        click.echo(text.inspection_as_text(found, file, key=key, verbose=verbose))
 
 
 @click.command()
@@ -92,7 +92,7 @@ def prove(
       densenet-convert prove
       densenet-convert prove densenet121 --json
     """
-    from . import documents, text
+    from . import documents, tables
 
     set_up_logging(verbose)
     draw_bars(quiet)
@@ -110,7 +110,7 @@ def prove(
     if as_json:
         click.echo(json.dumps(documents.self_test_as_json(tested), indent=2))
     elif not quiet:
-        click.echo(text.self_test_as_text(tested))
+        click.echo(tables.self_test_as_text(tested))
     if not tested.holds:
         click.echo(
             f"error: {len(tested.escaped)} faults were not caught, or not located, and "

@@ -95,7 +95,7 @@ def torchvision(
                 progress=progress_bar(quiet),
                 **options,
             )
-            results.add(folder, written.receipt)
+            results.add(folder, written.receipt, checkpoint)
     context.exit(results.finish())
 
 
@@ -182,7 +182,8 @@ def file(
     with results.keeping_errors(folder):
         from ..api.convert import convert
 
-        results.add(folder, convert(source, folder, progress=progress_bar(quiet), **options).receipt)
+        written = convert(source, folder, progress=progress_bar(quiet), **options)
+        results.add(folder, written.receipt, source)
     context.exit(results.finish())
 
 

@@ -52,6 +52,7 @@ class Results:
         gc.disable()
         self._status = status
         self._as_json = as_json
+        self._verbose = verbose
         self._shows_text = not as_json and not quiet
         self._documents: list[dict[str, Any]] = []
         self._exit_code = 0
@@ -68,13 +69,14 @@ class Results:
         finally:
             clear_status()
 
-    def add(self, folder: Path | str, receipt: Receipt) -> None:
+    def add(self, folder: Path | str, receipt: Receipt, source: str | None = None) -> None:
         from . import documents, text
 
         document = documents.receipt_as_json(receipt, status=self._status, folder=str(folder))
         self._documents.append(document)
         if self._shows_text:
-            echo(f"{folder}: {self._status}\n{text.receipt_as_text(receipt)}")
+            shown = text.receipt_as_text(receipt, source=source, verbose=self._verbose)
+            echo(f"{folder}: {self._status}\n{shown}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""

@@ -1,4 +1,4 @@
-"""What commands print for people; numbers are rounded."""
+"""What commands print for people: first what they want to know, and with ``-v`` the details as well."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.config import architecture_label
 
 from ..errors import first_few, quoted
@@ -17,60 +18,123 @@ from ..folder.wording import (
     coverage_text,
     every_input_text,
     inputs_text,
+    network_name,
     origin_text,
     other_function,
     prepared_text,
     rewrites_text,
     tensors_text,
 )
-from ..records import ORIGIN_RANDOM
+from ..layouts.network import command_for
+from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_RANDOM, Options
+from ..results import EQUAL
+from .columns import rows_as_text, wrapped
+from .tables import measured_table
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination, Package
     from ..api.inspection import Inspection
     from ..api.many import Outcome
-    from ..hub.records import Published
-    from ..proof.selftest.counting import FaultKind, SelfTest
+    from ..hub.records import Published, Sent
+
+# What a setting is called whose value is torchvision's, because nothing says otherwise.
+ASSUMED = "assumed, as torchvision"
 
 
-def receipt_as_text(receipt: Mapping[str, Any]) -> str:
-    """A few lines for the terminal; numbers are rounded."""
-    proof = receipt["verification"]
-    rows = {
-        "source": _source(receipt["source"]),
-        "tensors": tensors_text(receipt),
-        "rewritten": rewrites_text(receipt),
-        "left out": first_few([entry["source_name"] for entry in receipt["dropped"]]),
-        "beware": other_function(config_from(receipt["config"])),
-        "assumed": assumed_text(receipt),
-        "beside": first_few(list(receipt["beside"])),
-        "images": prepared_text(receipt) if receipt["source"]["origin"] != ORIGIN_RANDOM else "",
-        "verified": f"on {proof['device']} in {proof['dtype']} against {proof['reference']}",
-        "inputs": inputs_text(proof),
-        "compared": ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items()),
-        "difference": f"{max(proof['largest_difference'].values()):.3g}",
-        "every input": every_input_text(proof),
-        "coverage": coverage_text(proof),
-        "unseen": _dead(proof.get("coverage", {}).get("dead_channels", {})),
-        **asked_for(proof),
-        "files": ", ".join(name for name in FILE_NAMES if name in (*file_digests(receipt), FILE_NAME)),
-    }
-    lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
-    return "\n".join([*lines, *_measured(proof.get("measured", []))])
+def receipt_as_text(receipt: Mapping[str, Any], *, source: str | None = None, verbose: bool = False) -> str:
+    """What was converted, which network it is, and the verdict; numbers are rounded.
+
+    Args:
+        receipt: the content of a conversion.json.
+        source: what the user calls the source.
+        verbose: print digests, counts and versions as well.
+    """
+    lines = rows_as_text(_rows(receipt, source))
+    if verbose:
+        lines += [*rows_as_text(_details(receipt)), *measured_table(receipt["verification"].get("measured", []))]
+    return "\n".join(lines)
 
 
-def _measured(measured: list[Mapping[str, Any]]) -> list[str]:
-    """A table of errors against float64; None is infinite."""
-    if not measured:
-        return []
-    columns = ("ours", "theirs", "bound")
-    head = f"  {'error of the logits':<22}" + "".join(f"{column:>12}" for column in columns)
-    return [head] + [
-        f"    {one['setting']:<20}"
-        + "".join(f"{'infinite' if one[c] is None else format(one[c], '.2e'):>12}" for c in columns)
-        + ("" if one["bound"] is not None and one["bound"] < one["spread"] else "  (tells nothing)")
-        for one in measured
-    ]
+def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str, str]]:
+    proof, config = receipt["verification"], config_from(receipt["config"])
+    yield "source", _source(receipt["source"], source)
+    yield "network", f"{_name(config)}, {_classes(config)}{_labels(receipt['labels'])}"
+    yield "verdict", _verdict(proof)
+    yield "beware", other_function(config)
+    yield "assumed", assumed_text(receipt)
+    yield "images", _images(receipt)
+    yield "left out", first_few([entry["source_name"] for entry in receipt["dropped"]])
+    yield "beside", first_few(list(receipt["beside"]))
+    yield from ((label, text) for label, text in asked_for(proof).items() if label != "library")
+    yield "precision", _precision(proof.get("measured", []))
+    yield "files", ", ".join(name for name in FILE_NAMES if name in (*file_digests(receipt), FILE_NAME))
+
+
+def _source(source: Mapping[str, Any], named: str | None) -> str:
+    """``"chest.pth, 32.4 MB: layout torchvision, prefix module., key state_dict"``."""
+    kind = quoted(named) if named and source["origin"] == ORIGIN_FILE else origin_text(source)
+    found = [f"layout {quoted(source['layout'])}"]
+    found += [f"prefix {quoted(source['prefix'])}"] if source["prefix"] else []
+    found += [f"key {quoted(source['container'])}"] if source["container"] else []
+    return f"{kind}, {source['size'] / 1e6:.1f} MB: {', '.join(found)}"
+
+
+def _name(config: DenseNetConfig) -> str:
+    return network_name(config) if architecture_of(config) else architecture_label(config)
+
+
+def _classes(config: DenseNetConfig) -> str:
+    if not config.num_classes:
+        return "without a head"
+    return "1 class" if config.num_classes == 1 else f"{config.num_classes:,} classes"
+
+
+def _labels(labels: Mapping[str, Any]) -> str:
+    named = ", named" if labels["sha256"] else ""
+    return f"{named}, of which several may hold at once" if labels["problem_type"] == MULTI_LABEL else named
+
+
+def _verdict(proof: Mapping[str, Any]) -> str:
+    """What the proof came to; it ends in an error where anything differs."""
+    known = proof.get("every_input")
+    if known is None or any(known[kind] != EQUAL for kind in ("logits", "gradients", "buffers")):
+        return "equal to the original network, to the last bit, in all that was compared (-v: in what)"
+    return "equal to the original network, to the last bit: outputs, gradients, running statistics"
+
+
+def _images(receipt: Mapping[str, Any]) -> str:
+    """How images are prepared, and how that is known."""
+    if receipt["source"]["origin"] == ORIGIN_RANDOM:
+        return ""
+    text = prepared_text(receipt)
+    if text.endswith(ASSUMED) and not receipt["preprocessing"]:
+        return "prepared as torchvision does, which is assumed: densenet-convert describe --help, to state it"
+    return text
+
+
+def _precision(measured: Sequence[Mapping[str, Any]]) -> str:
+    """What came of the settings of a report; it ends in an error where one is beyond its bound."""
+    names = ", ".join(one["setting"] for one in measured)
+    return f"rounding errors are within their bounds in {names}" if measured else ""
+
+
+def _details(receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    source, proof = receipt["source"], receipt["verification"]
+    yield "format", f"{quoted(source['format'])}, sha256 {source['sha256']}"
+    yield "tensors", tensors_text(receipt)
+    changed = rewrites_text(receipt)
+    yield "stored as", f"{changed}; no output changes by it" if changed else ""
+    yield "compared", ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items())
+    yield "with", f"{proof['reference']}, on {proof['device']} in {proof['dtype']}"
+    yield "on", inputs_text(proof)
+    yield "difference", f"{max(proof['largest_difference'].values()):.3g}"
+    yield "known", every_input_text(proof)
+    yield "seen", coverage_text(proof)
+    yield "not seen", _dead(proof.get("coverage", {}).get("dead_channels", {}))
+    yield "library", asked_for(proof).get("library", "")
+    yield "versions", ", ".join(f"{name} {value}" for name, value in proof["versions"].items())
+    for name, digest in file_digests(receipt).items():
+        yield "sha256", f"{digest}  {name}"
 
 
 def _dead(channels: Mapping[str, list[int]]) -> str:
@@ -84,19 +148,15 @@ def published_as_text(published: Published) -> str:
     """A few lines for the terminal; of what would be sent, every file and the card."""
     where = f"{published.repo_id}, {published.revision}"
     if published.commit is None:
-        lines = [
-            f"  {file.action:<8}{file.name:<20}"
-            + ("" if file.size is None else f"{file.size:>12,} bytes  sha256 {file.sha256}")
-            for file in published.files
-        ]
+        lines = rows_as_text((file.action, _sent(file)) for file in published.files)
         would = "would be sent in one commit" if published.changed else "nothing would be sent"
-        head = [f"{where}: {would}", f"  message {published.message}"]
+        head = [*wrapped(f"{where}: {would}"), *rows_as_text([("message", published.message)])]
         shown = published.card or published.description
         card = (f"  {line}".rstrip() for line in shown.splitlines())
         return "\n".join([*head, *lines, "", *card])
     rows = {
         "commit": published.commit,
-        "url": published.url,
+        "url": published.url or "",
         **{
             action: ", ".join(file.name for file in published.files if file.action == action)
             for action in ("add", "change", "delete", "keep")
@@ -104,7 +164,11 @@ def published_as_text(published: Published) -> str:
         "fetched": "back and compared: not a byte differs",
     }
     status = "published" if published.changed else "is there already"
-    return "\n".join([f"{where}: {status}", *(f"  {label:<12}{row}" for label, row in rows.items() if row)])
+    return "\n".join([*wrapped(f"{where}: {status}"), *rows_as_text(rows.items())])
+
+
+def _sent(file: Sent) -> str:
+    return file.name if file.size is None else f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}"
 
 
 def outcomes_as_text(outcomes: Sequence[Outcome]) -> str:
@@ -114,46 +178,61 @@ def outcomes_as_text(outcomes: Sequence[Outcome]) -> str:
     return f"{len(outcomes):,} sources: {counted}"
 
 
-def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
-    """A few lines for the terminal, and with ``verbose`` or hashes one for each tensor."""
-    container = f", under {quoted(found.container)}" if found.container else ""
-    dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
-    rows = {
-        "format": f"{found.format}{container}",
-        "layout": _layout(found),
-        "network": _network(found),
-        "state dicts": first_few([one or "its own dict" for one in found.containers], limit=8),
-        "tensors": "" if found.containers else f"{len(found.tensors):,}: {dtypes}",
-        "size": f"{found.size:,} bytes",
-        "sha256": found.sha256,
-        "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
-        "refers to": first_few(found.names, limit=8),
-        "labels": "; ".join(
-            f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
-        ),
-        "problem": found.problem,
-    }
-    lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
+def inspection_as_text(
+    found: Inspection, named: str, *, key: str | None = None, verbose: bool = False
+) -> str:
+    """What a file holds, whether it can be converted, and the command for it.
+
+    Args:
+        found: what was found.
+        named: what the user calls the file.
+        key: which state dict of it the user chose.
+        verbose: print a digest, dtypes and a line for each tensor as well.
+    """
+    lines = _findings(found, named, key)
+    lines += rows_as_text(_contents(found))
+    if verbose:
+        lines += rows_as_text(_bytes(found))
     if verbose or any(tensor.sha256 for tensor in found.tensors):
-        lines += [
-            f"  {quoted(tensor.name)} {tensor.dtype} {list(tensor.shape)} {tensor.sha256 or ''}".rstrip()
-            for tensor in found.tensors
-        ]
+        for tensor in found.tensors:
+            shape = f"{tensor.dtype} {list(tensor.shape)} {tensor.sha256 or ''}".rstrip()
+            lines += wrapped(f"  {quoted(tensor.name)} {shape}", indent="    ")
     return "\n".join(lines)
 
 
-def _layout(found: Inspection) -> str:
-    if found.containers:
-        return ""
-    return (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else "")
+def _findings(found: Inspection, named: str, key: str | None) -> list[str]:
+    """What it is, whether it can be converted, and the command, or why there is none."""
+    problem, *commands = (found.problem or "").splitlines() or [""]
+    if found.config is not None:
+        what = f"{_name(found.config)}, {_classes(found.config)}"
+    elif found.containers:
+        what = "several state dicts"
+    else:
+        what = "a DenseNet that is read by an option" if commands else "no DenseNet that is known here"
+    if found.problem is None:
+        command = command_for(named, Options(key=key))
+        return [*wrapped(f"{quoted(named)}: {what}. This command converts it:"), *filter(None, [command])]
+    can = "can be converted, by a command below" if commands else "can't be converted as it is"
+    return [*wrapped(f"{quoted(named)}: {what}. It {can}."), *wrapped(problem), *commands]
 
 
-def _network(found: Inspection) -> str:
-    if found.containers:
-        return ""
-    if found.config is None:
-        return "not recognised"
-    return f"{architecture_label(found.config)}, {found.config.num_classes} classes"
+def _contents(found: Inspection) -> Iterator[tuple[str, str]]:
+    names = [f"layout {found.layout}"] if found.layout else []
+    names += [f"prefix {quoted(found.prefix)}"] if found.prefix else []
+    names += [f"key {quoted(found.container)}"] if found.container else []
+    yield "state dicts", first_few([one or "its own dict" for one in found.containers], limit=8)
+    yield "holds", "" if found.containers else ", ".join([f"{len(found.tensors):,} tensors", *names])
+    yield "file", f"{found.format}, {found.size / 1e6:.1f} MB"
+    yield "metadata", ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items())
+    held = [f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()]
+    yield "labels", "; ".join(held)
+
+
+def _bytes(found: Inspection) -> Iterator[tuple[str, str]]:
+    yield "size", f"{found.size:,} bytes"
+    yield "sha256", found.sha256
+    yield "dtypes", ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
+    yield "refers to", first_few(found.names, limit=8)
 
 
 def examination_as_text(found: Examination) -> str:
@@ -163,7 +242,10 @@ def examination_as_text(found: Examination) -> str:
     rows.append(("layouts", ", ".join(found.layouts)))
     head = f"densenet-convert {found.version}, Python {found.python}, {found.platform}"
     end = [f"problem: {problem}" for problem in found.problems] or ["ready"]
-    return "\n".join([head, *(f"  {label:<16}{row}".rstrip() for label, row in rows), *end])
+    lines = [*wrapped(head), *rows_as_text(rows)]
+    for line in end:
+        lines += wrapped(line)
+    return "\n".join(lines)
 
 
 def _installed(package: Package) -> str:
@@ -171,81 +253,3 @@ def _installed(package: Package) -> str:
         return f'not installed; pip install "densenet-convert[{package.extra}]"'
     floor = f">={package.floor}" if package.floor else ""
     return f"{package.version or 'not installed':<16}{floor:<10}{package.extra or ''}"
-
-
-def _source(source: Mapping[str, Any]) -> str:
-    return (
-        f"{origin_text(source)}: {quoted(source['format'])}, layout {quoted(source['layout'])}, "
-        f"{source['size'] / 1e6:.1f} MB, sha256 {source['sha256'][:8]}"
-    )
-
-
-# Longer than a column is wide.
-SHORT = {"placement": "place", "gradients": "grads", "statistics": "stats", "read-back": "back"}
-
-
-def self_test_as_text(tested: SelfTest) -> str:
-    """Three tables: how many of each fault were caught and located, and by which checks, ours and others'."""
-    width = max(len(row.name) for row in tested.rows)
-    versions = ", ".join(f"{name} {value}" for name, value in tested.environment["versions"].items())
-    return "\n".join(
-        [
-            f"{tested.network}, on {tested.device}, {versions}",
-            "",
-            *_table(width, "fault", ("injected", "idle", "caught", "located"), _counted(tested.rows)),
-            "",
-            *_table_of_checks(width, "caught by each check alone", tested.rows, "checks"),
-            "",
-            *_table_of_checks(width, "by the checks that people use", tested.rows, "peers"),
-            "",
-            f"false alarms: {len(tested.false_alarms)} in {tested.clean_runs} clean runs",
-            *(["", f"escaped: {first_few(tested.escaped, 5)}"] if tested.escaped else []),
-            *(["", f"first false alarm: {tested.false_alarms[0]}"] if tested.false_alarms else []),
-        ]
-    )
-
-
-def _counted(rows: Sequence[FaultKind]) -> Iterator[tuple[str, list[str]]]:
-    for row in rows:
-        yield row.name, _columns(row.injected, row.nothing, row.caught, row.located)
-    sums = [
-        sum(column)
-        for column in zip(*((r.injected, r.nothing, r.caught, r.located) for r in rows), strict=True)
-    ]
-    yield "all of them", _columns(*sums)
-
-
-def _columns(injected: int, nothing: int, caught: int, located: int) -> list[str]:
-    return [f"{injected:,}", f"{nothing:,}", _share(caught, injected), _share(located, injected)]
-
-
-def _table_of_checks(width: int, title: str, rows: Sequence[FaultKind], which: str) -> Iterator[str]:
-    counts: list[tuple[str, Mapping[str, tuple[int, int]]]] = [
-        (row.name, getattr(row, which)) for row in rows
-    ]
-    names = list(counts[0][1])
-    lines = [(name, [_share(*found[check]) for check in names]) for name, found in counts if _judged(found)]
-    return _table(width, title, names, lines)
-
-
-def _judged(found: Mapping[str, tuple[int, int]]) -> bool:
-    return any(of for _, of in found.values())
-
-
-def _table(
-    width: int, title: str, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]] | list[Any]
-) -> Iterator[str]:
-    labels = [SHORT.get(column, column) for column in columns]
-    widths = [max(len(label), 6) + 1 for label in labels]
-
-    def line(name: str, cells: Sequence[str]) -> str:
-        return f"{name:<{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-
-    yield line(title, labels)
-    for name, cells in rows:
-        yield line(name, cells)
-
-
-def _share(caught: int, of: int) -> str:
-    """Rounded down: 100% means all of them.  A dash where there was nothing to judge."""
-    return f"{int(1000 * caught / of) / 10:g}%" if of else "-"
