@@ -51,7 +51,10 @@ def receipt_as_text(receipt: Mapping[str, Any], *, source: str | None = None, ve
     """
     lines = rows_as_text(_rows(receipt, source))
     if verbose:
-        lines += [*rows_as_text(_details(receipt)), *measured_table(receipt["verification"].get("measured", []))]
+        lines += [
+            *rows_as_text(_details(receipt)),
+            *measured_table(receipt["verification"].get("measured", [])),
+        ]
     return "\n".join(lines)
 
 

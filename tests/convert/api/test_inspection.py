@@ -47,7 +47,9 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None
     assert f"\ndensenet-convert file {path} --key ema" in found.problem
     listed = CliRunner().invoke(main, ["inspect", str(path)])
     assert listed.exit_code == 0
-    assert listed.stdout.startswith(f"{path}: several state dicts. It can be converted, by a command below.\n")
+    assert listed.stdout.startswith(
+        f"{path}: several state dicts. It can be converted, by a command below.\n"
+    )
     assert "  state dicts  raw, ema\n" in listed.stdout
     done = CliRunner().invoke(main, ["inspect", str(path), "--key", "ema", "--json"])
     assert json.loads(done.stdout)["container"] == "ema"

@@ -115,7 +115,10 @@ def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verifi
     arguments = ["--arch", "121", "--checkpoint", str(path), "--output", "chexnet", "--device", "cpu"]
     result = run("torchvision", *arguments)
     assert result.exit_code == 0
-    assert f"{path}, 28.3 MB: layout torchvision-dotted\n  network     DenseNet-121, 14 classes\n" in result.stdout
+    assert (
+        f"{path}, 28.3 MB: layout torchvision-dotted\n  network     DenseNet-121, 14 classes\n"
+        in result.stdout
+    )
     again = run("verify", "chexnet", "--source", str(path), "--device", "cpu")
     assert again.exit_code == 0
     assert "chexnet: verified" in again.stdout

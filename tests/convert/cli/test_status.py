@@ -91,7 +91,9 @@ def done(job: many.Job, *_: Any) -> many.Outcome:
     PHASES.info("reading %s", "x" * 200)
     PHASES.info("comparing")
     if job.source.endswith("1.pth"):
-        return many.Outcome(job.source, job.folder, "failed", error="ReadError", message="it is broken", exit_code=1)
+        return many.Outcome(
+            job.source, job.folder, "failed", error="ReadError", message="it is broken", exit_code=1
+        )
     return many.Outcome(job.source, job.folder, "converted", "DenseNet-121", "0" * 64)
 
 
