@@ -79,7 +79,11 @@ def _source(source: Mapping[str, Any], named: str | None) -> str:
     found = [f"layout {quoted(source['layout'])}"]
     found += [f"prefix {quoted(source['prefix'])}"] if source["prefix"] else []
     found += [f"key {quoted(source['container'])}"] if source["container"] else []
-    return f"{kind}, {source['size'] / 1e6:.1f} MB: {', '.join(found)}"
+    return f"{kind}, {_size(source['size'])}: {', '.join(found)}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count:,} bytes"
 
 
 def _name(config: DenseNetConfig) -> str:
@@ -225,7 +229,7 @@ def _contents(found: Inspection) -> Iterator[tuple[str, str]]:
     names += [f"key {quoted(found.container)}"] if found.container else []
     yield "state dicts", first_few([one or "its own dict" for one in found.containers], limit=8)
     yield "holds", "" if found.containers else ", ".join([f"{len(found.tensors):,} tensors", *names])
-    yield "file", f"{found.format}, {found.size / 1e6:.1f} MB"
+    yield "file", f"{found.format}, {_size(found.size)}"
     yield "metadata", ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items())
     held = [f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()]
     yield "labels", "; ".join(held)

@@ -127,8 +127,12 @@ def test_the_command_prints_text_or_one_document(tmp_path: Path) -> None:
     path = save({"state_dict": state_dict_of(), "loss": float("nan")}, tmp_path / "c.pth")
     shown = CliRunner().invoke(main, ["inspect", str(path)])
     assert shown.exit_code == 0
-    assert "torch-legacy, under state_dict" in shown.output
-    assert "DenseNet with blocks (2, 3, 1, 2)" in shown.output
+    first, command, *rest = shown.output.splitlines()
+    assert first.startswith(f"{path}: DenseNet with blocks (2, 3, 1, 2)")
+    assert first.endswith(", 5 classes. This command converts it:")
+    assert command == f"densenet-convert file {path}"
+    assert "  holds       127 tensors, layout torchvision, key state_dict" in rest
+    assert "sha256" not in shown.output
     document = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json", "--hashes"]).stdout)
     assert document["schema_version"] == 1
     assert document["container"] == "state_dict"
@@ -168,6 +172,6 @@ def test_a_prefix_and_a_head_of_another_name_are_seen_through(tmp_path: Path) ->
     assert (found.layout, found.prefix, found.problem) == ("torchvision-dotted", "module.", None)
     assert found.config == SMALL
     assert (
-        "layout      torchvision-dotted, under module.\n"
+        "  holds       106 tensors, layout torchvision-dotted, prefix module.\n"
         in CliRunner().invoke(main, ["inspect", str(path)]).stdout
     )

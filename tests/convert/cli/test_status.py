@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import sys
 import threading
@@ -40,14 +41,14 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self.width, 0, 0))
         reader = threading.Thread(target=self._read, args=(master,))
         reader.start()
-        with open(slave, "w") as stream, monkeypatch.context() as patch:
+        with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", stream)
             patch.setattr(sys, "stderr", stream)
             yield
         reader.join()
 
     def _read(self, master: int) -> None:
-        with open(master, "rb", buffering=0) as file:
+        with os.fdopen(master, "rb", buffering=0) as file:
             try:
                 while data := file.read(4096):
                     self.written += data.decode()
