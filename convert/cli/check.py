@@ -53,7 +53,7 @@ def verify(
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
-@click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every detail, and every tensor.")
 def inspect(file: str, key: str | None, hashes: bool, as_json: bool, verbose: bool) -> None:
     """Say what a checkpoint FILE holds; nothing in it is executed, and no torch is needed.
 
@@ -85,7 +85,8 @@ def prove(
 
     Every two tensors of one shape are exchanged, and faults of values, of the network and of files
     are drawn.  Without FOLDER a small network of random weights is taken, with a converted FOLDER
-    its own; both take minutes.  Nothing in FOLDER is changed.
+    its own; both take minutes.  Nothing in FOLDER is changed.  The small network runs with one thread,
+    whatever OMP_NUM_THREADS says: threads would wait for one another longer than they compute.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ def shared_options(command: Command) -> Command:
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout."),
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON)."),
-        click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr."),
+        click.option("-v", "--verbose", is_flag=True, help="Print every detail, and on stderr each step."),
     ]
     for option in reversed(options):
         command = option(command)

@@ -74,7 +74,7 @@ def push(
 @claim_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON).")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every detail, and on stderr each step.")
 @click.pass_context
 def describe(
     context: click.Context, /, folder: str, as_json: bool, quiet: bool, verbose: bool, **options: Any

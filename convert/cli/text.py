@@ -66,6 +66,8 @@ def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str,
     yield "beware", other_function(config)
     yield "assumed", assumed_text(receipt)
     yield "images", _images(receipt)
+    changed = rewrites_text(receipt)
+    yield "stored as", f"{changed}; no output changes by it" if changed else ""
     yield "left out", first_few([entry["source_name"] for entry in receipt["dropped"]])
     yield "beside", first_few(list(receipt["beside"]))
     yield from ((label, text) for label, text in asked_for(proof).items() if label != "library")
@@ -129,8 +131,6 @@ def _details(receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     source, proof = receipt["source"], receipt["verification"]
     yield "format", f"{quoted(source['format'])}, sha256 {source['sha256']}"
     yield "tensors", tensors_text(receipt)
-    changed = rewrites_text(receipt)
-    yield "stored as", f"{changed}; no output changes by it" if changed else ""
     yield "compared", ", ".join(f"{count:,} {kind}" for kind, count in proof["compared"].items())
     yield "with", f"{proof['reference']}, on {proof['device']} in {proof['dtype']}"
     yield "on", inputs_text(proof)
