@@ -26,7 +26,7 @@ ORDER = (
     ("source", "hub"),
     ("layouts", "folder"),
     ("records", "tensors", "temporary", "torchvision_weights", "executors"),
-    ("layout", "claims", "results", "shown"),
+    ("layout", "claims", "results", "shown", "columns"),
     ("errors", "formats"),
 )
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from ..columns import rows_as_text, wrapped
 from ..errors import ConvertError, quoted
 from ..layouts import known_layouts
 from ..shown import Shown
@@ -150,7 +151,10 @@ def examination_as_text(found: Examination) -> str:
     rows.append(("layouts", ", ".join(found.layouts)))
     head = f"densenet-convert {found.version}, Python {found.python}, {found.platform}"
     end = [f"problem: {problem}" for problem in found.problems] or ["ready"]
-    return "\n".join([head, *(f"  {label:<16}{row}".rstrip() for label, row in rows), *end])
+    lines = [*wrapped(head), *rows_as_text(rows)]
+    for line in end:
+        lines += wrapped(line)
+    return "\n".join(lines)
 
 
 def _installed(package: Package) -> str:

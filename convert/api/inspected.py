@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
-from densenet_convert.densenet.config import architecture_label
 
+from ..columns import rows_as_text, wrapped
 from ..errors import first_few, quoted
-from ..folder.text import source_text
+from ..folder.text import classes_text, network_text, size_text, source_text, verdict
 from ..folder.wording import network_name
+from ..layouts.network import call_for
+from ..records import Options
 from ..shown import Shown
 
 
@@ -74,7 +76,7 @@ class Inspection(Shown):
     receipt: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return f"{self.path or 'in memory'}\n{inspection_as_text(self)}"
+        return inspection_as_text(self, None if self.path is None else str(self.path))
 
     def _shown(self) -> dict[str, object]:
         """Returns what the file is, and which network it holds."""
@@ -89,55 +91,65 @@ class Inspection(Shown):
         }
 
 
-def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
-    """A few lines for the terminal, and with ``verbose`` or hashes one for each tensor."""
-    container = f", under {quoted(found.container)}" if found.container else ""
-    dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
-    rows = {
-        "format": f"{found.format}{container}",
-        "layout": _layout(found),
-        "network": _network(found),
-        "state dicts": first_few([one or "its own dict" for one in found.containers], limit=8),
-        "tensors": "" if found.containers else f"{len(found.tensors):,}: {dtypes}",
-        "size": f"{found.size:,} bytes",
-        "sha256": found.sha256,
-        "metadata": ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items()),
-        "refers to": first_few(found.names, limit=8),
-        "labels": "; ".join(
-            f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
-        ),
-        **_converted(found.receipt),
-        "problem": found.problem,
-    }
-    lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
+def inspection_as_text(
+    found: Inspection, named: str | None, *, key: str | None = None, verbose: bool = False
+) -> str:
+    """Says what a file holds, whether it can be converted, and by which call.
+
+    Args:
+        found: what was found.
+        named: the user's name of the file; None for what is in memory.
+        key: the state dict in it that the user chose.
+        verbose: print a digest, dtypes and a line for each tensor as well.
+    """
+    lines = _findings(found, named, key)
+    lines += rows_as_text(_contents(found))
+    if verbose:
+        lines += rows_as_text(_bytes(found))
     if verbose or any(tensor.sha256 for tensor in found.tensors):
-        lines += [
-            f"  {quoted(tensor.name)} {tensor.dtype} {list(tensor.shape)} {tensor.sha256 or ''}".rstrip()
-            for tensor in found.tensors
-        ]
+        for tensor in found.tensors:
+            shape = f"{tensor.dtype} {list(tensor.shape)} {tensor.sha256 or ''}".rstrip()
+            lines += wrapped(f"  {quoted(tensor.name)} {shape}", indent="    ")
     return "\n".join(lines)
 
 
-def _converted(receipt: Mapping[str, Any] | None) -> dict[str, str]:
-    """Returns what a converted folder's receipt says of its source and its proof."""
-    if receipt is None:
-        return {}
-    proof = receipt["verification"]
-    return {
-        "converted": f"from {source_text(receipt['source'])}",
-        "verified": f"then, on {proof['device']} in {proof['dtype']} against {proof['reference']}",
-    }
+def _findings(found: Inspection, named: str | None, key: str | None) -> list[str]:
+    """Returns what it is, whether it can be converted, and the call, or why there is none."""
+    problem, *calls = (found.problem or "").splitlines() or [""]
+    what = f"{quoted(named or 'in memory')}: {_what(found, may_be=bool(calls))}"
+    if found.problem is not None:
+        can = "can be converted, by what stands below" if calls else "can't be converted as it is"
+        return [*wrapped(what if found.receipt else f"{what}. It {can}."), *wrapped(problem), *calls]
+    call = None if named is None or found.receipt else call_for(named, Options(key=key))
+    return [*wrapped(f"{what}. This converts it:"), call] if call else wrapped(what)
 
 
-def _layout(found: Inspection) -> str:
+def _what(found: Inspection, *, may_be: bool) -> str:
+    if found.config is not None:
+        network = f"{network_text(found.config)}, {classes_text(found.config)}"
+        return f"a converted folder, {network}" if found.receipt else network
     if found.containers:
-        return ""
-    return (found.layout or "unknown") + (f", under {quoted(found.prefix)}" if found.prefix else "")
+        return "several state dicts"
+    return "a DenseNet that is read by an option" if may_be else "no DenseNet that is known here"
 
 
-def _network(found: Inspection) -> str:
-    if found.containers:
-        return ""
-    if found.config is None:
-        return "not recognised"
-    return f"{architecture_label(found.config)}, {found.config.num_classes} classes"
+def _contents(found: Inspection) -> Iterator[tuple[str, str]]:
+    names = [f"layout {found.layout}"] if found.layout else []
+    names += [f"prefix {quoted(found.prefix)}"] if found.prefix else []
+    names += [f"key {quoted(found.container)}"] if found.container else []
+    if found.receipt is not None:
+        yield "source", source_text(found.receipt["source"], None)
+        yield "verdict", verdict(found.receipt["verification"])
+    yield "state dicts", first_few([one or "its own dict" for one in found.containers], limit=8)
+    yield "holds", "" if found.containers else ", ".join([f"{len(found.tensors):,} tensors", *names])
+    yield "file", f"{found.format}, {size_text(found.size)}"
+    yield "metadata", ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items())
+    held = [f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()]
+    yield "labels", "; ".join(held)
+
+
+def _bytes(found: Inspection) -> Iterator[tuple[str, str]]:
+    yield "size", f"{found.size:,} bytes"
+    yield "sha256", found.sha256
+    yield "dtypes", ", ".join(f"{count:,} {dtype}" for dtype, count in found.dtypes.items())
+    yield "refers to", first_few(found.names, limit=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
@@ -48,7 +49,7 @@ def convert_batch(
     options: Mapping[str, Any],
 ) -> int:
     """Prints what comes of each source, and returns the highest exit code."""
-    from . import documents, text
+    from . import documents
 
     set_up_logging(printing.verbose)
     draw_bars(printing.quiet)
@@ -68,7 +69,7 @@ def convert_batch(
         click.echo(json.dumps(documents.outcomes_as_json(outcomes), indent=2))
     elif printing.as_text:
         _repeat_failures(outcomes, as_given)
-        click.echo(f"{text.outcomes_as_text(outcomes)}, in {output}")
+        click.echo(f"{_counted(outcomes)}, in {output}")
     return max((one.exit_code for one in outcomes), default=0)
 
 
@@ -81,6 +82,13 @@ def _print(one: Outcome, printing: Printing, as_given: Callable[[str], str]) -> 
         echo(f"error: {as_given(_naming_source(one, one.message))}", err=True)
     elif printing.as_text:
         echo(f"{as_given(str(one.folder))}: {one.status}, {one.network}")
+
+
+def _counted(outcomes: Sequence[Outcome]) -> str:
+    """``"3 sources: 1 converted, 1 skipped, 1 failed"``."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    counted = ", ".join(f"{counts[status]:,} {status}" for status in ("converted", "skipped", "failed"))
+    return f"{len(outcomes):,} sources: {counted}"
 
 
 def _repeat_failures(outcomes: Sequence[Outcome], as_given: Callable[[str], str]) -> None:

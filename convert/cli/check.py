@@ -54,7 +54,7 @@ def verify(
 
         here = local_folder(folder)
         verified = verify(here, source=source, progress=progress_bar(quiet), **options)
-        results.add(folder, receipt_with(verified.proof, here))
+        results.add(folder, receipt_with(verified.proof, here), source)
     context.exit(results.finish())
 
 
@@ -63,7 +63,7 @@ def verify(
 @click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
 @click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
 @printing_options
-@click.option("-v", "--verbose", is_flag=True, help="List every tensor.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every detail, and every tensor.")
 @click.pass_context
 def inspect(
     context: click.Context,
@@ -105,7 +105,7 @@ def inspect(
                     one = replace(one, problem=as_command(one.problem))
                 found.append(documents.inspection_as_json(one))
                 if not as_json and not quiet:
-                    echo(f"{path}\n{inspection_as_text(one, verbose=verbose)}")
+                    echo(as_command(inspection_as_text(one, path, key=key, verbose=verbose)))
     if as_json:
         click.echo(json.dumps(documents.inspections_as_json(found) if several else found[0], indent=2))
     context.exit(max(one["error"]["exit_code"] if "error" in one else 0 for one in found))
@@ -131,7 +131,8 @@ def prove(
 
     Every two tensors of one shape are exchanged, and faults of values, of the network and of files
     are drawn.  Without FOLDER a small network of random weights is taken, with a converted FOLDER
-    its own; both take minutes.  Nothing in FOLDER is changed.
+    its own; both take minutes.  Nothing in FOLDER is changed.  The small network runs with one thread,
+    whatever OMP_NUM_THREADS says: threads would wait for one another longer than they compute.
 
     \b
     Examples:

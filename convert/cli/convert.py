@@ -98,7 +98,7 @@ def torchvision(
                 progress=progress_bar(quiet),
                 **options,
             )
-            results.add(folder, written.receipt, skipped=written.skipped)
+            results.add(folder, written.receipt, checkpoint, skipped=written.skipped)
     context.exit(results.finish())
 
 
@@ -190,7 +190,7 @@ def file(
         from ..api.convert import convert
 
         written = convert(source, folder, progress=progress_bar(quiet), **options)
-        results.add(folder, written.receipt, skipped=written.skipped)
+        results.add(folder, written.receipt, source, skipped=written.skipped)
     context.exit(results.finish())
 
 

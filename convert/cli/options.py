@@ -47,7 +47,9 @@ def printing_options(command: Command) -> Command:
 
 def working_options(command: Command) -> Command:
     """The same, and one for the commands that take several steps."""
-    verbose = click.option("-v", "--verbose", is_flag=True, help="Say what is being done, on stderr.")
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, help="Print every detail, and on stderr each step."
+    )
     return decorated(command, [printing_options, verbose])
 
 

@@ -53,6 +53,7 @@ class Results:
         gc.disable()
         self._status = status
         self._as_json = as_json
+        self._verbose = verbose
         self._shows_text = not as_json and not quiet
         self._documents: list[dict[str, Any]] = []
         self._exit_code = 0
@@ -69,7 +70,9 @@ class Results:
         finally:
             clear_status()
 
-    def add(self, folder: Path | str, receipt: Receipt, *, skipped: bool = False) -> None:
+    def add(
+        self, folder: Path | str, receipt: Receipt, source: str | None = None, *, skipped: bool = False
+    ) -> None:
         from ..folder.text import receipt_as_text
         from . import documents
 
@@ -77,7 +80,8 @@ class Results:
         self._documents.append(documents.receipt_as_json(receipt, status=status, folder=str(folder)))
         if self._shows_text:
             said = SKIPPED if skipped else status
-            echo(f"{folder}: {said}\n{receipt_as_text(receipt)}")
+            shown = receipt_as_text(receipt, source=source, verbose=self._verbose)
+            echo(f"{folder}: {said}\n{shown}")
 
     def finish(self) -> int:
         """Returns the highest exit code, and prints the JSON document if that is asked for."""

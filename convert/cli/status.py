@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..columns import columns
 from ..records import Progress
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class StatusLine(logging.Handler):
             return
         if self._line is None:
             self._line = _tqdm(bar_format="{desc}")
-        self._line.set_description_str(_shortened(phase, get_terminal_size().columns - 1))
+        self._line.set_description_str(_shortened(phase, columns(sys.stderr) - 1))
 
     def bar(self, items: Sequence[Any], what: str) -> Iterable[Any]:
         """Goes through ``items``, and counts them in a bar."""
@@ -99,8 +99,9 @@ def _is_seen(quiet: bool) -> bool:
 def _tqdm(*arguments: Any, **options: Any) -> tqdm[Any]:
     from tqdm import tqdm
 
-    # The mean rate of all that is done: what is left is told by it, and not by the last few.
-    return tqdm(*arguments, leave=False, dynamic_ncols=True, smoothing=0, file=sys.stderr, **options)
+    # What is left is told by the mean rate of all that is done, and each item is drawn: they take long.
+    fixed: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "smoothing": 0, "miniters": 1}
+    return tqdm(*arguments, mininterval=0, file=sys.stderr, **fixed, **options)
 
 
 def _shortened(text: str, length: int) -> str:

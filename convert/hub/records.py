@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..columns import rows_as_text, wrapped
 from ..shown import Shown
 
 
@@ -114,19 +115,15 @@ def published_as_text(published: Published) -> str:
     """A few lines for the terminal; of what would be sent, every file and the card."""
     where = f"{published.repo_id}, {published.revision}"
     if published.commit is None:
-        lines = [
-            f"  {file.action:<8}{file.name:<20}"
-            + ("" if file.size is None else f"{file.size:>12,} bytes  sha256 {file.sha256}")
-            for file in published.files
-        ]
+        lines = rows_as_text((file.action, _sent(file)) for file in published.files)
         would = "would be sent in one commit" if published.changed else "nothing would be sent"
-        head = [f"{where}: {would}", f"  message {published.message}"]
+        head = [*wrapped(f"{where}: {would}"), *rows_as_text([("message", published.message)])]
         shown = published.card or published.description
         card = (f"  {line}".rstrip() for line in shown.splitlines())
         return "\n".join([*head, *lines, "", *card])
     rows = {
         "commit": published.commit,
-        "url": published.url,
+        "url": published.url or "",
         **{
             action: ", ".join(file.name for file in published.files if file.action == action)
             for action in ("add", "change", "delete", "keep")
@@ -134,4 +131,8 @@ def published_as_text(published: Published) -> str:
         "fetched": "back and compared: not a byte differs",
     }
     status = "published" if published.changed else "is there already"
-    return "\n".join([f"{where}: {status}", *(f"  {label:<12}{row}" for label, row in rows.items() if row)])
+    return "\n".join([*wrapped(f"{where}: {status}"), *rows_as_text(rows.items())])
+
+
+def _sent(file: Sent) -> str:
+    return file.name if file.size is None else f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...columns import table, wrapped
 from ...errors import first_few
 from ...shown import Shown
 from .exchanges import Counted
@@ -128,24 +129,30 @@ SHORT = {"placement": "place", "gradients": "grads", "statistics": "stats", "rea
 
 
 def self_test_as_text(tested: SelfTest) -> str:
-    """Three tables: how many of each fault were caught and located, and by which checks, ours and others'."""
-    width = max(len(row.name) for row in tested.rows)
+    """The verdict and three tables: how many of each fault were caught and located, and by which checks."""
+    injected = sum(row.injected for row in tested.rows)
     versions = ", ".join(f"{name} {value}" for name, value in tested.environment["versions"].items())
-    return "\n".join(
-        [
-            f"{tested.network}, on {tested.device}, {versions}",
-            "",
-            *_table(width, "fault", ("injected", "idle", "caught", "located"), _counted(tested.rows)),
-            "",
-            *_table_of_checks(width, "caught by each check alone", tested.rows, "checks"),
-            "",
-            *_table_of_checks(width, "by the checks that people use", tested.rows, "peers"),
-            "",
-            f"false alarms: {len(tested.false_alarms)} in {tested.clean_runs} clean runs",
-            *(["", f"escaped: {first_few(tested.escaped, 5)}"] if tested.escaped else []),
-            *(["", f"first false alarm: {tested.false_alarms[0]}"] if tested.false_alarms else []),
-        ]
+    escaped = (
+        f"{len(tested.escaped):,} of {injected:,} injected faults escaped"
+        if tested.escaped
+        else (f"all of {injected:,} injected faults were caught, and found where they are")
     )
+    clean = f"false alarms: {len(tested.false_alarms)} in {tested.clean_runs} clean runs"
+    lines = [
+        *wrapped(f"{escaped}; {clean}"),
+        *wrapped(f"{tested.network}, on {tested.device}, {versions}"),
+        "",
+        *table("fault", ("injected", "idle", "caught", "located"), list(_counted(tested.rows))),
+        "",
+        *_table_of_checks("caught by each check alone", tested.rows, "checks"),
+        "",
+        *_table_of_checks("by the checks that people use", tested.rows, "peers"),
+    ]
+    if tested.escaped:
+        lines += ["", *wrapped(f"escaped: {first_few(tested.escaped, 5)}")]
+    if tested.false_alarms:
+        lines += ["", *wrapped(f"first false alarm: {tested.false_alarms[0]}")]
+    return "\n".join(lines)
 
 
 def _counted(rows: Sequence[FaultKind]) -> Iterator[tuple[str, list[str]]]:
@@ -162,31 +169,17 @@ def _columns(injected: int, nothing: int, caught: int, located: int) -> list[str
     return [f"{injected:,}", f"{nothing:,}", _share(caught, injected), _share(located, injected)]
 
 
-def _table_of_checks(width: int, title: str, rows: Sequence[FaultKind], which: str) -> Iterator[str]:
+def _table_of_checks(title: str, rows: Sequence[FaultKind], which: str) -> Iterator[str]:
     counts: list[tuple[str, Mapping[str, tuple[int, int]]]] = [
         (row.name, getattr(row, which)) for row in rows
     ]
     names = list(counts[0][1])
     lines = [(name, [_share(*found[check]) for check in names]) for name, found in counts if _judged(found)]
-    return _table(width, title, names, lines)
+    return table(title, [SHORT.get(name, name) for name in names], lines)
 
 
 def _judged(found: Mapping[str, tuple[int, int]]) -> bool:
     return any(of for _, of in found.values())
-
-
-def _table(
-    width: int, title: str, columns: Sequence[str], rows: Iterator[tuple[str, list[str]]] | list[Any]
-) -> Iterator[str]:
-    labels = [SHORT.get(column, column) for column in columns]
-    widths = [max(len(label), 6) + 1 for label in labels]
-
-    def line(name: str, cells: Sequence[str]) -> str:
-        return f"{name:<{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-
-    yield line(title, labels)
-    for name, cells in rows:
-        yield line(name, cells)
 
 
 def _share(caught: int, of: int) -> str:

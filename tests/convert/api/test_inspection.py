@@ -50,8 +50,10 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None
     assert f"\ndc.convert({str(path)!r}, key='ema')" in found.problem
     listed = CliRunner().invoke(main, ["inspect", str(path)])
     assert listed.exit_code == 0
-    assert "  state dicts raw, ema\n" in listed.stdout
-    assert "sha256" in listed.stdout
+    assert listed.stdout.startswith(
+        f"{path}: several state dicts. It can be converted, by a command below.\n"
+    )
+    assert "  state dicts  raw, ema\n" in listed.stdout
     done = CliRunner().invoke(main, ["inspect", str(path), "--key", "ema", "--json"])
     assert json.loads(done.stdout)["container"] == "ema"
 
@@ -59,8 +61,8 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None
 def test_a_key_of_the_file_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     key = "k\n  sha256      00 (torchvision's own)\x1b[31m"
     path = save({key: state_dict_of()}, tmp_path / "c.pth")
-    text = inspection_as_text(inspect(path))
-    assert text.splitlines()[0].endswith(r"under k\n  sha256      00 (torchvision's own)\x1b[31m")
+    text = inspection_as_text(inspect(path), "c.pth")
+    assert text.splitlines()[2].endswith(r"key k\n  sha256      00 (torchvision's own)\x1b[31m")
     with pytest.raises(ReadError, match=r"under the key 'k\\udc80', expected text"):
         inspect(save({"k\udc80": state_dict_of()}, tmp_path / "d.pth"))
 
@@ -128,8 +130,12 @@ def test_the_command_prints_text_or_one_document(tmp_path: Path) -> None:
     path = save({"state_dict": state_dict_of(), "loss": float("nan")}, tmp_path / "c.pth")
     shown = CliRunner().invoke(main, ["inspect", str(path)])
     assert shown.exit_code == 0
-    assert "torch-legacy, under state_dict" in shown.output
-    assert "DenseNet with blocks (2, 3, 1, 2)" in shown.output
+    first, command, *rest = shown.output.splitlines()
+    assert first.startswith(f"{path}: DenseNet with blocks (2, 3, 1, 2)")
+    assert first.endswith(", 5 classes. This converts it:")
+    assert command == f"densenet-convert file {path}"
+    assert "  holds       127 tensors, layout torchvision, key state_dict" in rest
+    assert "sha256" not in shown.output
     document = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json", "--hashes"]).stdout)
     assert document["schema_version"] == 1
     assert document["container"] == "state_dict"
@@ -170,7 +176,7 @@ def test_a_prefix_and_a_head_of_another_name_are_seen_through(tmp_path: Path) ->
     assert (found.layout, found.prefix, found.problem) == ("torchvision-dotted", "module.", None)
     assert found.config == SMALL
     assert (
-        "layout      torchvision-dotted, under module.\n"
+        "  holds       106 tensors, layout torchvision-dotted, prefix module.\n"
         in CliRunner().invoke(main, ["inspect", str(path)]).stdout
     )
 

@@ -78,16 +78,14 @@ def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -
     result = run(*RANDOM_121)
     assert result.exit_code == 0
     assert result.stderr == ""
-    for said in (
+    assert result.stdout.splitlines() == [
         "densenet121: converted",
-        "random weights, seed 0",
-        "727: 580 renamed, 26 under their own names, 121 num_batches_tracked absent",
-        "on cpu in float32 against torchvision's own loader",
-        "eval 2x3x91x123, train 2x3x64x96\n",
-        "difference  0\n",
-        "logits, gradients and buffers are equal for every input of these shapes\n",
-    ):
-        assert said in result.stdout
+        "  source      random weights, seed 0, 32.4 MB: layout torchvision-dotted",
+        "  network     DenseNet-121, 1,000 classes",
+        "  verdict     equal to the original network, to the last bit: outputs, gradients, running "
+        "statistics",
+        "  files       model.safetensors, config.json, README.md, conversion.json",
+    ]
 
 
 def test_quiet_prints_nothing_and_verbose_says_what_is_done(source: Path) -> None:
@@ -101,6 +99,15 @@ def test_quiet_prints_nothing_and_verbose_says_what_is_done(source: Path) -> Non
     )
     assert "new: converted" in loud.stdout
     assert "comparing on cpu with torchvision's modules in a tree" in loud.stderr
+    assert "loading torch\n" in loud.stderr
+    for detail in (
+        "  format      torch-legacy, sha256 ",
+        "  tensors     127: ",
+        "  on          eval 2x3x91x123, train 2x3x64x96\n",
+        "  difference  0\n",
+        "  known       logits, gradients and buffers are equal for every input of these shapes\n",
+    ):
+        assert detail in loud.stdout
 
 
 def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verified(tmp_path: Path) -> None:
@@ -109,8 +116,8 @@ def test_a_checkpoint_at_hand_with_any_number_of_classes_is_converted_and_verifi
     arguments = ["--arch", "121", "--checkpoint", str(path), "--output", "chexnet", "--device", "cpu"]
     result = run("torchvision", *arguments)
     assert result.exit_code == 0
-    assert "a file: torch-legacy, layout torchvision-dotted" in result.stdout
-    assert "torchvision's modules in a tree" in result.stdout
+    assert f"  source      {path}, 28." in result.stdout
+    assert "  network     DenseNet-121, 14 classes\n" in result.stdout
     again = run("verify", "chexnet", "--source", str(path), "--device", "cpu")
     assert again.exit_code == 0
     assert "chexnet: verified" in again.stdout

@@ -59,12 +59,13 @@ def test_everything_that_was_asked_for_is_in_the_receipt_and_in_the_summary(
     assert verification["images"] == {"agreed": 1, "images": 1, "largest": 0.0}
     assert verification["golden"]["share_of_bound"] < 0.25
     assert [one["setting"] for one in verification["measured"]][:2] == ["float32", "bfloat16"]
-    result = run("verify", "new", "--images", str(images), "--report", "verify.html")
+    result = run("verify", "new", "--images", str(images), "--report", "verify.html", "-v")
     assert result.exit_code == 0
     assert "images      1: the same class for 1, largest difference of a logit 0\n" in result.stdout
     assert "golden      every layer within its bound" in result.stdout
     assert f", {GOLDEN}, {CARD}, conversion.json\n" in result.stdout
-    assert "    bfloat16    " in result.stdout
+    assert "  precision   rounding errors are within their bounds in float32, bfloat16, " in result.stdout
+    assert "    bfloat16 * " in result.stdout
     for page in ("convert.html", "verify.html"):
         text = Path(page).read_text()
         assert "✓ Proven" in text
