@@ -52,7 +52,7 @@ def with_calls(error: SeveralError, data: Whole, path: Path, options: Options, s
         return str(error)
     more = len(error.keys) - MOST_CHOICES
     rest = f", and {more:,} more take their `key=...` likewise" if more > 0 else ""
-    sentence = "Each of these lines converts one" if len(calls) > 1 else "This converts one"
+    sentence = "Each of these converts one" if len(calls) > 1 else "This converts one"
     return "\n".join([f"{error} {sentence}{rest}:", *calls])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import densenet_convert as dc
-from densenet_convert.errors import ConvertError, OwnNetworkError, ReadError
+from densenet_convert.errors import ConvertError, FolderError, OwnNetworkError, ReadError
 from densenet_convert.folder.records import Written
 from densenet_convert.results import EQUAL
 from densenet_convert.source.memory import copy_of, read_memory
@@ -183,3 +183,14 @@ def test_a_folder_is_verified_with_the_network_at_hand(tmp_path: Path) -> None:
     assert proof.own.every_input.holds
     with pytest.raises(OwnNetworkError, match="its own reference"):
         converted(network, tmp_path, reference="own_networks:Own")
+
+
+def test_a_file_names_its_folder_and_what_is_in_memory_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("chest").mkdir()
+    with pytest.raises(FolderError, match="^chest exists and is left alone"):
+        dc.convert("chest.pth.tar")
+    with pytest.raises(FolderError, match=r"no name that its folder could have: state `output=\.\.\.`"):
+        dc.convert({})
