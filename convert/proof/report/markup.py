@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from .charts import number_text
 from .pictures import Picture
 from .plots import Plot
+
+
+def breakable(text: str) -> str:
+    """Text in which a long name may be broken behind its dots."""
+    return re.sub(r"\.(?=[a-z])", ".<wbr>", escape(text))
 
 
 def rows(facts: Iterable[tuple[str, str]]) -> str:
@@ -23,7 +29,7 @@ def table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
         f'<th scope="col"{kind}>{escape(c)}</th>' for c, kind in zip(columns, ["", *kinds], strict=True)
     )
     lines = (
-        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<tr><th scope="row">{breakable(name)}</th>'
         + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(others, kinds, strict=True))
         + "</tr>"
         for name, *others in cells
@@ -39,9 +45,9 @@ def figure(plot: Plot | None) -> str:
     """A plot with its legend, and in words what it shows."""
     if plot is None:
         return '<p class="soft">Not drawn: nothing was measured.</p>'
-    legend = "".join(f'<span class="{kind}">{escape(name)}</span>' for kind, name in plot.legend)
+    legend = "".join(f'<span class="{kind}">{breakable(name)}</span>' for kind, name in plot.legend)
     return (
-        f"<p>{escape(plot.finding)}</p><figure><figcaption>{escape(plot.caption)}</figcaption>"
+        f"<p>{breakable(plot.finding)}</p><figure><figcaption>{escape(plot.caption)}</figcaption>"
         f'{plot.markup}<p class="legend">{legend}</p></figure>'
     )
 

@@ -27,7 +27,7 @@ from ...folder.wording import (
 )
 from ...results import Measured
 from .charts import number_text
-from .markup import figure, picture, rows, table
+from .markup import breakable, figure, picture, rows, table
 from .plots import draw_coverage, draw_differences, draw_errors, draw_logits, layer_of
 from .style import STYLE
 
@@ -193,7 +193,7 @@ def _verdict(diagnosis: Diagnosis, proof: Mapping[str, Any] | None) -> str:
         lines.append(f"The error of the logits is beyond its bound in {', '.join(beyond)}.")
     if not any(lines):
         lines.append("The receipt holds no verification. Run the proof again.")
-    text = "".join(f"<p>{escape(part)}</p>" for part in lines if part)
+    text = "".join(f"<p>{breakable(part)}</p>" for part in lines if part)
     return f'<div class="verdict failed"><strong>✗ Failed</strong>{text}</div>'
 
 

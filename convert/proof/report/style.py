@@ -28,10 +28,10 @@ tbody th { font-weight: normal; color: var(--soft); }
 thead th { border-top: 0; vertical-align: bottom; }
 .facts th { width: 8rem; }
 .box th, .box td { overflow-wrap: normal; }
-.box tbody th { min-width: 9rem; overflow-wrap: anywhere; }
+.box tbody th { min-width: 11rem; overflow-wrap: anywhere; }
 .box td { min-width: 5rem; }
 .box td.list { min-width: 10rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tr { break-inside: avoid; }
 figure { margin: .5rem 0 0; break-inside: avoid; }
 figcaption, .soft { color: var(--soft); font-size: .9rem; }

@@ -298,6 +298,15 @@ def test_an_error_beyond_its_bound_is_marked(ours: float, bound: float, text: st
     assert _share(Measured("bfloat16", ours, 0.1, bound, spread=1.0)) == text
 
 
+def test_a_phone_shows_the_page_in_its_own_width_and_plots_keep_the_size_of_their_text(failed: str) -> None:
+    page = Page(failed)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert "svg { font-size: 12px;" in failed
+    stretched = [one for one in page.all("svg") if "viewbox" in one and one.get("class") != "square"]
+    assert [one["preserveaspectratio"] for one in stretched] == ["none"] * 3
+    assert failed.count('preserveAspectRatio="none"></svg>') == 1  # coverage: its marks are not stretched
+
+
 def test_wide_tables_scroll_in_a_box_of_their_own_that_the_keyboard_reaches(proven: str) -> None:
     boxes = [box for box in Page(proven).all("div") if box.get("class") == "box"]
     assert len(boxes) == 4
