@@ -69,7 +69,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         REPORT,
         metavar="PATH",
         help="Write a page about the proof, also where it fails: to PATH if that ends in .html, else to "
-        "PATH/FOLDER.html; needs matplotlib.",
+        "PATH/FOLDER.html.",
     )
 
 

@@ -23,6 +23,7 @@ PHASES = logging.getLogger("densenet_convert.phases")
 # How long it took, how long it will, and no rate: what is counted takes seconds or minutes each.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
 _LONGEST_NAME = 24
+SELF_TEST = "self-test"
 
 
 class StatusLine(logging.Handler):
@@ -31,13 +32,15 @@ class StatusLine(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._line: tqdm[Any] | None = None
-        self._counts = False
+        self._counts: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Shows a phase: alone, or behind the bar that stands."""
         phase = record.getMessage()
-        if self._line is not None and self._counts:
-            self._line.set_postfix_str(_shortened(phase, _LONGEST_NAME))
+        if self._line is not None and self._counts is not None:
+            # The steps of the self-test are conversions, too, and too short for anybody to read.
+            if self._counts != SELF_TEST:
+                self._line.set_postfix_str(_shortened(phase, _LONGEST_NAME))
             return
         if self._line is None:
             self._line = _tqdm(bar_format="{desc}")
@@ -46,7 +49,7 @@ class StatusLine(logging.Handler):
     def bar(self, items: Sequence[Any], what: str) -> Iterable[Any]:
         """Goes through ``items``, and counts them in a bar."""
         self.clear()
-        self._line, self._counts = _tqdm(items, desc=what, bar_format=_BAR), True
+        self._line, self._counts = _tqdm(items, desc=what, bar_format=_BAR), what
         yield from self._line
         self.clear()
 
@@ -54,7 +57,7 @@ class StatusLine(logging.Handler):
         """Takes the line away."""
         if self._line is not None:
             self._line.close()
-        self._line, self._counts = None, False
+        self._line, self._counts = None, None
 
 
 _STATUS = StatusLine()
