@@ -26,7 +26,7 @@ Result = Mapping[str, Any]
 HEAD = """# Performance
 
 Made from `benchmarks/results/` by `make bench`, which runs every benchmark.  Each compares with a peer in
-the same run, in alternation; ratios are of medians.  What a GPU gave is in [gpu.md](gpu.md).
+the same run, in alternation; ratios are of medians.  [On a GPU](gpu.md) has what was measured there.
 """
 
 

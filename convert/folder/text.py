@@ -104,7 +104,7 @@ def verdict(proof: Mapping[str, Any]) -> str:
     known = proof.get("every_input")
     if known is None or any(known[kind] != EQUAL for kind in ("logits", "gradients", "buffers")):
         return f"equal to {whose} with these weights, to the last bit, in all that was compared"
-    return f"equal to {whose} with these weights, to the last bit: outputs, gradients, running statistics"
+    return f"equal to {whose} with these weights, to the last bit"
 
 
 def _images(receipt: Mapping[str, Any]) -> str:
@@ -113,7 +113,7 @@ def _images(receipt: Mapping[str, Any]) -> str:
         return ""
     text = prepared_text(receipt)
     if text.endswith(ASSUMED) and not receipt["preprocessing"]:
-        return "prepared as torchvision does, which is assumed: densenet-convert describe --help, to state it"
+        return "prepared as torchvision does: assumed (describe --help)"
     return text
 
 

@@ -82,8 +82,7 @@ def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal() -
         "densenet121: converted",
         "  source      random weights, seed 0, 32.4 MB: layout torchvision-dotted",
         "  network     DenseNet-121, 1,000 classes",
-        "  verdict     equal to the original network, to the last bit: outputs, gradients, running "
-        "statistics",
+        "  verdict     equal to torchvision's network with these weights, to the last bit",
         "  files       model.safetensors, config.json, README.md, conversion.json",
     ]
 
