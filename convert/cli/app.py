@@ -61,7 +61,7 @@ def main() -> None:
       densenet-convert torchvision 169
       densenet-convert inspect my-densenet.pth
 
-    The name of a file is enough: it is converted, as by the command file.
+    The name of a file is enough: it is converted as by the command file.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
     """

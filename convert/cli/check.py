@@ -39,7 +39,7 @@ def verify(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Repeat the proof of a converted FOLDER, against its source where that is given.
+    """Repeat the proof of a converted FOLDER, against its source if you name it.
 
     \b
     Examples:
@@ -60,8 +60,10 @@ def verify(
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete.files)
-@click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
-@click.option("--hashes", is_flag=True, help="Digest every tensor as well.")
+@click.option(
+    "--key", metavar="KEYS", help="Take this state dict if the file holds several: ema.state_dict, models.1."
+)
+@click.option("--hashes", is_flag=True, help="Also print the SHA-256 of every tensor.")
 @printing_options
 @click.option("-v", "--verbose", is_flag=True, help="Print every detail, and every tensor.")
 @click.pass_context
@@ -77,7 +79,7 @@ def inspect(
 ) -> None:
     """Say what checkpoints hold; nothing in them is executed, and no torch is needed.
 
-    FILE is a checkpoint, a converted folder, of which no proof is made, or a folder of both.
+    FILE is a checkpoint, a converted folder, or a folder that holds such.  Nothing is proven.
 
     \b
     Examples:
@@ -171,7 +173,7 @@ def prove(
 @printing_options
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, quiet: bool) -> None:
-    """Say which versions, devices, extras and layouts there are, and what is missing.
+    """Print the versions, devices, extras and layouts that are there, and what is missing.
 
     \b
     Examples:

@@ -19,22 +19,18 @@ ARCH = Architecture([*ARCHS, "all"])
 
 @click.command()
 @click.argument("named", nargs=-1, type=ARCH, metavar="[121|161|169|201|all]...")
-@click.option(
-    "--arch", "archs", type=ARCH, multiple=True, help="Which DenseNet, as named before; can be repeated."
-)
+@click.option("--arch", "archs", type=ARCH, multiple=True, help="The same as an option; can be repeated.")
 @click.option(
     "--weights",
     type=click.Choice([ORIGIN_IMAGENET, ORIGIN_RANDOM]),
     help=f"torchvision's own (the default, {ORIGIN_IMAGENET}), or random ones to try the tool with.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="What random weights are drawn from.  [default: 0]"
-)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of random weights.  [default: 0]")
 @click.option(
     "--checkpoint",
     metavar="FILE",
     shell_complete=complete.files,
-    help="A file of it instead, here or hf://USER/NAME/FILE, whatever its layout.",
+    help="Convert this file instead, here or hf://USER/NAME/FILE, in any layout.",
 )
 @click.option(
     "-o",
@@ -64,8 +60,8 @@ def torchvision(
 ) -> None:
     """Convert torchvision's weights, verify them and write a folder.
 
-    A conversion that is there already, whole and with these options, is skipped.  --images, --outputs,
-    --report and --reference are not: the command verify proves what is there.
+    A conversion that is there already, whole and with these options, is skipped.  With --images, --outputs,
+    --report and --reference it is an error, which prints the verify command to use.
 
     \b
     Examples:
@@ -109,32 +105,45 @@ def torchvision(
     "--output",
     type=ANY_PATH,
     shell_complete=complete.folders,
-    help="Folder to write, or of several sources, and with --jobs, --dask and --jsonl, their parent.  "
+    help="Folder to write; with several sources, --jobs, --dask or --jsonl the folder that holds theirs.  "
     f"[default: SOURCE's name without its end; of several, {PARENT}]",
 )
-@click.option("--arch", type=Architecture(ARCHS), help="Which DenseNet it must be.  [default: by its shapes]")
+@click.option(
+    "--arch", type=Architecture(ARCHS), help="Require this DenseNet.  [default: the one that the shapes tell]"
+)
 @click.option(
     "--layout",
     metavar="NAME",
     shell_complete=complete.layouts,
-    help="Which layout it must be in.  [default: the one that fits]",
+    help="Require this layout.  [default: the one that fits]",
 )
-@click.option("--prefix", help="What must stand before the names.  [default: what is found]")
-@click.option("--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, leave out the rest.")
+@click.option("--prefix", help="Require this in front of all names.  [default: what is found]")
+@click.option(
+    "--only", metavar="PREFIX", help="Convert the DenseNet under this prefix, and leave out the rest."
+)
 @click.option(
     "--head",
     metavar="NAME",
-    help="Whole name of the last layer, '' for the features alone.  [default: what heads are called]",
+    help="Take this layer as the last one, by its whole name; '' takes the features alone.  "
+    "[default: found by its name]",
 )
 @click.option(
     "--final-relu/--no-final-relu",
     default=None,
-    help="Whether a ReLU stands behind the last norm.  [default: as torchvision, where that is sure]",
+    help="Say whether a ReLU runs behind the last norm.  [default: as in torchvision, if that is sure]",
 )
-@click.option("--key", metavar="KEYS", help="Where the state dict is, if there are several: ema.state_dict.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes for several sources.  [default: this one]")
-@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that converts several sources.")
-@click.option("--jsonl", is_flag=True, help="Print one JSON document a line, as each source is done.")
+@click.option(
+    "--key", metavar="KEYS", help="Take this state dict if the file holds several: ema.state_dict, models.1."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Convert several sources in so many processes.  [default: in this one]",
+)
+@click.option(
+    "--dask", metavar="ADDRESS", help="Convert several sources on the Dask cluster of this scheduler."
+)
+@click.option("--jsonl", is_flag=True, help="Print one JSON document a line as soon as a source is done.")
 @conversion_options
 @proof_options
 @shared_options
@@ -155,11 +164,11 @@ def file(
     """Convert checkpoints, verify them and write a folder for each.
 
     SOURCE is a file, a folder of them, or hf://USER/NAME[@REVISION][/FILE] on the Hugging Face Hub.
-    Its layout is found by its names and its network by its shapes.  Of several sources, what fails does
-    not stop the rest.  The word file may be left out, or be convert.
+    Names tell its layout, and shapes its network.  If one of several sources fails, the rest goes on.
+    The word file may be left out, or be convert.
 
-    A conversion that is there already, whole and with these options, is skipped.  --images, --outputs,
-    --report and, of one source, --reference are not: the command verify proves what is there.
+    A conversion that is there already, whole and with these options, is skipped.  With --images, --outputs,
+    --report and, for one source, --reference it is an error, which prints the verify command to use.
 
     \b
     Examples:

@@ -61,7 +61,7 @@ def shared_options(command: Command) -> Command:
         show_default=True,
         metavar="auto|cpu|cuda[:N]",
         shell_complete=complete.devices,
-        help="Where the proof runs. auto is a GPU where there is one.",
+        help="The proof runs there; auto takes a GPU if there is one.",
     )
     return decorated(command, [device, working_options])
 
@@ -73,7 +73,8 @@ def conversion_options(command: Command) -> Command:
         click.option(
             "--golden",
             is_flag=True,
-            help="Write the reference's outputs, for verify on any machine: parity.safetensors.",
+            help="Also write the reference's outputs, with which verify compares any machine: "
+            "parity.safetensors.",
         ),
         click.option(
             "--ignore-config",
@@ -99,26 +100,32 @@ def _label_options() -> list[Callable[[Command], Command]]:
             "CSV with a column name or label.  [default: torchvision's for its own weights, else of a "
             "config.json beside the source]",
         ),
-        click.option("--multi-label", is_flag=True, help="Several classes may hold at once: no softmax."),
+        click.option(
+            "--multi-label",
+            is_flag=True,
+            help="Say that several classes may hold at once, so that no softmax is run.",
+        ),
     ]
 
 
 def _preprocessing_options() -> list[Callable[[Command], Command]]:
-    known = "[default: of a config.json beside the source, else as torchvision]"
+    known = "[default: that of a config.json beside the source, else torchvision's]"
     return [
-        click.option("--mean", metavar="M[,M,M]", help=f"What images are normalised with.  {known}"),
+        click.option("--mean", metavar="M[,M,M]", help=f"Mean with which images are normalised.  {known}"),
         click.option(
-            "--std", metavar="S[,S,S]", help="Likewise: the deviation, for each channel or for all."
+            "--std",
+            metavar="S[,S,S]",
+            help="Deviation with which they are normalised, for each channel or for all.",
         ),
-        click.option("--input-size", metavar="HEIGHT[xWIDTH]", help="Size of an image that was trained on."),
+        click.option("--input-size", metavar="HEIGHT[xWIDTH]", help="Size of the images in training."),
         click.option(
             "--interpolation",
             metavar="NAME",
             shell_complete=complete.interpolations,
-            help="How images are resized: bilinear, bicubic, ...",
+            help="Filter that resizes images: bilinear, bicubic, ...",
         ),
         click.option(
-            "--crop-pct", type=float, metavar="SHARE", help="Share of the resized image that is kept."
+            "--crop-pct", type=float, metavar="SHARE", help="Share of the resized image that the crop keeps."
         ),
     ]
 
@@ -129,19 +136,22 @@ def _card_options() -> list[Callable[[Command], Command]]:
             "--license",
             metavar="ID",
             shell_complete=complete.licenses,
-            help="For the model card, by the Hub's identifier.  [default: torchvision's for its own weights, "
+            help="License for the model card, by the Hub's identifier.  [default: torchvision's for its own "
+            "weights, "
             "else that of a model card beside the source]",
         ),
-        click.option("--license-name", metavar="NAME", help="With --license other: what it is called."),
-        click.option("--license-link", metavar="ADDRESS", help="With --license other: where it stands."),
+        click.option("--license-name", metavar="NAME", help="Name of the license, with --license other."),
+        click.option(
+            "--license-link", metavar="ADDRESS", help="Address of the license's text, with --license other."
+        ),
         click.option(
             "--dataset",
             "datasets",
             multiple=True,
             metavar="ID",
-            help="What it was trained on; can be repeated.",
+            help="Data that it was trained on, for the model card; can be repeated.",
         ),
-        click.option("--base-model", metavar="ID", help="What it was made from."),
+        click.option("--base-model", metavar="ID", help="Model that it was made from, for the model card."),
         *_repeated_card_options(),
     ]
 
@@ -153,7 +163,7 @@ def _repeated_card_options() -> list[Callable[[Command], Command]]:
             "metrics",
             multiple=True,
             metavar="NAME=VALUE[@DATASET]",
-            help="What was measured; can be repeated.",
+            help="A result that you measured, for the model card; can be repeated.",
         ),
         click.option(
             "--card-section",
@@ -177,12 +187,13 @@ def _reference_options() -> list[Callable[[Command], Command]]:
         click.option(
             "--reference-output",
             metavar="KEY",
-            help="Which of its outputs, or which module of it.  [default: the one of the logits' shape]",
+            help="Compare this output of your network, or this module of it.  "
+            "[default: the output of the logits' shape]",
         ),
         click.option(
             "--reference-input-size",
             metavar="HEIGHT[xWIDTH]",
-            help="Size of an input that it takes.  [default: those of the proof]",
+            help="Run your network on inputs of this size.  [default: the sizes of the proof]",
         ),
     ]
 
@@ -208,7 +219,7 @@ def proof_options(command: Command) -> Command:
             "--report",
             type=ANY_PATH,
             metavar="FILE",
-            help="Write a page about the proof, with plots, also where it fails.",
+            help="Write a page about the proof, with plots, also if it fails.",
         ),
     ]
     return decorated(command, options)

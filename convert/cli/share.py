@@ -16,19 +16,23 @@ from .reporting import Results, draw_bars, reporting_errors, set_up_logging
 @click.command()
 @click.argument("folder", shell_complete=complete.folders)
 @click.argument("repository", metavar="[OWNER/]NAME", required=False)
-@click.option("--repo-id", metavar="[OWNER/]NAME", help="The same; the repository is made if missing.")
+@click.option(
+    "--repo-id",
+    metavar="[OWNER/]NAME",
+    help="The same as an option.  The repository is made if it is missing.",
+)
 @click.option("--add", is_flag=True, help="Propose it to a repository that holds the original.")
 @click.option(
     "--license",
     metavar="ID",
     shell_complete=complete.licenses,
-    help="By the Hub's identifier; required where it is not known.",
+    help="License, by the Hub's identifier; required if the folder does not know it.",
 )
 @click.option("--private", is_flag=True, help="Make the repository private; a public one is refused.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of a commit.")
-@click.option("--revision", default="main", show_default=True, help="Branch; it is made if missing.")
-@click.option("--commit-message", help="Of the one commit.  [default: the network and the converter]")
-@click.option("--token", help="What signs in.  [default: HF_TOKEN, or the login of `hf auth login`]")
+@click.option("--revision", default="main", show_default=True, help="Branch; it is made if it is missing.")
+@click.option("--commit-message", help="Message of the commit.  [default: the network and the converter]")
+@click.option("--token", help="Access token.  [default: HF_TOKEN, or the login of `hf auth login`]")
 @click.option("--dry-run", is_flag=True, help="Print exactly what would be sent, and send nothing.")
 @working_options
 def push(
@@ -83,8 +87,8 @@ def describe(
 ) -> None:
     """Change what a converted FOLDER says of labels, pre-processing, license and card; its weights stay.
 
-    It is then what a conversion with these options would have been, byte for byte.  What is not given
-    stays as it is.
+    The folder is then byte for byte what a conversion with these options would have written.  What you don't
+    state stays as it is.
 
     \b
     Examples:
@@ -108,7 +112,7 @@ def describe(
     required=True,
     metavar="LAYOUT",
     shell_complete=complete.layouts,
-    help="Such as torchvision-dotted, monai or keras.",
+    help="Layout of the file: torchvision-dotted, monai, keras, ...",
 )
 @click.option("-o", "--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that exists.")
