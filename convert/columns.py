@@ -56,7 +56,7 @@ def table(title: str, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[
     whole = [(title, labels), *rows]
     sizes = [max(6, *(len(cells[i]) for _, cells in whole)) + 1 for i in range(len(labels))]
     longest = max(len(name) for name, _ in whole)
-    width = max(min(longest, columns() - max(sizes)), NARROWEST)
+    width = max(min(longest, columns() - max(sizes, default=0)), NARROWEST)
     for begin, end in _parts(sizes, columns() - width):
         for name, cells in whole:
             cut = name if len(name) <= width else f"{name[: width - 3]}..."

@@ -24,7 +24,6 @@ from ..layout import Reading
 from ..layouts import TORCHVISION
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
-from ..proof.devices import plain_torch
 from ..proof.prove import ProofExtras
 from ..records import ORIGIN_IMAGENET, AnyPath, Identified, InMemory, Options
 from ..source.beside import read_beside
@@ -141,8 +140,7 @@ def require_done_of_torchvision(
 
 def _open(folder: Path) -> Written:
     try:
-        with plain_torch():
-            return open_folder(folder)
+        return open_folder(folder)
     except FolderError as error:
         raise FolderError(f"{folder} exists and is not whole. {error} {ADVICE}") from error
 

@@ -66,7 +66,9 @@ def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str,
     yield "beside", first_few(list(receipt["beside"]))
     yield from ((label, text) for label, text in asked_for(proof).items() if label != "library")
     yield "precision", _precision(proof.get("measured", []))
-    yield "files", ", ".join(name for name in FILE_NAMES if name in (*file_digests(receipt), FILE_NAME))
+    written = file_digests(receipt)  # none of a network that was verified, and not written
+    files = [name for name in FILE_NAMES if name in (*written, FILE_NAME)] if written else []
+    yield "files", ", ".join(files)
 
 
 def source_text(source: Mapping[str, Any], named: str | None) -> str:
@@ -113,7 +115,7 @@ def _images(receipt: Mapping[str, Any]) -> str:
         return ""
     text = prepared_text(receipt)
     if text.endswith(ASSUMED) and not receipt["preprocessing"]:
-        return "prepared as torchvision does: assumed (describe --help)"
+        return "prepared as torchvision does: assumed (describe can state it)"
     return text
 
 
