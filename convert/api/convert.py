@@ -39,7 +39,7 @@ from ..source.beside import read_beside
 from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .choices import open_chosen
-from .claims import check_stated, make_claims
+from .claims import check_stated, make_claims, with_checkup
 from .memory import folder_for, of_memory
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _convert_network(
     # The reference is built from the checkpoint, and a whole module declares its own epsilon.
     checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
     renamed = rename_tensors(checkpoint, network.reading)
-    claims = make_claims(checkpoint, network, options, beside)
+    claims = with_checkup(make_claims(checkpoint, network, options, beside), renamed)
     verified = prove_parity(renamed, network.config, device, extras, claims)
     phases.info("writing %s", folder)
     written = write_folder(verified, folder, force=options.force)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 
+from ..claims import Remark
 from ..errors import ArchitectureError, LayoutError, ReadError, SeveralError, first_few
 from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
 from ..layouts.attempt import network_of
+from ..layouts.checkup import check_up, check_up_file
 from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
@@ -74,6 +76,7 @@ class Inspection:
         metadata: what the file says beside them, in words and numbers.
         names: what its pickles want to import; nothing of it was.
         labels: names of the classes that it holds, by the keys that lead to them.
+        remarks: what a sample of the values tells: layers that were probably never loaded, and the like.
     """
 
     path: Path | None
@@ -92,6 +95,7 @@ class Inspection:
     metadata: Mapping[str, Any]
     names: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
+    remarks: tuple[Remark, ...] = ()
 
 
 def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = False) -> Inspection:
@@ -142,6 +146,7 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
         metadata=content.metadata,
         names=content.names,
         labels=content.labels,
+        remarks=check_up_file(content.tensors, reading) if reading and config else (),
     )
 
 
@@ -171,6 +176,7 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
         metadata={},
         names=(),
         labels={},
+        remarks=check_up(held, reading) if reading and config else (),
     )
 
 

@@ -131,6 +131,7 @@ def inspection_as_text(found: Inspection, *, verbose: bool = False) -> str:
         "labels": "; ".join(
             f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()
         ),
+        "remarks": " ".join(remark.text for remark in found.remarks),
         "problem": found.problem,
     }
     lines = [f"  {label:<12}{row}" for label, row in rows.items() if row]
