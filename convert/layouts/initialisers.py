@@ -16,7 +16,7 @@ from typing import NamedTuple
 # in 10,000.  The distribution of the kurtosis is skewed, so that more is allowed above.
 LIMIT, SHAPE_LIMIT = 5.0, 7.0
 # Among fewer elements no distribution can be told.
-FEWEST = 64
+FEWEST = 32
 # bfloat16 rounds a bound of a uniform distribution up by so much.
 ROUNDING = 1 + 2**-7
 HEAD_DEVIATION = 0.01

@@ -10,13 +10,13 @@ Three things are looked for, each certain enough to be said of a stranger's file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import fsum, sqrt
 from typing import NamedTuple
 
 from ..layout import HEAD
-from .initialisers import fitting
+from .initialisers import ROUNDING, fitting
 from .samples import Kernel, Samples
 
 # Of the layers that a mismatch of names leaves out so many are as drawn.
@@ -24,6 +24,7 @@ MOST_OF_THEM = 0.9
 # By what factor the norms of the rest must be farther from 1 and 0.  Trained from scratch, it was 2 in small
 # networks and 3.4 with 42 dense layers, each of which has a small part of the gradient.
 FARTHER = 8.0
+SMALLEST = 1e-12
 DENSE, FIRST = "denselayer", "features.conv0"
 
 
@@ -141,7 +142,9 @@ def _is_drawn(head: Kernel, samples: Samples) -> bool:
     if not fitting(head.moments, head.shape):
         return False
     bias = samples.numbers(f"{HEAD}.bias") if f"{HEAD}.bias" in samples.shapes else []
-    return max(map(abs, bias), default=0.0) <= 1 / sqrt(head.shape[1])
+    largest, bound = max(map(abs, bias), default=0.0), 1 / sqrt(head.shape[1])
+    # One that began as 0 and was trained a little is smaller than what is drawn.
+    return largest == 0 or bound / 16 <= largest <= bound * ROUNDING
 
 
 def find_never_loaded(layers: Layers) -> Finding:
@@ -163,7 +166,7 @@ def _norm_beside(convolution: str) -> str:
 
 
 def _find_trained(layers: Layers) -> Finding | None:
-    """Returns the dense layers, or all features, if they were trained less than the rest."""
+    """Returns the dense layers if they were trained less than the rest."""
     dense = tuple(name for name in layers.kernels if DENSE in name)
     norms = tuple(name for name in layers.norms if DENSE in name)
     outside = tuple(name for name in layers.norms if DENSE not in name)
@@ -174,14 +177,14 @@ def _find_trained(layers: Layers) -> Finding | None:
     nearly_all = sum(name in layers.drawn for name in dense) >= MOST_OF_THEM * len(dense)
     if not nearly_all or FIRST in layers.drawn or FIRST not in layers.kernels:
         return None
-    farther = _moved(layers, outside) >= FARTHER * _moved(layers, norms)
-    return Finding(dense, norms, True) if farther else None
+    return Finding(dense, norms, True) if farther_by(layers) >= FARTHER else None
 
 
-def _moved(layers: Layers, names: Iterable[str]) -> float:
-    """Returns the median of what the norms moved from their initial values."""
-    moved = sorted(layers.norms[name].moved for name in names)
-    return moved[len(moved) // 2]
+def farther_by(layers: Layers) -> float:
+    """Returns how much farther from 1 and 0 the norms are outside of dense layers than within, a factor."""
+    within = sorted(norm.moved for name, norm in layers.norms.items() if DENSE in name)
+    others = sorted(norm.moved for name, norm in layers.norms.items() if DENSE not in name)
+    return others[len(others) // 2] / max(within[len(within) // 2], SMALLEST)
 
 
 def _batches_missing(layers: Layers, dense: Sequence[str], outside: Sequence[str]) -> str:

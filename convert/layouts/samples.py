@@ -153,7 +153,7 @@ def _moments_in_memory(tensor: Tensor, deviation: float) -> Moments:
     flat = tensor.flatten()
     for start in range(0, len(flat), CHUNK):
         part = flat[start : start + CHUNK]
-        scaled = part.double().mul_(PARTS / deviation).round_().clamp_(-MOST, MOST).to(torch.int64)
+        scaled = (part.double() * (PARTS / deviation)).round_().clamp_(-MOST, MOST).to(torch.int64)
         squares = scaled * scaled
         first += int(scaled.sum())
         second += int(squares.sum())

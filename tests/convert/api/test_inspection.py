@@ -13,8 +13,10 @@ import pytest
 import torch
 from checkpoints import SMALL, in_2017_names, save, state_dict_of
 from click.testing import CliRunner
+from schemas import validate
 from torch import nn
 
+import densenet_convert as dc
 from densenet_convert.api.inspection import inspect
 from densenet_convert.cli import main
 from densenet_convert.cli.text import inspection_as_text
@@ -169,3 +171,21 @@ def test_a_prefix_and_a_head_of_another_name_are_seen_through(tmp_path: Path) ->
         "layout      torchvision-dotted, under module.\n"
         in CliRunner().invoke(main, ["inspect", str(path)]).stdout
     )
+
+
+def test_a_network_that_was_never_loaded_is_remarked_on_by_inspect_and_by_a_conversion(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    path = save(DenseNet(SMALL).state_dict(), tmp_path / "fresh.pth")
+    result = CliRunner().invoke(main, ["inspect", str(path)])
+    assert "remarks     20 of 20 convolutions are as drawn at random" in result.stdout
+    remarks = dc.inspect(path).remarks
+    assert dc.inspect(DenseNet(SMALL)).remarks[0].names == remarks[0].names
+    document = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).stdout)
+    validate(document, "inspection")
+    assert document["remarks"][0]["kind"] == "never-loaded"
+    written = dc.convert(path, tmp_path / "new")
+    assert [one["text"] for one in written.receipt["remarks"]] == [one.text for one in remarks]
+    assert remarks[0].text in caplog.messages
+    assert remarks[0].text in (written.folder / "README.md").read_text()
