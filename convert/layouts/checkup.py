@@ -118,11 +118,16 @@ def _remark(text: str, layers: Collection[str], sources: Mapping[str, str]) -> R
 def _what(found: Finding, layers: Layers) -> str:
     """Says which layers look as if they had never been loaded."""
     count = f"{len(found.kernels):,} of {len(layers.kernels):,} convolutions"
+    if found.trained and len(found.kernels) == len(layers.kernels):
+        return (
+            f"{count} are nearly as drawn at random ({layers.initialiser}), and the head is far from that: "
+            "the weights of the features were probably never loaded into the network that was trained."
+        )
     if found.trained:
-        because = found.because or "the other layers are far from that"
+        because = found.because or "the other layers are far from random values"
         return (
             f"{count}, those of the dense layers, were trained less than the rest ({because}): the weights "
-            "of the dense layers were probably never loaded into the network that was trained and saved."
+            "of the dense layers were probably never loaded into the network that was trained."
         )
     unused = [name for name in found.norms if layers.norms[name].unused]
     norms = f", and {len(unused):,} of {len(layers.norms):,} batch norms count no batch" if unused else ""

@@ -21,6 +21,8 @@ FEWEST = 32
 ROUNDING = 1 + 2**-7
 HEAD_DEVIATION = 0.01
 TORCH = "torch's uniform"
+# Of torch's own layers, in units of 2 / fan-in.
+UNIFORM_VARIANCE = 1 / 6
 
 
 class Moments(NamedTuple):
@@ -73,7 +75,7 @@ def fitting(moments: Moments, shape: Sequence[int]) -> set[str]:
 def _initialisers(shape: Sequence[int]) -> dict[str, tuple[Family, float]]:
     """Returns each initialiser's distribution, and its variance in units of 2 / fan-in."""
     reads, writes = prod(shape[1:]), shape[0] * prod(shape[2:])
-    common = {TORCH: (UNIFORM, 1 / 6), "Glorot's uniform": (UNIFORM, reads / (reads + writes))}
+    common = {TORCH: (UNIFORM, UNIFORM_VARIANCE), "Glorot's uniform": (UNIFORM, reads / (reads + writes))}
     if len(shape) == 2:
         return {**common, "a normal of deviation 0.01": (NORMAL, HEAD_DEVIATION**2 * reads / 2)}
     return {

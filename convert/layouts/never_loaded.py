@@ -3,20 +3,21 @@
 Three things are looked for, each certain enough to be said of a stranger's file:
 
 - layers that nothing changed: the batch norm has weight 1 and bias 0, and the convolution is as drawn;
-- layers that were trained less than the rest: those that one well-known mismatch of names leaves out;
+- layers that were trained less than the rest: the dense layers, or all features, which well-known mismatches
+  of names leave out;
 - a head within the bounds that torch draws it in, which no training respects.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import fsum, sqrt
 from typing import NamedTuple
 
 from ..layout import HEAD
-from .initialisers import ROUNDING, fitting
+from .initialisers import ROUNDING, UNIFORM_VARIANCE, fitting
 from .samples import Kernel, Samples
 
 # Of the layers that a mismatch of names leaves out so many are as drawn.
@@ -24,8 +25,10 @@ MOST_OF_THEM = 0.9
 # By what factor the norms of the rest must be farther from 1 and 0.  Trained from scratch, it was 2 in small
 # networks and 3.4 with 42 dense layers, each of which has a small part of the gradient.
 FARTHER = 8.0
+# By what factor a head is ahead of the features, and by what factor its deviation must have grown for that.
+AHEAD, LEAST_GROWTH = 4.0, 1.0
 SMALLEST = 1e-12
-DENSE, FIRST = "denselayer", "features.conv0"
+DENSE, FIRST, LAST = "denselayer", "features.conv0", "features.norm5"
 
 
 class Norm(NamedTuple):
@@ -40,7 +43,7 @@ class Norm(NamedTuple):
 
     untrained: bool
     unused: bool
-    batches: int | None
+    batches: float | None
     weight: list[float]
     bias: list[float]
 
@@ -83,8 +86,8 @@ class Finding(NamedTuple):
     Attributes:
         kernels: convolutions that are as drawn, or little more.
         norms: batch norms that go with them, or that are as initialised.
-        trained: whether the network was trained after it was saved first.
-        because: what the convolutions' remark rests on, if not on their values alone.
+        trained: whether the network was trained since.
+        because: what tells it, if not the values alone.
     """
 
     kernels: tuple[str, ...] = ()
@@ -122,7 +125,7 @@ def _is_norm(name: str, samples: Samples) -> bool:
 def _norm_of(name: str, samples: Samples) -> Norm:
     weight, bias = samples.numbers(f"{name}.weight"), samples.numbers(f"{name}.bias")
     counter = f"{name}.num_batches_tracked"
-    batches = int(samples.numbers(counter)[0]) if samples.shapes.get(counter) == () else None
+    batches = samples.numbers(counter)[0] if samples.shapes.get(counter) == () else None
     untrained = _all(weight, 1.0) and _all(bias, 0.0)
     unused = untrained and not batches and _is_unused(name, samples)
     return Norm(untrained, unused, batches, weight, bias)
@@ -166,7 +169,7 @@ def _norm_beside(convolution: str) -> str:
 
 
 def _find_trained(layers: Layers) -> Finding | None:
-    """Returns the dense layers if they were trained less than the rest."""
+    """Returns the dense layers, or all features, if they were trained less than the rest."""
     dense = tuple(name for name in layers.kernels if DENSE in name)
     norms = tuple(name for name in layers.norms if DENSE in name)
     outside = tuple(name for name in layers.norms if DENSE not in name)
@@ -174,10 +177,33 @@ def _find_trained(layers: Layers) -> Finding | None:
         return None
     if batches := _batches_missing(layers, norms, outside):
         return Finding(dense, norms, True, batches)
-    nearly_all = sum(name in layers.drawn for name in dense) >= MOST_OF_THEM * len(dense)
-    if not nearly_all or FIRST in layers.drawn or FIRST not in layers.kernels:
+    if not _nearly_all_drawn(layers, dense):
         return None
-    return Finding(dense, norms, True) if farther_by(layers) >= FARTHER else None
+    if FIRST in layers.kernels and FIRST not in layers.drawn and farther_by(layers) >= FARTHER:
+        return Finding(dense, norms, True)
+    if _nearly_all_drawn(layers, layers.kernels) and head_ahead_by(layers) >= AHEAD:
+        return Finding(tuple(layers.kernels), tuple(layers.norms), True)
+    return None
+
+
+def _nearly_all_drawn(layers: Layers, kernels: Collection[str]) -> bool:
+    return sum(name in layers.drawn for name in kernels) >= MOST_OF_THEM * len(kernels)
+
+
+def head_ahead_by(layers: Layers) -> float:
+    """Returns how much farther a head is from its initial scale than the norm before it from 1 and 0, a factor.
+
+    The gradient of a weight of the head is an error times a feature; that of the norm before it is the same
+    errors times the head's weights.  So, from scratch, the head grows by what the norm moves, times the number
+    of features over the root of that of classes, whatever the rate is: that is 1 here.  Adam gives less.
+    """
+    if layers.head is None or LAST not in layers.norms:
+        return 0.0
+    classes, features = layers.head.shape
+    growth = sqrt(layers.head.moments.second / UNIFORM_VARIANCE) - 1
+    if growth < LEAST_GROWTH:
+        return 0.0
+    return growth / max(layers.norms[LAST].moved, SMALLEST) * sqrt(classes) / features
 
 
 def farther_by(layers: Layers) -> float:
@@ -190,13 +216,13 @@ def farther_by(layers: Layers) -> float:
 def _batches_missing(layers: Layers, dense: Sequence[str], outside: Sequence[str]) -> str:
     """Says how many batches the dense layers count fewer than the rest; empty where they don't.
 
-    Activation checkpointing counts each batch twice in a dense layer's first norm.
+    Activation checkpointing counts each batch twice where it is used, as in a dense layer's first norm.
     """
     within = {layers.norms[name].batches for name in dense if name.endswith("norm2")}
     others = {layers.norms[name].batches for name in outside}
     if len(within) != 1 or len(others) != 1:
         return ""
     (few,), (many,) = within, others
-    if few is None or many is None or few >= many:
+    if few is None or many is None or not few < many != 2 * few:
         return ""
-    return f"they count {few:,} batches, and all others {many:,}"
+    return f"they count {few:,.0f} batches, and all others {many:,.0f}"

@@ -129,7 +129,7 @@ def test_without_counts_dense_layers_that_hardly_moved_are_found(checked: Checke
     state = loaded_in_part("denselayer", batches=200)
     state = {name: tensor for name, tensor in state.items() if not name.endswith("tracked")}
     (remark,) = checked(state)
-    assert "trained less than the rest (the other layers are far from that)" in remark.text
+    assert "trained less than the rest (the other layers are far from random values)" in remark.text
 
 
 @BOTH
@@ -145,6 +145,15 @@ def test_a_head_that_was_left_out_is_found_until_it_is_trained(checked: Checked)
 def test_features_that_were_left_out_beside_a_loaded_head_are_found(checked: Checked) -> None:
     (remark,) = checked(loaded_in_part("features"))
     assert "a prefix before the names of the features, such as module. or backbone." in remark.text
+
+
+@BOTH
+def test_features_that_hardly_moved_beside_a_head_that_did_are_found(checked: Checked) -> None:
+    state = loaded_in_part("features", batches=200)
+    state["classifier.weight"] = torch.randn(state["classifier.weight"].shape)
+    (remark,) = checked(state)
+    assert "20 of 20 convolutions are nearly as drawn at random" in remark.text
+    assert "a prefix before the names of the features" in remark.text
 
 
 @BOTH
