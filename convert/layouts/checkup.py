@@ -120,7 +120,7 @@ def _what(found: Finding, layers: Layers) -> str:
     count = f"{len(found.kernels):,} of {len(layers.kernels):,} convolutions"
     if found.trained and len(found.kernels) == len(layers.kernels):
         return (
-            f"{count} are nearly as drawn at random ({layers.initialiser}), and the head is far from that: "
+            f"{count} are nearly as drawn at random ({layers.fits[0]}), and the head is far from that: "
             "the weights of the features were probably never loaded into the network that was trained."
         )
     if found.trained:
@@ -132,7 +132,7 @@ def _what(found: Finding, layers: Layers) -> str:
     unused = [name for name in found.norms if layers.norms[name].unused]
     norms = f", and {len(unused):,} of {len(layers.norms):,} batch norms count no batch" if unused else ""
     return (
-        f"{count} are as drawn at random ({layers.initialiser}){norms}: the weights of this file were "
+        f"{count} are as drawn at random ({layers.fits[0]}){norms}: the weights of this file were "
         "probably never loaded into the network that saved it."
     )
 

@@ -11,9 +11,11 @@ Three things are looked for, each certain enough to be said of a stranger's file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import fsum, sqrt
+from operator import mul
 from typing import NamedTuple
 
 from ..layout import HEAD
@@ -55,8 +57,8 @@ class Norm(NamedTuple):
     @property
     def moved(self) -> float:
         """Root of the mean square of what weight and bias are from 1 and 0."""
-        squares = [(value - 1.0) ** 2 for value in self.weight] + [value * value for value in self.bias]
-        return sqrt(fsum(squares) / max(len(squares), 1))
+        apart = [value - 1.0 for value in self.weight] + self.bias
+        return sqrt(fsum(map(mul, apart, apart)) / max(len(apart), 1))
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,32 @@ class Layers:
     Attributes:
         norms: batch norms.
         kernels: convolutions.
-        initialiser: what fits more of them than any other; empty where nothing fits one.
-        drawn: names of the convolutions that it may have drawn.
         head: the classifier; None where there is none.
         head_is_drawn: whether weight and bias are as an initialiser leaves them.
     """
 
     norms: dict[str, Norm]
     kernels: dict[str, Kernel]
-    initialiser: str
-    drawn: frozenset[str]
     head: Kernel | None
     head_is_drawn: bool
+
+    @cached_property
+    def fits(self) -> tuple[str, frozenset[str]]:
+        """The initialiser that fits most convolutions, empty where none does, and their names.
+
+        A network is drawn by one of them.
+        """
+        fits = {name: fitting(kernel.moments, kernel.shape) for name, kernel in self.kernels.items()}
+        counts = Counter(initialiser for names in fits.values() for initialiser in sorted(names))
+        if not counts:
+            return "", frozenset()
+        best = max(sorted(counts), key=lambda name: counts[name])
+        return best, frozenset(name for name, names in fits.items() if best in names)
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """Names of the convolutions that this initialiser may have drawn."""
+        return self.fits[1]
 
 
 class Finding(NamedTuple):
@@ -102,19 +118,9 @@ def layers_of(samples: Samples) -> Layers:
     norms = {name: _norm_of(name, samples) for name in names if _is_norm(name, samples)}
     convolutions = [name for name in names if len(samples.shapes[f"{name}.weight"]) == 4]
     kernels = {name: samples.kernel(f"{name}.weight") for name in convolutions}
-    initialiser, drawn = _most_drawn({n: fitting(k.moments, k.shape) for n, k in kernels.items()})
     has_head = len(samples.shapes.get(f"{HEAD}.weight", ())) == 2
     head = samples.kernel(f"{HEAD}.weight") if has_head else None
-    return Layers(norms, kernels, initialiser, drawn, head, head is not None and _is_drawn(head, samples))
-
-
-def _most_drawn(fits: Mapping[str, Set[str]]) -> tuple[str, frozenset[str]]:
-    """Returns the initialiser that fits most kernels, and these: a network is drawn by one of them."""
-    counts = Counter(initialiser for names in fits.values() for initialiser in sorted(names))
-    if not counts:
-        return "", frozenset()
-    best = max(sorted(counts), key=lambda name: counts[name])
-    return best, frozenset(name for name, names in fits.items() if best in names)
+    return Layers(norms, kernels, head, head is not None and _is_drawn(head, samples))
 
 
 def _is_norm(name: str, samples: Samples) -> bool:
@@ -177,11 +183,10 @@ def _find_trained(layers: Layers) -> Finding | None:
         return None
     if batches := _batches_missing(layers, norms, outside):
         return Finding(dense, norms, True, batches)
-    if not _nearly_all_drawn(layers, dense):
-        return None
-    if FIRST in layers.kernels and FIRST not in layers.drawn and farther_by(layers) >= FARTHER:
+    first = FIRST in layers.kernels and farther_by(layers) >= FARTHER  # the values of kernels take time
+    if first and FIRST not in layers.drawn and _nearly_all_drawn(layers, dense):
         return Finding(dense, norms, True)
-    if _nearly_all_drawn(layers, layers.kernels) and head_ahead_by(layers) >= AHEAD:
+    if head_ahead_by(layers) >= AHEAD and _nearly_all_drawn(layers, layers.kernels):
         return Finding(tuple(layers.kernels), tuple(layers.norms), True)
     return None
 
@@ -193,9 +198,9 @@ def _nearly_all_drawn(layers: Layers, kernels: Collection[str]) -> bool:
 def head_ahead_by(layers: Layers) -> float:
     """Returns how much farther a head is from its initial scale than the norm before it from 1 and 0, a factor.
 
-    The gradient of a weight of the head is an error times a feature; that of the norm before it is the same
-    errors times the head's weights.  So, from scratch, the head grows by what the norm moves, times the number
-    of features over the root of that of classes, whatever the rate is: that is 1 here.  Adam gives less.
+    The gradient of a weight of the head is an error times a feature; that of the norm before it is the
+    same errors times the head's weights.  So, from scratch, the head grows by what the norm moves, times the
+    number of features over the root of that of classes, at any rate: that is 1 here.  Adam gives less.
     """
     if layers.head is None or LAST not in layers.norms:
         return 0.0

@@ -10,8 +10,9 @@ import sys
 from array import array
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from operator import mul
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..formats.raw import DTYPES, RawTensor
 from .initialisers import Moments, he_deviation
@@ -28,20 +29,26 @@ CHUNK = 1 << 22
 LETTERS = {"float64": "d", "float32": "f", "float16": "e"}
 
 
-class Kernel(NamedTuple):
+@dataclass(frozen=True)
+class Kernel:
     """A convolution's or a linear layer's weight.
 
     Attributes:
         shape: torch's, ``[out, in, ...]``.
-        moments: of its elements.
         dead: how many of its outputs have no weight but 0.
         key: equal for kernels of equal bytes.
+        measure: returns the moments of its elements.
     """
 
     shape: tuple[int, ...]
-    moments: Moments
     dead: int
     key: Hashable
+    measure: Callable[[], Moments]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Those of its elements: they take time, and most sound networks are told without."""
+        return self.measure()
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,9 @@ def samples_of_file(tensors: Mapping[str, RawTensor], axes: Mapping[str, Sequenc
 
     def kernel(name: str) -> Kernel:
         raw, shape = known[name], shapes[name]
-        values = _values(raw, SAMPLE)
-        zeros = shape[0] if raw.count and not any(values) and not any(_values(raw, None)) else 0
-        return Kernel(shape, _moments(values, he_deviation(shape)), zeros, _Content(raw))
+        content = _Content(raw)
+        zeros = shape[0] if not any(content.start) and not any(_values(raw, None)) else 0
+        return Kernel(shape, zeros, content, lambda: _moments(_values(raw, SAMPLE), he_deviation(shape)))
 
     return Samples(shapes, lambda name: _values(known[name], None), kernel)
 
@@ -139,8 +146,9 @@ def samples_of_memory(tensors: Mapping[str, Tensor], digests: Mapping[str, str])
     def kernel(name: str) -> Kernel:
         tensor = tensors[name].detach()
         dead = int((tensor.flatten(1) == 0).all(1).sum())
-        moments = _moments_in_memory(tensor, he_deviation(shapes[name]))
-        return Kernel(shapes[name], moments, dead, digests.get(name, name))
+        deviation = he_deviation(shapes[name])
+        measure = partial(_moments_in_memory, tensor, deviation)
+        return Kernel(shapes[name], dead, digests.get(name, name), measure)
 
     return Samples(shapes, numbers, kernel)
 
