@@ -196,7 +196,7 @@ def _nearly_all_drawn(layers: Layers, kernels: Collection[str]) -> bool:
 
 
 def head_ahead_by(layers: Layers) -> float:
-    """Returns how much farther a head is from its initial scale than the norm before it from 1 and 0, a factor.
+    """Returns by which factor the head is farther from initial values than the norm before it.
 
     The gradient of a weight of the head is an error times a feature; that of the norm before it is the
     same errors times the head's weights.  So, from scratch, the head grows by what the norm moves, times the
