@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 from densenet_convert.errors import ParityError
-from densenet_convert.layouts.attempt import identify_network
+from densenet_convert.layouts.network import identify_network
 from densenet_convert.layouts.rename import rename_tensors
 from densenet_convert.proof.load import load_model
 from densenet_convert.proof.references.reference import load_reference

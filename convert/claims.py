@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# The kinds of remarks on weights that may not be those that were meant: ``push`` repeats them.
+ON_VALUES = ("impossible-value", "never-loaded", "dead-channels", "equal-kernels")
+
 
 @dataclass(frozen=True)
 class Assumption:
@@ -30,7 +33,8 @@ class Remark:
     """A note about a source that changes nothing.
 
     Attributes:
-        kind: one of ``"refers-to"``, ``"impossible-value"`` and ``"not-read"``.
+        kind: one of ``"refers-to"``, ``"impossible-value"``, ``"not-read"``, ``"never-loaded"``,
+            ``"dead-channels"`` and ``"equal-kernels"``.
         text: what was noticed, in a sentence.
         names: what it applies to: tensors or files of the source, or what its pickles refer to.
     """

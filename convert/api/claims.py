@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..claims import Beside, Claims, Labels, Remark
 from ..errors import first_few
 from ..folder.card_fields import merged_card, stated_card
 from ..folder.labels import choose_labels
 from ..folder.preprocessing import choose_preprocessing, stated_preprocessing
-from ..records import IMAGENET, ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options
+from ..layouts.checkup import check_up
+from ..records import IMAGENET, ORIGIN_FILE, ORIGIN_MEMORY, Checkpoint, Identified, Options, Renamed
 
 log = logging.getLogger("densenet_convert")
 
@@ -57,6 +59,14 @@ def make_claims(checkpoint: Checkpoint, network: Identified, options: Options, b
         remarks=remarks,
         files=beside.files,
     )
+
+
+def with_checkup(claims: Claims, renamed: Renamed) -> Claims:
+    """Returns what is said of a network, with what its weights look like; logs each such remark."""
+    remarks = check_up(renamed.checkpoint, renamed.reading)
+    for remark in remarks:
+        log.warning("%s", remark.text)
+    return replace(claims, remarks=(*claims.remarks, *remarks))
 
 
 def labels_of(

@@ -39,7 +39,7 @@ from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .already_done import keep, refuse_proofs, require_done_of_torchvision
 from .choices import open_chosen
-from .claims import check_stated, make_claims
+from .claims import check_stated, make_claims, with_checkup
 from .memory import of_memory
 from .target import folder_for, is_there, refuse_early
 
@@ -286,7 +286,7 @@ def _convert_network(
     # The reference is built from the checkpoint, and a whole module declares its own epsilon.
     checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
     renamed = rename_tensors(checkpoint, network.reading)
-    claims = make_claims(checkpoint, network, options, beside)
+    claims = with_checkup(make_claims(checkpoint, network, options, beside), renamed)
     verified = prove_parity(renamed, network.config, device, extras, claims)
     phases.info("writing %s", folder)
     written = write_folder(verified, folder, force=options.force)

@@ -9,6 +9,7 @@ from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
 
+from ..claims import Remark
 from ..columns import rows_as_text, wrapped
 from ..errors import first_few, quoted
 from ..folder.text import classes_text, network_text, size_text, source_text, verdict
@@ -55,6 +56,7 @@ class Inspection(Shown):
             are in its config.json.
         receipt: of a converted folder, the content of its conversion.json, which proves nothing by itself;
             ``path`` and all else is then of the weights there.
+        remarks: what a sample of the values tells: layers that were probably never loaded, and the like.
     """
 
     path: Path | None
@@ -74,6 +76,7 @@ class Inspection(Shown):
     names: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
     receipt: Mapping[str, Any] | None = None
+    remarks: tuple[Remark, ...] = ()
 
     def __str__(self) -> str:
         return inspection_as_text(self, None if self.path is None else str(self.path))
@@ -146,6 +149,7 @@ def _contents(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "metadata", ", ".join(quoted(f"{key}={value}") for key, value in found.metadata.items())
     held = [f"{len(names):,} in {key}: {first_few(names)}" for key, names in found.labels.items()]
     yield "labels", "; ".join(held)
+    yield "remarks", " ".join(remark.text for remark in found.remarks)
 
 
 def _bytes(found: Inspection) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from ..formats.untrusted import Budget, FormatError
 from ..hub.fetch import local_file
 from ..layouts import known_layouts
 from ..layouts.attempt import network_of
+from ..layouts.checkup import check_up, check_up_file
 from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
@@ -87,17 +88,25 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
         format=content.format,
         container=content.container,
         containers=keys,
-        layout=reading.layout.name if reading else None,
-        prefix=reading.prefix if reading else None,
-        architecture=architecture_of(config) if config else None,
-        config=config,
-        problem=problem,
+        **_network(reading, config, problem),
         dtypes=dict(Counter(raw.dtype for raw in content.tensors.values())),
         tensors=_describe(content.tensors, _digests(content.tensors, len(data), path) if hashes else {}),
         metadata=content.metadata,
         names=content.names,
         labels=content.labels,
+        remarks=check_up_file(content.tensors, reading) if reading and config else (),
     )
+
+
+def _network(reading: Reading | None, config: DenseNetConfig | None, problem: str | None) -> dict[str, Any]:
+    """Returns the fields that say which network it is."""
+    return {
+        "layout": reading.layout.name if reading else None,
+        "prefix": reading.prefix if reading else None,
+        "architecture": architecture_of(config) if config else None,
+        "config": config,
+        "problem": problem,
+    }
 
 
 def _inspect_folder(folder: Path, hashes: bool) -> Inspection:
@@ -136,11 +145,7 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
         format=held.format,
         container=None,
         containers=(),
-        layout=reading.layout.name if reading else None,
-        prefix=reading.prefix if reading else None,
-        architecture=architecture_of(config) if config else None,
-        config=config,
-        problem=problem,
+        **_network(reading, config, problem),
         dtypes=dict(Counter(dtypes.values())),
         tensors=tuple(
             TensorInfo(name, tuple(tensor.shape), dtypes[name], digests.get(name))
@@ -149,6 +154,7 @@ def _inspect_memory(source: InMemory, hashes: bool) -> Inspection:
         metadata={},
         names=(),
         labels={},
+        remarks=check_up(held, reading) if reading and config else (),
     )
 
 

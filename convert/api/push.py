@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ..claims import ON_VALUES
 from ..errors import PublishError
 from ..folder.card_fields import license_identifier
 from ..folder.open import open_folder
@@ -13,6 +14,7 @@ from ..folder.wording import network_name
 from ..hub.records import Destination, Published
 from ..records import AnyPath
 
+log = logging.getLogger("densenet_convert")
 phases = logging.getLogger("densenet_convert.phases")
 
 
@@ -63,6 +65,9 @@ def push(
         )
     phases.info("reading %s", folder)
     written = open_folder(Path(folder))
+    for remark in written.receipt["remarks"]:
+        if remark["kind"] in ON_VALUES:
+            log.warning("%s", remark["text"])
     phases.info("asking the Hub about %s", repo_id)
     token = token.strip() or None if token else None
     if license is not None:

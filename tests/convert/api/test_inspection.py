@@ -51,7 +51,7 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path: Path) -> None
     listed = CliRunner().invoke(main, ["inspect", str(path)])
     assert listed.exit_code == 0
     assert listed.stdout.startswith(
-        f"{path}: several state dicts. It can be converted, by a command below.\n"
+        f"{path}: several state dicts. It can be converted, by what stands below.\n"
     )
     assert "  state dicts  raw, ema\n" in listed.stdout
     done = CliRunner().invoke(main, ["inspect", str(path), "--key", "ema", "--json"])
@@ -196,8 +196,9 @@ def test_a_converted_folder_is_described_by_its_receipt_and_its_weights(
     assert found.receipt["source"]["layout"] == "torchvision-dotted"
     assert (found.problem, found.labels) == (None, {"config.json": ("a", "b", "c", "d", "e")})
     said = CliRunner().invoke(main, ["inspect", str(folder)]).stdout
-    assert "  converted   from a file: torch-legacy, layout torchvision-dotted, " in said
-    assert "  verified    then, on cpu in float32 against torchvision's modules" in said
+    assert said.startswith(f"{folder}: a converted folder, ")
+    assert "  source      a file, 39,570 bytes: layout torchvision-dotted\n" in said
+    assert "  verdict     equal to torchvision's network with these weights, to the last bit\n" in said
 
 
 def test_a_converted_folder_that_was_changed_is_said_to_be(converted: Path, tmp_path: Path) -> None:
@@ -230,8 +231,27 @@ def test_several_files_and_folders_are_one_document_with_the_highest_exit_code(
         "gone.pth",
     ]
     text = CliRunner().invoke(main, ["inspect", "files"])
-    assert [line for line in text.stdout.splitlines() if line[0] != " "] == ["files/a.pth", "files/chest"]
+    heads = [line.partition(":")[0] for line in text.stdout.splitlines() if line[0] != " "]
+    assert heads == ["files/a.pth", "densenet-convert file files/a.pth", "files/chest"]
     alone = json.loads(CliRunner().invoke(main, ["inspect", "files/chest", "--json"]).stdout)
     assert alone["receipt"]["source"]["origin"] == "file"
     Path("empty").mkdir()
     assert "empty holds no checkpoint" in CliRunner().invoke(main, ["inspect", "empty"]).stderr
+
+
+def test_a_network_that_was_never_loaded_is_remarked_on_by_inspect_and_by_a_conversion(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    path = save(DenseNet(SMALL).state_dict(), tmp_path / "fresh.pth")
+    result = CliRunner().invoke(main, ["inspect", str(path)])
+    assert "remarks     20 of 20 convolutions are as drawn at random" in result.stdout
+    remarks = dc.inspect(path).remarks
+    assert dc.inspect(DenseNet(SMALL)).remarks[0].names == remarks[0].names
+    document = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).stdout)
+    validate(document, "inspection")
+    assert document["remarks"][0]["kind"] == "never-loaded"
+    written = dc.convert(path, tmp_path / "new")
+    assert [one["text"] for one in written.receipt["remarks"]] == [one.text for one in remarks]
+    assert remarks[0].text in caplog.messages
+    assert remarks[0].text in (written.folder / "README.md").read_text()

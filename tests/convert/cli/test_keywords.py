@@ -77,7 +77,10 @@ def test_a_stranger_s_text_stays_as_it_is(text: str) -> None:
 def constants() -> Iterator[tuple[str, str]]:
     """Yields each text in the code of convert/ that a message may be made of, with its place."""
     for path in sorted(CONVERT.rglob("*.py")):
-        if path.parent.name == "cli" or path.name in ("pytest_plugin.py", "style.py"):  # pytest's options; CSS
+        if path.parent.name == "cli" or path.name in (
+            "pytest_plugin.py",
+            "style.py",
+        ):  # pytest's options; CSS
             continue
         tree = ast.parse(path.read_text())
         documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -79,6 +79,18 @@ def test_a_folder_is_published_in_one_commit_and_fetched_back(folder: Path, hub:
     assert asked(hub, "GET", "/stored/") == 1
 
 
+@pytest.mark.usefixtures("hub")
+def test_a_remark_on_the_weights_is_repeated_before_anything_is_sent(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = open_folder(folder).receipt
+    remarks = [{"kind": kind, "text": f"It is {kind}."} for kind in ("refers-to", "never-loaded")]
+    (folder / receipt.FILE_NAME).write_text(receipt.seal({**content, "remarks": remarks}))
+    dc.push(folder, NAME, dry_run=True)
+    assert "It is never-loaded." in caplog.messages
+    assert "It is refers-to." not in caplog.messages
+
+
 def test_what_is_published_is_a_folder_that_verifies(folder: Path, hub: Hub, tmp_path: Path) -> None:
     dc.push(folder, NAME)
     copy = tmp_path / "copy"
