@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .api.compare import Comparison, compare
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .records import Verified, Written
 
 _HOMES = {
+    "Comparison": "api.compare",
     "ConvertError": "errors",
     "Inspection": "api.inspection",
     "Outcome": "api.many",
@@ -37,6 +39,7 @@ _HOMES = {
     "Published": "hub.records",
     "Verified": "records",
     "Written": "records",
+    "compare": "api.compare",
     "convert": "api.convert",
     "convert_many": "api.many",
     "convert_torchvision": "api.convert",
@@ -48,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "ConvertError",
     "Inspection",
     "Outcome",
@@ -55,6 +59,7 @@ __all__ = [
     "Published",
     "Verified",
     "Written",
+    "compare",
     "convert",
     "convert_many",
     "convert_torchvision",

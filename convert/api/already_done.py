@@ -20,6 +20,7 @@ from ..folder.receipt import config_from, describe_labels
 from ..hub.fetch import local_file
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
+from ..layouts.rearrange import recorded_steps
 from ..records import Identified, Options, Written
 from ..source.beside import read_beside, settings_beside
 from ..source.file import parse_checkpoint, read_whole
@@ -92,6 +93,7 @@ def _compare_source(receipt: Mapping[str, Any], content: Content, network: Ident
         "the state dict under": (source["container"], content.container),
         "the layout": (source["layout"], reading.layout.name),
         "the prefix": (source["prefix"], reading.prefix),
+        "tensors that a repair put elsewhere": (len(recorded_steps(receipt)), 0),
         "the tensors": (sorted(renamed.items()), sorted(reading.explanation.targets.items())),
     }
 

@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 import click
 
-from . import check, convert, share
+from . import check, comparison, convert, share
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +23,7 @@ def main() -> None:
       densenet-convert file my-densenet.pth
       densenet-convert inspect my-densenet.pth
 
-    Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
+    Exit codes: 0 done, 1 error, 2 usage, 3 parity failed, 4 different (compare).
     """
 
 
@@ -35,6 +35,7 @@ for command in (
     share.export,
     check.verify,
     check.inspect,
+    comparison.compare,
     check.prove,
     check.doctor,
 ):

@@ -1,0 +1,254 @@
+"""``compare``: whether two files hold the same network, and if not, why; without torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..comparing.compare import Difference, Part, compare_sides
+from ..comparing.renamed import match_names
+from ..comparing.repair import repair_steps
+from ..comparing.sides import Side, Tensor, canonical_side, held_tensors
+from ..comparing.tensor_causes import RENAMED
+from ..errors import ArchitectureError, FolderError, LayoutError, ReadError, SeveralError, first_few
+from ..folder.files import WEIGHTS, is_ours
+from ..folder.receipt import FILE_NAME, config_from, unseal
+from ..formats.untrusted import FormatError
+from ..hub.fetch import local_file
+from ..layouts.network import identify_tensors
+from ..records import AnyPath, Options, Rewrite, Written
+from ..source.beside import read_beside, settings_beside
+from ..source.file import map_whole, parse_checkpoint
+from .choices import MOST_CHOICES
+
+if TYPE_CHECKING:
+    from ..formats.recognise import Content
+
+phases = logging.getLogger("densenet_convert.phases")
+# Settings of the function that neither names nor shapes tell.
+FUNCTION = ("norm_eps", "final_relu", "stem_padding", "transition_pool")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The common parts of two networks, and why they differ.
+
+    Attributes:
+        a, b: what was compared, as it was named.
+        same: whether both are the same network: every tensor that both have agrees in every bit, and neither
+            states of its function or of its images what the other states otherwise.
+        stages: the stem, each dense block and transition, the last norm and the classifier.
+        layers: the layers that differ, the farthest first.
+        differences: the causes; empty where ``same``.
+        repaired: the folder that B was converted to through the exchange that was found; None if it was not
+            asked for.
+    """
+
+    a: str
+    b: str
+    same: bool
+    stages: tuple[Part, ...]
+    layers: tuple[Part, ...]
+    differences: tuple[Difference, ...]
+    repaired: Written | None = None
+
+
+class Opened(NamedTuple):
+    """A file whose tensors are known by its own names.
+
+    Attributes:
+        named: as the user calls it.
+        path: where it lies.
+        key: what led to its state dict, as it was asked for.
+        content: what it holds.
+        held: its tensors.
+    """
+
+    named: str
+    path: Path
+    key: str | None
+    content: Content
+    held: Mapping[str, Tensor]
+
+
+class Known(NamedTuple):
+    """A side, and the steps that its own names need; none where a layout explains them."""
+
+    side: Side
+    steps: tuple[Rewrite, ...] = ()
+
+
+def compare(
+    a: AnyPath,
+    b: AnyPath,
+    *,
+    key_a: str | None = None,
+    key_b: str | None = None,
+    repair: AnyPath | None = None,
+    device: str = "auto",
+    force: bool = False,
+) -> Comparison:
+    """Says whether two files hold the same network, and if not, which cause explains each difference.
+
+    Tensors are compared under canonical names and in the canonical order of axes, whatever layouts and
+    formats the two are in; counters that one side lacks are no difference. No torch is needed.
+
+    Args:
+        a, b: checkpoints, converted folders or ``hf://USER/NAME[@REVISION][/FILE]`` on the Hugging Face Hub.
+        key_a, key_b: keys that lead to the state dict, joined by dots, in a file that holds several.
+        repair: a folder to write: B, with the tensors that were exchanged, permuted or renamed put back where
+            A has them, converted and proven as by ``convert``. Its head, labels and card stay B's own.
+        device: where the proof of ``repair`` runs: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        force: replace ``repair`` where it exists.
+
+    Raises:
+        ReadError: a file can't be read, is not sound or holds several state dicts.
+        LayoutError: no layout explains the names of either, or those of one, and its tensors are not the
+            other's.
+        ArchitectureError: the tensors are not those of a whole DenseNet.
+        RepairError: B can't be made A without a loss, or there is nothing to repair.
+
+    Examples:
+        >>> found = dc.compare("mine.pth", "theirs.safetensors")
+        >>> found.same, [one.cause for one in found.differences]
+        (False, ['counters'])
+    """
+    opened = _open(a, key_a, "key_a"), _open(b, key_b, "key_b")
+    phases.info("comparing")
+    known_a, known_b = _know(*opened)
+    with ThreadPoolExecutor(2) as executor:  # hashing holds no lock of Python's
+        list(executor.map(_digest, (known_a.side, known_b.side)))
+    for one, known in zip(opened, (known_a, known_b), strict=True):
+        _check_receipt(one, known.side)
+    compared = compare_sides(known_a.side, known_b.side)
+    differences = (*_of_names(known_a, "A"), *_of_names(known_b, "B"), *compared.differences)
+    found = Comparison(str(a), str(b), not differences, compared.stages, compared.layers, differences)
+    if repair is None:
+        return found
+    steps = known_b.steps or repair_steps(compared, known_b.side)
+    from .repair import convert_repaired
+
+    options = Options(key=key_b, device=device, force=force)
+    written = convert_repaired(opened[1].path, steps, known_a.side, Path(repair), options)
+    return replace(found, repaired=written)
+
+
+def _of_names(known: Known, side: str) -> Iterator[Difference]:
+    """Yields the difference that the names of one side are, where no layout explains them."""
+    if known.steps:
+        names = tuple(step.target for step in known.steps)
+        text = f"No layout explains {side}'s names: by their digests, its {len(names):,} tensors are these."
+        yield Difference(RENAMED, names, text)
+
+
+def _open(named: AnyPath, key: str | None, keyword: str) -> Opened:
+    path = local_file(named)
+    if path.is_dir():
+        path = _weights_in(path)
+    phases.info("reading %s", path)
+    data = map_whole(path)
+    try:
+        content = parse_checkpoint(data, path, key)
+        return Opened(os.fspath(named), path, key, content, held_tensors(content.tensors, len(data)))
+    except SeveralError as error:
+        listed = first_few([one or "its own dict" for one in error.keys], MOST_CHOICES)
+        raise SeveralError(
+            f"{path} holds {len(error.keys)} state dicts, which differ: {listed}. "
+            f"Choose one with `{keyword}={error.keys[0]!r}`, or another of them.",
+            error.keys,
+        ) from error
+    except FormatError as error:
+        raise ReadError(f"{path} can't be read: {error}") from error
+
+
+def _weights_in(folder: Path) -> Path:
+    """Returns the weights in a folder that was converted, or that a library saved."""
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS
+    raise ReadError(f"{folder} is a folder without {WEIGHTS}. Name the checkpoint file itself.")
+
+
+def _know(one: Opened, other: Opened) -> tuple[Known, Known]:
+    """Returns both sides; where the names of one are in no layout, its tensors may be those of the other."""
+    try:
+        a = Known(_side(one))
+    except (LayoutError, ArchitectureError) as error:
+        try:
+            b = Known(_side(other))
+        except (LayoutError, ArchitectureError):
+            raise error from None
+        return _by_digests(b.side, one, error), b
+    try:
+        return a, Known(_side(other))
+    except (LayoutError, ArchitectureError) as error:
+        return a, _by_digests(a.side, other, error)
+
+
+def _by_digests(known: Side, other: Opened, error: LayoutError | ArchitectureError) -> Known:
+    found = match_names(known, other.held)
+    if found is None:
+        raise type(error)(f"{other.named}: {error}") from error
+    return Known(*found)
+
+
+def _side(opened: Opened) -> Side:
+    """Returns the network in a file; of a converted folder as its receipt says."""
+    if opened.path.name == WEIGHTS and is_ours(opened.path.parent):
+        return _converted(opened)
+    settings = settings_beside(opened.path)
+    network = identify_tensors(opened.content, settings.get("norm_eps"))
+    stated = {**network.reading.layout.overrides, **settings}
+    if network.norm_eps is not None:
+        stated["norm_eps"] = network.norm_eps
+    beside = read_beside(opened.path, network.config).preprocessing
+    return canonical_side(
+        opened.held,
+        network,
+        stated={name: stated[name] for name in FUNCTION if name in stated},
+        preprocessing={**network.reading.layout.preprocessing, **beside},
+    )
+
+
+def _converted(opened: Opened) -> Side:
+    receipt = _receipt(opened)
+    config = config_from(receipt["config"])
+    names = [name for name in config.tensor_shapes() if name in opened.held]
+    return Side(
+        config,
+        {name: opened.held[name] for name in names},
+        {name: name for name in names},
+        stated={name: getattr(config, name) for name in FUNCTION},
+        preprocessing=receipt["preprocessing"],
+    )
+
+
+def _receipt(opened: Opened) -> dict[str, Any]:
+    folder = opened.path.parent
+    try:
+        return unseal((folder / FILE_NAME).read_bytes().decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderError(f"{folder / FILE_NAME} can't be read: {error}.") from error
+
+
+def _digest(side: Side) -> None:
+    """Takes the digest of every tensor, which is kept."""
+    for tensor in side.tensors.values():
+        _ = tensor.sha256
+
+
+def _check_receipt(opened: Opened, side: Side) -> None:
+    """Raises FolderError where the tensors of a converted folder are not those that its receipt counts."""
+    if opened.path.name != WEIGHTS or not is_ours(opened.path.parent):
+        return
+    counted = {entry["name"]: entry["sha256"] for entry in _receipt(opened)["tensors"]}
+    found = {name: tensor.sha256 for name, tensor in side.tensors.items()}
+    if other := [name for name in {**counted, **found} if counted.get(name) != found.get(name)]:
+        raise FolderError(
+            f"{opened.path.parent} disagrees with its {FILE_NAME}: tensor {first_few(other)}. "
+            "Convert again, or get the folder again from where it came from."
+        )

@@ -1,0 +1,256 @@
+"""Compares two networks by digests, and where these differ by values; says the cause of each difference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+from densenet_convert.densenet.config import architecture_label
+
+from ..errors import first_few
+from .placement import Exchange, find_copies, find_exchanges
+from .sides import COUNTER, Side, is_of_head
+from .tensor_causes import (
+    COPIED,
+    COUNTERS,
+    EXCHANGED,
+    INITIAL,
+    SHAPES,
+    VALUES,
+    Finding,
+    find_cause,
+)
+from .values import FLOATS, distance, squares
+
+ARCHITECTURE, HEAD, FINE_TUNED, STATISTICS = "architecture", "head", "fine-tuned", "statistics"
+EPSILON, FUNCTION, PREPROCESSING = "epsilon", "function", "preprocessing"
+# Settings of a config that change the names or the shapes of tensors; the classes are the head's own.
+SIZES = ("growth_rate", "block_config", "num_init_features", "bn_size")
+# The cosine of two weights above which one was made of the other.
+ALIKE = 0.5
+Sums = dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two networks, by its cause.
+
+    Attributes:
+        cause: a word: ``"exchanged"``, ``"axes"``, ``"channels"``, ``"rows"``, ``"entries"``, ``"rounded"``,
+            ``"dtype"``, ``"bit-flip"``, ``"last-place"``, ``"initial"``, ``"copied"``, ``"counters"``,
+            ``"statistics"``, ``"fine-tuned"``, ``"values"``, ``"head"``, ``"shapes"``, ``"architecture"``,
+            ``"renamed"``, ``"epsilon"``, ``"function"`` or ``"preprocessing"``.
+        names: canonical names of the tensors, or of the layers or the settings, that it is of.
+        text: the cause in a sentence.
+    """
+
+    cause: str
+    names: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage or a layer of two networks.
+
+    Attributes:
+        name: such as ``"stem"``, ``"denseblock1"``, ``"transition1"``, ``"norm5"`` or ``"classifier"``, or
+            the canonical name of a layer.
+        tensors: number of those that both have.
+        equal: number of those that agree in every bit.
+        distance: the norm of the difference over that of A's numbers, counters aside; None where it can't be
+            said.
+    """
+
+    name: str
+    tensors: int
+    equal: int
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The result for two sides.
+
+    Attributes:
+        stages: from the stem to the classifier.
+        layers: those that differ, the farthest first.
+        differences: empty where both are the same network.
+        exchanges: tensors that stand at one another's places.
+        findings: the cause of each other tensor that differs.
+    """
+
+    stages: tuple[Part, ...]
+    layers: tuple[Part, ...]
+    differences: tuple[Difference, ...]
+    exchanges: tuple[Exchange, ...] = ()
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+
+
+def compare_sides(a: Side, b: Side) -> Compared:
+    """Compares two networks; values are looked at only where digests differ."""
+    common = [name for name in a.tensors if name in b.tensors]
+    shared = [name for name in common if a.tensors[name].shape == b.tensors[name].shape]
+    differing = [name for name in shared if a.tensors[name].key != b.tensors[name].key]
+    sums = _sums(a, b, shared, differing)
+    stages = _parts(shared, differing, sums, _stage_of)
+    layers = [one for one in _parts(shared, differing, sums, _layer_of) if one.equal < one.tensors]
+    layers.sort(key=lambda one: -1.0 if one.distance is None else -one.distance)
+    settings = (*_of_settings(a, b),)
+    if sizes := [name for name in SIZES if getattr(a.config, name) != getattr(b.config, name)]:
+        text = (
+            f"A is a {architecture_label(a.config)} and B a {architecture_label(b.config)}: other networks."
+        )
+        other = Difference(ARCHITECTURE, tuple(sizes), text)
+        return Compared(stages, tuple(layers), (other, *settings))
+    exchanges = find_exchanges(a.tensors, b.tensors, differing)
+    placed = {name for one in exchanges for name in one.moves}
+    left = [name for name in differing if name not in placed]
+    findings = _findings(a, b, left)
+    differences = (
+        *_of_shapes(a, b, shared),
+        *map(_of_exchange, exchanges),
+        *_of_findings(findings, shared, sums),
+        *settings,
+    )
+    return Compared(stages, tuple(layers), differences, tuple(exchanges), findings)
+
+
+def _findings(a: Side, b: Side, names: Collection[str]) -> dict[str, Finding]:
+    """Returns the cause for each tensor; what A has elsewhere is a copy, unless it is a constant."""
+    found = {name: find_cause(name, a.tensors[name], b.tensors[name]) for name in names}
+    copies = find_copies(a.tensors, b.tensors, [name for name in names if found[name].cause == VALUES])
+    texts = {
+        name: Finding(COPIED, f"B holds there what A holds at {place}") for name, place in copies.items()
+    }
+    return {**found, **texts}
+
+
+def _sums(a: Side, b: Side, shared: Collection[str], differing: Collection[str]) -> Sums:
+    """Returns the sums of squares of each tensor of a stage that differs; counters aside."""
+    stages = {_stage_of(name) for name in differing}
+    found: Sums = {}
+    for name in shared:
+        x, y = a.tensors[name], b.tensors[name]
+        if _stage_of(name) in stages and {x.dtype, y.dtype} <= set(FLOATS):
+            found[name] = squares(x, y)
+    return found
+
+
+def _parts(shared: Sequence[str], differing: Collection[str], sums: Sums, part_of: Any) -> tuple[Part, ...]:
+    members: dict[str, list[str]] = {}
+    for name in shared:
+        members.setdefault(part_of(name), []).append(name)
+    other = set(differing)
+    return tuple(
+        Part(part, len(names), sum(name not in other for name in names), _distance(names, sums))
+        for part, names in members.items()
+    )
+
+
+def _distance(names: Collection[str], sums: Sums) -> float | None:
+    """Returns the relative distance of several tensors; 0 where none of them differs."""
+    known = [sums[name] for name in names if name in sums]
+    return distance(sum(apart for apart, _, _ in known), sum(size for _, size, _ in known))
+
+
+def _stage_of(name: str) -> str:
+    parts = name.split(".")
+    return "stem" if parts[1] in ("conv0", "norm0") else parts[parts[0] == "features"]
+
+
+def _layer_of(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _of_settings(a: Side, b: Side) -> Iterator[Difference]:
+    """Yields what both sides state of their function or of their images, and state otherwise."""
+    for name in [name for name in a.stated if name in b.stated]:
+        if a.stated[name] != b.stated[name]:
+            both = f"A states {name} {a.stated[name]} and B {b.stated[name]}"
+            text = f"{both}: the same weights compute other outputs."
+            yield Difference(EPSILON if name == "norm_eps" else FUNCTION, (name,), text)
+    for name in [name for name in a.preprocessing if name in b.preprocessing]:
+        if a.preprocessing[name] != b.preprocessing[name]:
+            text = f"A states {name} {a.preprocessing[name]} for its images and B {b.preprocessing[name]}."
+            yield Difference(PREPROCESSING, (name,), text)
+
+
+def _of_shapes(a: Side, b: Side, shared: Collection[str]) -> Iterator[Difference]:
+    """Yields what is of another shape, or on one side alone: another head, or another input."""
+    names = [name for name in {**a.tensors, **b.tensors} if not name.endswith(COUNTER)]
+    other = [name for name in names if name not in shared]
+    if head := tuple(filter(is_of_head, other)):
+        one, two = (_classes(side) for side in (a, b))
+        yield Difference(HEAD, head, f"Another head: A has {one} and B {two}.")
+    if rest := tuple(name for name in other if not is_of_head(name)):
+        shapes = [f"{name} {_shape(a, name)} in A and {_shape(b, name)} in B" for name in rest]
+        yield Difference(SHAPES, rest, f"Other shapes: {first_few(shapes)}.")
+
+
+def _classes(side: Side) -> str:
+    return f"{side.config.num_classes:,} classes" if side.config.num_classes else "none"
+
+
+def _shape(side: Side, name: str) -> str:
+    return str(list(side.tensors[name].shape)) if name in side.tensors else "absent"
+
+
+def _of_exchange(exchange: Exchange) -> Difference:
+    names = exchange.names
+    if len(names) > 2:
+        text = f"{first_few(names, 4)} have changed places among themselves."
+    elif names[0].rpartition(".")[0] == names[1].rpartition(".")[0] and names[0] in exchange.moves:
+        text = f"Two fields of one layer are exchanged: {names[0]} and {names[1]}."
+    else:
+        kind = "" if names[0] in exchange.moves else " as a whole"
+        text = f"{names[0]} and {names[1]} are exchanged{kind}."
+    return Difference(EXCHANGED, names, text)
+
+
+def _of_findings(
+    findings: Mapping[str, Finding], shared: Collection[str], sums: Sums
+) -> Iterator[Difference]:
+    """Yields one difference for all tensors to which the same happened."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for name, finding in findings.items():
+        together.setdefault((finding.cause, finding.text), []).append(name)
+    values = [name for name, finding in findings.items() if finding.cause == VALUES]
+    for (cause, text), names in together.items():
+        if cause != VALUES:
+            yield Difference(cause, tuple(names), _sentence(cause, text, names, shared))
+    if head := tuple(filter(is_of_head, values)):
+        yield Difference(HEAD, head, "Another head: it has as many classes, and other numbers.")
+    if rest := [name for name in values if not is_of_head(name)]:
+        yield _of_values(rest, sums)
+
+
+def _sentence(cause: str, text: str, names: Sequence[str], shared: Collection[str]) -> str:
+    """Returns the cause and where it is: everywhere, or at the first names."""
+    of_all = [name for name in shared if name.endswith(COUNTER) == (cause == COUNTERS)]
+    where = f"all {len(names):,} tensors" if len(names) == len(of_all) > 1 else first_few(names)
+    if cause == INITIAL and len(names) == len(of_all):
+        return (
+            f"{text[0].upper()}{text[1:]}: all {len(names):,} tensors. It was never trained, or never loaded."
+        )
+    return f"{text[0].upper()}{text[1:]}: {where}."
+
+
+def _of_values(names: Sequence[str], sums: Sums) -> Difference:
+    """Returns how tensors differ that hold other numbers, and nothing else explains: trained on, or apart."""
+    far = _distance(names, sums)
+    shown = "a distance that can't be said" if far is None else f"{far:.2g} of A's size"
+    if all(name.endswith((".running_mean", ".running_var")) for name in names):
+        text = f"Only running statistics differ, by {shown}: one of the two was run in training mode."
+        return Difference(STATISTICS, tuple(names), text)
+    apart, x, y = (sum(sums[name][i] for name in names if name in sums) for i in range(3))
+    cosine = (x + y - apart) / (2 * sqrt(x * y)) if x * y > 0 else 0.0
+    if cosine > ALIKE:
+        order = sorted(names, key=lambda name: -(_distance([name], sums) or 0.0))
+        text = f"Fine-tuned: {len(names):,} tensors differ, by {shown}; the farthest are {first_few(order)}."
+        return Difference(FINE_TUNED, tuple(order), text)
+    return Difference(
+        VALUES, tuple(names), f"Other numbers, by {shown}, which are unlike: {first_few(names)}."
+    )
