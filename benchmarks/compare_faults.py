@@ -1,12 +1,12 @@
 """How often `compare` names the exact cause of a fault, and how often `--repair` gives A again.
 
-Usage: python benchmarks/compare_faults.py [--arch small|121|161|169|201] [--sites N] [--pairs N] [--repairs N]
-           [--seed N] [--output FILE.json]
+Usage: python benchmarks/compare_faults.py [--arch small|121|161|169|201] [--sites N] [--pairs N]
+           [--repairs N] [--seed N] [--output FILE.json]
 
 The faults are those of the self-test's catalogue that leave a network to compare: of placement, axes, values
-and dtypes, and drawn pairs of all tensors of one shape.  Each is injected into a conversion of random weights,
-written to a file and compared with the sound file.  What loses nothing is repaired, too, with its proof, and
-the folder is compared with the sound file.
+and dtypes, and drawn pairs of all tensors of one shape.  Each is injected into a conversion of random
+weights, written to a file and compared with the sound file.  What loses nothing is repaired, too, with its
+proof, and the folder is compared with the sound file.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def run(arch: str, sites: int, pairs: int, repairs: int, seed: int) -> dict[str,
         loaded = sound(arch, seed, scratch)
         a = written(loaded.renamed.tensors, scratch / "a.safetensors")
         lossless = []
-        for i, fault in enumerate(catalogue(loaded, sites, pairs, seed)):
+        for fault in catalogue(loaded, sites, pairs, seed):
             b = written(with_fault(loaded, fault), scratch / "b.safetensors")
             judged = judge(fault, a, b)
             row = rows.setdefault(fault.name, [0, 0])

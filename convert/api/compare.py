@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,7 +119,7 @@ def compare(
         >>> found.same, [one.cause for one in found.differences]
         (False, ['counters'])
     """
-    opened = _open(a, key_a, "key_a"), _open(b, key_b, "key_b")
+    opened = _open_both(a, b, key_a, key_b)
     phases.info("comparing")
     known_a, known_b = _know(*opened)
     with ThreadPoolExecutor(2) as executor:  # hashing holds no lock of Python's
@@ -146,7 +147,42 @@ def _of_names(known: Known, side: str) -> Iterator[Difference]:
         yield Difference(RENAMED, names, text)
 
 
-def _open(named: AnyPath, key: str | None, keyword: str) -> Opened:
+def _open_both(a: AnyPath, b: AnyPath, key_a: str | None, key_b: str | None) -> tuple[Opened, Opened]:
+    """Opens both files; where one holds several state dicts, the message ends with calls that choose."""
+    try:
+        return _open(a, key_a), _open(b, key_b)
+    except SeveralError as error:
+        pairs = list(product(_keys_of(a, key_a), _keys_of(b, key_b)))
+        if os.fspath(a) == os.fspath(b):
+            pairs = [(one, other) for i, (one, other) in enumerate(pairs) if (other, one) in pairs[i + 1 :]]
+        calls = [_call(a, b, *pair) for pair in pairs[:MOST_CHOICES]]
+        text = f"{error} Each of these lines compares one:" if calls else str(error)
+        raise SeveralError("\n".join([text, *calls]), error.keys) from error
+
+
+def _keys_of(named: AnyPath, key: str | None) -> list[str | None]:
+    """Returns the key that was asked for, or where one must be chosen those that lead to a DenseNet."""
+    try:
+        _open(named, key)
+    except SeveralError as error:
+        return [one for one in error.keys[:MOST_CHOICES] if _is_network(named, one)]
+    return [key]
+
+
+def _is_network(named: AnyPath, key: str) -> bool:
+    try:
+        return bool(_side(_open(named, key)).tensors)
+    except (ReadError, LayoutError, ArchitectureError):
+        return False
+
+
+def _call(a: AnyPath, b: AnyPath, key_a: str | None, key_b: str | None) -> str:
+    keys = {"key_a": key_a, "key_b": key_b}
+    words = [f"{name}={key!r}" for name, key in keys.items() if key is not None]
+    return f"dc.compare({', '.join([repr(os.fspath(a)), repr(os.fspath(b)), *words])})"
+
+
+def _open(named: AnyPath, key: str | None) -> Opened:
     path = local_file(named)
     if path.is_dir():
         path = _weights_in(path)
@@ -158,9 +194,7 @@ def _open(named: AnyPath, key: str | None, keyword: str) -> Opened:
     except SeveralError as error:
         listed = first_few([one or "its own dict" for one in error.keys], MOST_CHOICES)
         raise SeveralError(
-            f"{path} holds {len(error.keys)} state dicts, which differ: {listed}. "
-            f"Choose one with `{keyword}={error.keys[0]!r}`, or another of them.",
-            error.keys,
+            f"{path} holds {len(error.keys)} state dicts, which differ: {listed}.", error.keys
         ) from error
     except FormatError as error:
         raise ReadError(f"{path} can't be read: {error}") from error

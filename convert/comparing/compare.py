@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, isfinite, sqrt
 from typing import Any
 
 from densenet_convert.densenet.config import architecture_label
@@ -15,8 +15,10 @@ from .sides import COUNTER, Side, is_of_head
 from .tensor_causes import (
     COPIED,
     COUNTERS,
+    DTYPE,
     EXCHANGED,
     INITIAL,
+    ROUNDED,
     SHAPES,
     VALUES,
     Finding,
@@ -122,10 +124,17 @@ def _findings(a: Side, b: Side, names: Collection[str]) -> dict[str, Finding]:
     """Returns the cause for each tensor; what A has elsewhere is a copy, unless it is a constant."""
     found = {name: find_cause(name, a.tensors[name], b.tensors[name]) for name in names}
     copies = find_copies(a.tensors, b.tensors, [name for name in names if found[name].cause == VALUES])
-    texts = {
-        name: Finding(COPIED, f"B holds there what A holds at {place}") for name, place in copies.items()
-    }
-    return {**found, **texts}
+    texts = {name: f"B holds there what A holds at {place}" for name, place in copies.items()}
+    return _rounded_as_one({**found, **{name: Finding(COPIED, text) for name, text in texts.items()}})
+
+
+def _rounded_as_one(findings: dict[str, Finding]) -> dict[str, Finding]:
+    """Returns the findings of a network that was rounded, of which some tensors had nothing to round."""
+    roundings = {finding for finding in findings.values() if finding.cause == ROUNDED}
+    if len(roundings) != 1:
+        return findings
+    (rounding,) = roundings
+    return {name: rounding if found.cause == DTYPE else found for name, found in findings.items()}
 
 
 def _sums(a: Side, b: Side, shared: Collection[str], differing: Collection[str]) -> Sums:
@@ -219,12 +228,17 @@ def _of_findings(
         together.setdefault((finding.cause, finding.text), []).append(name)
     values = [name for name, finding in findings.items() if finding.cause == VALUES]
     for (cause, text), names in together.items():
-        if cause != VALUES:
+        if cause not in (VALUES, COUNTERS):
             yield Difference(cause, tuple(names), _sentence(cause, text, names, shared))
-    if head := tuple(filter(is_of_head, values)):
-        yield Difference(HEAD, head, "Another head: it has as many classes, and other numbers.")
-    if rest := [name for name in values if not is_of_head(name)]:
-        yield _of_values(rest, sums)
+    head = [name for name in values if is_of_head(name)]
+    if head and _cosine(head, sums) <= ALIKE:
+        yield Difference(HEAD, tuple(head), "Another head: it has as many classes, and other numbers.")
+        values = [name for name in values if not is_of_head(name)]
+    if values:
+        yield _of_values(values, sums)
+    for (cause, text), names in together.items():
+        if cause == COUNTERS:  # they matter least
+            yield Difference(cause, tuple(names), _sentence(cause, text, names, shared))
 
 
 def _sentence(cause: str, text: str, names: Sequence[str], shared: Collection[str]) -> str:
@@ -238,6 +252,13 @@ def _sentence(cause: str, text: str, names: Sequence[str], shared: Collection[st
     return f"{text[0].upper()}{text[1:]}: {where}."
 
 
+def _cosine(names: Collection[str], sums: Sums) -> float:
+    """Returns the cosine of the angle between both sides' numbers; 0 where it can't be said."""
+    apart, x, y = (sum(sums[name][i] for name in names if name in sums) for i in range(3))
+    known = isfinite(apart) and 0 < x * y < inf
+    return (x + y - apart) / (2 * sqrt(x * y)) if known else 0.0
+
+
 def _of_values(names: Sequence[str], sums: Sums) -> Difference:
     """Returns how tensors differ that hold other numbers, and nothing else explains: trained on, or apart."""
     far = _distance(names, sums)
@@ -245,9 +266,7 @@ def _of_values(names: Sequence[str], sums: Sums) -> Difference:
     if all(name.endswith((".running_mean", ".running_var")) for name in names):
         text = f"Only running statistics differ, by {shown}: one of the two was run in training mode."
         return Difference(STATISTICS, tuple(names), text)
-    apart, x, y = (sum(sums[name][i] for name in names if name in sums) for i in range(3))
-    cosine = (x + y - apart) / (2 * sqrt(x * y)) if x * y > 0 else 0.0
-    if cosine > ALIKE:
+    if _cosine(names, sums) > ALIKE:
         order = sorted(names, key=lambda name: -(_distance([name], sums) or 0.0))
         text = f"Fine-tuned: {len(names):,} tensors differ, by {shown}; the farthest are {first_few(order)}."
         return Difference(FINE_TUNED, tuple(order), text)

@@ -6,7 +6,7 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from ..layout import HEAD
-from .values import Held, numbers
+from .values import Held, dot, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ BOUND = 5.0
 NORMAL, UNIFORM = (3.0, 24.0), (1.8, 0.914)
 FEWEST = 16
 # Of a larger tensor some elements are taken, evenly.
-ENOUGH = 1 << 16
+ENOUGH = 1 << 14
 
 
 def left_at_initial(name: str, a: Held, b: Held) -> str | None:
@@ -54,8 +54,8 @@ def _are_alike(x: Array, y: Array) -> bool:
     if len(x) < FEWEST:
         return False
     one, other = x - x.mean(), y - y.mean()
-    size = sqrt(float(one @ one) * float(other @ other))
-    return bool(size > 0 and abs(float(one @ other)) / size > BOUND / sqrt(len(x)))
+    size = sqrt(dot(one, one) * dot(other, other))
+    return size > 0 and abs(dot(one, other)) / size > BOUND / sqrt(len(x))
 
 
 def _misfit(name: str, values: Array, shape: tuple[int, ...]) -> float:
@@ -83,10 +83,11 @@ def _misfit_of_draw(values: Array, kind: tuple[float, float], variance: float) -
     count, (fourth, spread) = len(values), kind
     if count < FEWEST or not values.any():
         return float("inf")
-    second = float((values**2).mean())
+    squared = values * values
+    second = float(squared.mean())
     deviations = [
         abs(float(values.mean())) / sqrt(variance / count),
         abs(second / variance - 1) / sqrt((fourth - 1) / count),
-        abs(float((values**4).mean()) / second**2 - fourth) / sqrt(spread / count),
+        abs(float((squared * squared).mean()) / second**2 - fourth) / sqrt(spread / count),
     ]
     return max(deviations)

@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 def find_cause(name: str, a: Tensor, b: Tensor) -> Finding:
     """Returns why B's tensor of a canonical name is another than A's; both are of one shape."""
     if name.endswith(COUNTER):
-        return Finding(COUNTERS, "num_batches_tracked counts other numbers of batches")
+        return Finding(COUNTERS, "The counters of batches differ, which change no output in eval")
     if a.dtype not in FLOATS or b.dtype not in FLOATS:
         return Finding(VALUES, f"A is of {a.dtype} and B of {b.dtype}")
     if a.dtype != b.dtype:

@@ -100,7 +100,14 @@ def squares(a: Held, b: Held) -> tuple[float, float, float]:
     with np.errstate(over="ignore", invalid="ignore"):
         x, y = (numbers(one).astype(np.float64).reshape(-1) for one in (a, b))
         apart = x - y
-        return float(apart @ apart), float(x @ x), float(y @ y)
+        return dot(apart, apart), dot(x, x), dot(y, y)
+
+
+def dot(x: Array, y: Array) -> float:
+    """Returns the sum of products; BLAS would start threads, which cost more than they save."""
+    import numpy as np
+
+    return float(np.einsum("i,i->", x, y))
 
 
 def distance(apart: float, size: float) -> float | None:
