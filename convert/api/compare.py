@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparing.compare import Difference, Part, compare_sides
 from ..comparing.renamed import match_names
 from ..comparing.repair import repair_steps
-from ..comparing.sides import Side, Tensor, canonical_side, held_tensors
+from ..comparing.sides import COUNTER, Side, Tensor, canonical_side, held_tensors
 from ..comparing.tensor_causes import RENAMED
 from ..errors import ArchitectureError, FolderError, LayoutError, ReadError, SeveralError, first_few
 from ..folder.files import WEIGHTS, is_ours
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 phases = logging.getLogger("densenet_convert.phases")
 # Settings of the function that neither names nor shapes tell.
+AGAIN = "Convert again, or get the folder again from where it came from."
 FUNCTION = ("norm_eps", "final_relu", "stem_padding", "transition_pool")
 
 
@@ -215,7 +216,7 @@ def _know(one: Opened, other: Opened) -> tuple[Known, Known]:
         try:
             b = Known(_side(other))
         except (LayoutError, ArchitectureError):
-            raise error from None
+            raise type(error)(f"{one.named} can't be compared: {error}") from None
         return _by_digests(b.side, one, error), b
     try:
         return a, Known(_side(other))
@@ -226,7 +227,10 @@ def _know(one: Opened, other: Opened) -> tuple[Known, Known]:
 def _by_digests(known: Side, other: Opened, error: LayoutError | ArchitectureError) -> Known:
     found = match_names(known, other.held)
     if found is None:
-        raise type(error)(f"{other.named}: {error}") from error
+        message = (
+            f"{other.named} can't be compared: {error} Nor are its tensors those of the other, by digests."
+        )
+        raise type(error)(message) from error
     return Known(*found)
 
 
@@ -249,9 +253,22 @@ def _side(opened: Opened) -> Side:
 
 
 def _converted(opened: Opened) -> Side:
-    receipt = _receipt(opened)
+    try:
+        return _as_counted(opened, _receipt(opened))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        path = opened.path.parent / FILE_NAME
+        raise FolderError(f"{path} lacks a field, or has one of another type: {error!r}. {AGAIN}") from error
+
+
+def _as_counted(opened: Opened, receipt: Mapping[str, Any]) -> Side:
+    """Returns the network in a converted folder, by the fields of its receipt."""
     config = config_from(receipt["config"])
-    names = [name for name in config.tensor_shapes() if name in opened.held]
+    absent = {entry["name"] for entry in receipt["tensors"] if entry["source_name"] is None}
+    # A counter that the source lacked was written as zero, and counts nothing.
+    lacking = {name for name in absent if name.endswith(COUNTER)}
+    names = [name for name in config.tensor_shapes() if name in opened.held.keys() - lacking]
+    if set(opened.held) != {entry["name"] for entry in receipt["tensors"]}:
+        raise FolderError(f"{opened.path} holds other tensors than its {FILE_NAME} counts. {AGAIN}")
     return Side(
         config,
         {name: opened.held[name] for name in names},
@@ -281,8 +298,5 @@ def _check_receipt(opened: Opened, side: Side) -> None:
         return
     counted = {entry["name"]: entry["sha256"] for entry in _receipt(opened)["tensors"]}
     found = {name: tensor.sha256 for name, tensor in side.tensors.items()}
-    if other := [name for name in {**counted, **found} if counted.get(name) != found.get(name)]:
-        raise FolderError(
-            f"{opened.path.parent} disagrees with its {FILE_NAME}: tensor {first_few(other)}. "
-            "Convert again, or get the folder again from where it came from."
-        )
+    if other := [name for name in found if counted.get(name) != found[name]]:
+        raise FolderError(f"{opened.path.parent} disagrees with its {FILE_NAME}: {first_few(other)}. {AGAIN}")

@@ -104,7 +104,7 @@ def comparison_as_text(found: Comparison, *, verbose: bool = False) -> str:
     lines += [f"  {one.cause:<14}{one.text}" for one in found.differences]
     tables = [("stage", found.stages), *([("layer", found.layers)] if verbose and found.layers else [])]
     for title, parts in tables:
-        width = max(len(part.name) for part in parts)
+        width = max((len(part.name) for part in parts), default=0)
         lines += ["", f"  {title:<{width}}   tensors    equal  distance"]
         for name, tensors, equal, far in _rows(parts):
             lines.append(f"  {name:<{width}}{tensors:>10}{equal:>9}{far:>10}")

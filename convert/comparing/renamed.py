@@ -33,7 +33,9 @@ def match_names(known: Side, held: Mapping[str, Tensor]) -> tuple[Side, tuple[Re
             steps.append(step)
         elif not is_of_head(name) and not name.endswith(COUNTER):
             return None
-    steps += _own_head(known, held, [name for names in left.values() for name in names])
+    rest = [name for names in left.values() for name in names]
+    counters = _own_counters(known, held, [name for name in rest if not held[name].shape])
+    steps += (*counters, *_own_head(known, held, [name for name in rest if held[name].shape]))
     if len(steps) != len(held):
         return None
     return _side(known, held, steps), tuple(steps)
@@ -48,6 +50,15 @@ def _step_for(name: str, tensor: Tensor, left: dict[tuple[object, ...], list[str
         back = sorted(range(len(axes)), key=axes.__getitem__)
         return Rewrite(PERMUTED, (names.pop(0),), name, transform={"permute": back})
     return None
+
+
+def _own_counters(known: Side, held: Mapping[str, Tensor], names: list[str]) -> list[Rewrite]:
+    """Returns the steps for counters that the known side lacks, if all count the same."""
+    lacking = [name for name in known.config.tensor_shapes() if name.endswith(COUNTER)]
+    lacking = [name for name in lacking if name not in known.tensors]
+    if len(names) != len(lacking) or len({held[name].key for name in names}) > 1:
+        return []
+    return [Rewrite(RENAMED, (theirs,), name) for theirs, name in zip(names, lacking, strict=True)]
 
 
 def _own_head(known: Side, held: Mapping[str, Tensor], names: list[str]) -> list[Rewrite]:
