@@ -193,14 +193,14 @@ def _of_shapes(a: Side, b: Side, shared: Collection[str]) -> Iterator[Difference
     other = [name for name in names if name not in shared]
     if head := tuple(filter(is_of_head, other)):
         one, two = (_classes(side) for side in (a, b))
-        yield Difference(HEAD, head, f"Another head: A has {one} and B {two}.")
+        yield Difference(HEAD, head, f"Another head: A's is of {one}, and B's of {two}.")
     if rest := tuple(name for name in other if not is_of_head(name)):
         shapes = [f"{name} {_shape(a, name)} in A and {_shape(b, name)} in B" for name in rest]
         yield Difference(SHAPES, rest, f"Other shapes: {first_few(shapes)}.")
 
 
 def _classes(side: Side) -> str:
-    return f"{side.config.num_classes:,} classes" if side.config.num_classes else "none"
+    return f"{side.config.num_classes:,} classes"
 
 
 def _shape(side: Side, name: str) -> str:
@@ -268,8 +268,7 @@ def _of_values(names: Sequence[str], sums: Sums) -> Difference:
         return Difference(STATISTICS, tuple(names), text)
     if _cosine(names, sums) > ALIKE:
         order = sorted(names, key=lambda name: -(_distance([name], sums) or 0.0))
-        text = f"Fine-tuned: {len(names):,} tensors differ, by {shown}; the farthest are {first_few(order)}."
+        differ = f"{len(names):,} tensors differ, by {shown}, most of all {order[0]}"
+        text = f"One was trained on from the other: {differ}."
         return Difference(FINE_TUNED, tuple(order), text)
-    return Difference(
-        VALUES, tuple(names), f"Other numbers, by {shown}, which are unlike: {first_few(names)}."
-    )
+    return Difference(VALUES, tuple(names), f"Other numbers, by {shown}, and unlike: {first_few(names)}.")

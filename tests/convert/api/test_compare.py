@@ -193,7 +193,7 @@ def test_what_was_trained_is_not_repaired(source: Path, tmp_path: Path) -> None:
         name: one * 1.01 if "norm1" in name and one.numel() > 1 else one for name, one in STATE.items()
     }
     cases = {
-        "Fine-tuned": exchanged(trained),
+        "trained on": exchanged(trained),
         "one bit": {
             **exchanged(STATE),
             "features.norm5.bias": torch.nextafter(STATE["features.norm5.bias"], torch.tensor(9.0)),
