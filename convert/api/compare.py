@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..comparing.compare import Difference, Part, compare_sides
+from ..comparing.compare import Difference, compare_sides
+from ..comparing.parts import Part
 from ..comparing.repair import repair_steps
 from ..comparing.tensor_causes import RENAMED
 from ..records import AnyPath, Options, Written

@@ -18,7 +18,7 @@ from ..formats.untrusted import FormatError
 from ..hub.fetch import local_file
 from ..layouts.network import identify_tensors
 from ..records import AnyPath, Rewrite
-from ..source.beside import read_beside, settings_beside
+from ..source.beside import preprocessing_beside, settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from .choices import MOST_CHOICES
 
@@ -156,7 +156,7 @@ def _side(opened: Opened) -> Side:
     stated = {**network.reading.layout.overrides, **settings}
     if network.norm_eps is not None:
         stated["norm_eps"] = network.norm_eps
-    beside = read_beside(opened.path, network.config).preprocessing
+    beside = preprocessing_beside(opened.path, network.config)
     return canonical_side(
         opened.held,
         network,

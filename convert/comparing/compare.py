@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, sqrt
-from typing import Any
 
 from densenet_convert.densenet.config import architecture_label
 
 from ..errors import first_few
+from .parts import Part, Sums, cosine_of, distance_of, layer_of, parts_of, stage_of, sums_of
 from .placement import Exchange, find_copies, find_exchanges
 from .sides import COUNTER, Side, is_of_head
 from .tensor_causes import (
     COPIED,
     COUNTERS,
-    DTYPE,
     EXCHANGED,
     INITIAL,
     ROUNDED,
+    SAME_NUMBERS,
     SHAPES,
     VALUES,
     Finding,
     find_cause,
 )
-from .values import FLOATS, distance, squares
 
 ARCHITECTURE, HEAD, FINE_TUNED, STATISTICS = "architecture", "head", "fine-tuned", "statistics"
 EPSILON, FUNCTION, PREPROCESSING = "epsilon", "function", "preprocessing"
@@ -32,7 +30,6 @@ EPSILON, FUNCTION, PREPROCESSING = "epsilon", "function", "preprocessing"
 SIZES = ("growth_rate", "block_config", "num_init_features", "bn_size")
 # The cosine of two weights above which one was made of the other.
 ALIKE = 0.5
-Sums = dict[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +38,9 @@ class Difference:
 
     Attributes:
         cause: a word: ``"exchanged"``, ``"axes"``, ``"channels"``, ``"rows"``, ``"entries"``, ``"rounded"``,
-            ``"dtype"``, ``"bit-flip"``, ``"last-place"``, ``"initial"``, ``"copied"``, ``"counters"``,
-            ``"statistics"``, ``"fine-tuned"``, ``"values"``, ``"head"``, ``"shapes"``, ``"architecture"``,
-            ``"renamed"``, ``"epsilon"``, ``"function"`` or ``"preprocessing"``.
+            ``"dtype"``, ``"bit-flip"``, ``"last-place"``, ``"pruned"``, ``"initial"``, ``"copied"``,
+            ``"counters"``, ``"statistics"``, ``"fine-tuned"``, ``"values"``, ``"head"``, ``"shapes"``,
+            ``"architecture"``, ``"renamed"``, ``"epsilon"``, ``"function"`` or ``"preprocessing"``.
         names: canonical names of the tensors, or of the layers or the settings, that it is of.
         text: the cause in a sentence.
     """
@@ -51,25 +48,6 @@ class Difference:
     cause: str
     names: tuple[str, ...]
     text: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stage or a layer of two networks.
-
-    Attributes:
-        name: such as ``"stem"``, ``"denseblock1"``, ``"transition1"``, ``"norm5"`` or ``"classifier"``, or
-            the canonical name of a layer.
-        tensors: number of those that both have.
-        equal: number of those that agree in every bit.
-        distance: the norm of the difference over that of A's numbers, counters aside; None where it can't be
-            said.
-    """
-
-    name: str
-    tensors: int
-    equal: int
-    distance: float | None
 
 
 @dataclass(frozen=True)
@@ -96,9 +74,9 @@ def compare_sides(a: Side, b: Side) -> Compared:
     common = [name for name in a.tensors if name in b.tensors]
     shared = [name for name in common if a.tensors[name].shape == b.tensors[name].shape]
     differing = [name for name in shared if a.tensors[name].key != b.tensors[name].key]
-    sums = _sums(a, b, shared, differing)
-    stages = _parts(shared, differing, sums, _stage_of)
-    layers = [one for one in _parts(shared, differing, sums, _layer_of) if one.equal < one.tensors]
+    sums = sums_of(a, b, shared, differing)
+    stages = parts_of(shared, differing, sums, stage_of)
+    layers = [one for one in parts_of(shared, differing, sums, layer_of) if one.equal < one.tensors]
     layers.sort(key=lambda one: -1.0 if one.distance is None else -one.distance)
     settings = (*_of_settings(a, b),)
     if sizes := [name for name in SIZES if getattr(a.config, name) != getattr(b.config, name)]:
@@ -110,10 +88,10 @@ def compare_sides(a: Side, b: Side) -> Compared:
     exchanges = find_exchanges(a.tensors, b.tensors, differing)
     placed = {name for one in exchanges for name in one.moves}
     left = [name for name in differing if name not in placed]
-    findings = _findings(a, b, left)
+    findings = _unlike_as_one(_findings(a, b, left), sums)
     differences = (
         *_of_shapes(a, b, shared),
-        *map(_of_exchange, exchanges),
+        *_of_exchanges(exchanges),
         *_of_findings(findings, shared, sums),
         *settings,
     )
@@ -134,44 +112,18 @@ def _rounded_as_one(findings: dict[str, Finding]) -> dict[str, Finding]:
     if len(roundings) != 1:
         return findings
     (rounding,) = roundings
-    return {name: rounding if found.cause == DTYPE else found for name, found in findings.items()}
+    exact = [name for name, found in findings.items() if found.text.endswith(SAME_NUMBERS)]
+    return findings | dict.fromkeys(exact, rounding)
 
 
-def _sums(a: Side, b: Side, shared: Collection[str], differing: Collection[str]) -> Sums:
-    """Returns the sums of squares of each tensor of a stage that differs; counters aside."""
-    stages = {_stage_of(name) for name in differing}
-    found: Sums = {}
-    for name in shared:
-        x, y = a.tensors[name], b.tensors[name]
-        if _stage_of(name) in stages and {x.dtype, y.dtype} <= set(FLOATS):
-            found[name] = squares(x, y)
-    return found
-
-
-def _parts(shared: Sequence[str], differing: Collection[str], sums: Sums, part_of: Any) -> tuple[Part, ...]:
-    members: dict[str, list[str]] = {}
-    for name in shared:
-        members.setdefault(part_of(name), []).append(name)
-    other = set(differing)
-    return tuple(
-        Part(part, len(names), sum(name not in other for name in names), _distance(names, sums))
-        for part, names in members.items()
-    )
-
-
-def _distance(names: Collection[str], sums: Sums) -> float | None:
-    """Returns the relative distance of several tensors; 0 where none of them differs."""
-    known = [sums[name] for name in names if name in sums]
-    return distance(sum(apart for apart, _, _ in known), sum(size for _, size, _ in known))
-
-
-def _stage_of(name: str) -> str:
-    parts = name.split(".")
-    return "stem" if parts[1] in ("conv0", "norm0") else parts[parts[0] == "features"]
-
-
-def _layer_of(name: str) -> str:
-    return name.rpartition(".")[0]
+def _unlike_as_one(findings: dict[str, Finding], sums: Sums) -> dict[str, Finding]:
+    """Returns the findings without an initial value here and there, where both were trained apart."""
+    values = [name for name, found in findings.items() if found.cause == VALUES]
+    initial = {name: found for name, found in findings.items() if found.cause == INITIAL}
+    drawn = [name for name, found in initial.items() if not found.is_constant]
+    if len(drawn) >= len(values) or cosine_of(values, sums) > ALIKE:
+        return findings
+    return findings | dict.fromkeys(drawn, Finding(VALUES, ""))
 
 
 def _of_settings(a: Side, b: Side) -> Iterator[Difference]:
@@ -207,16 +159,27 @@ def _shape(side: Side, name: str) -> str:
     return str(list(side.tensors[name].shape)) if name in side.tensors else "absent"
 
 
-def _of_exchange(exchange: Exchange) -> Difference:
-    names = exchange.names
+def _of_exchanges(exchanges: Sequence[Exchange]) -> Iterator[Difference]:
+    """Yields one difference for each exchange, and one for the same two fields in many layers."""
+    together: dict[tuple[str, ...], list[Exchange]] = {}
+    for exchange in exchanges:
+        parents = {name.rpartition(".")[0] for name in exchange.names}
+        fields = tuple(name.rpartition(".")[2] for name in exchange.names)
+        key = fields if len(parents) == 1 and exchange.names[0] in exchange.moves else exchange.names
+        together.setdefault(key, []).append(exchange)
+    for key, some in together.items():
+        names = tuple(name for exchange in some for name in exchange.names)
+        yield Difference(EXCHANGED, names, _exchange_text(key, names, some))
+
+
+def _exchange_text(key: tuple[str, ...], names: tuple[str, ...], some: Sequence[Exchange]) -> str:
+    if key != names:
+        layers = list(dict.fromkeys(map(layer_of, names)))
+        return f"{key[0]} and {key[1]}, two fields of one layer, are exchanged: {first_few(layers)}."
     if len(names) > 2:
-        text = f"{first_few(names, 4)} have changed places among themselves."
-    elif names[0].rpartition(".")[0] == names[1].rpartition(".")[0] and names[0] in exchange.moves:
-        text = f"Two fields of one layer are exchanged: {names[0]} and {names[1]}."
-    else:
-        kind = "" if names[0] in exchange.moves else " as a whole"
-        text = f"{names[0]} and {names[1]} are exchanged{kind}."
-    return Difference(EXCHANGED, names, text)
+        return f"{first_few(names, 4)} have changed places among themselves."
+    kind = "" if names[0] in some[0].moves else " as a whole"
+    return f"{names[0]} and {names[1]} are exchanged{kind}."
 
 
 def _of_findings(
@@ -231,7 +194,7 @@ def _of_findings(
         if cause not in (VALUES, COUNTERS):
             yield Difference(cause, tuple(names), _sentence(cause, text, names, shared))
     head = [name for name in values if is_of_head(name)]
-    if head and _cosine(head, sums) <= ALIKE:
+    if head and cosine_of(head, sums) <= ALIKE:
         yield Difference(HEAD, tuple(head), "Another head: it has as many classes, and other numbers.")
         values = [name for name in values if not is_of_head(name)]
     if values:
@@ -252,23 +215,17 @@ def _sentence(cause: str, text: str, names: Sequence[str], shared: Collection[st
     return f"{text[0].upper()}{text[1:]}: {where}."
 
 
-def _cosine(names: Collection[str], sums: Sums) -> float:
-    """Returns the cosine of the angle between both sides' numbers; 0 where it can't be said."""
-    apart, x, y = (sum(sums[name][i] for name in names if name in sums) for i in range(3))
-    known = isfinite(apart) and 0 < x * y < inf
-    return (x + y - apart) / (2 * sqrt(x * y)) if known else 0.0
-
-
 def _of_values(names: Sequence[str], sums: Sums) -> Difference:
     """Returns how tensors differ that hold other numbers, and nothing else explains: trained on, or apart."""
-    far = _distance(names, sums)
+    far = distance_of(names, sums)
     shown = "a distance that can't be said" if far is None else f"{far:.2g} of A's size"
     if all(name.endswith((".running_mean", ".running_var")) for name in names):
         text = f"Only running statistics differ, by {shown}: one of the two was run in training mode."
         return Difference(STATISTICS, tuple(names), text)
-    if _cosine(names, sums) > ALIKE:
-        order = sorted(names, key=lambda name: -(_distance([name], sums) or 0.0))
-        differ = f"{len(names):,} tensors differ, by {shown}, most of all {order[0]}"
+    if cosine_of(names, sums) > ALIKE:
+        order = sorted(names, key=lambda name: -(distance_of([name], sums) or 0.0))
+        count = f"{len(names):,} tensors differ" if len(names) > 1 else "1 tensor differs"
+        differ = f"{count}, by {shown}, most of all {order[0]}"
         text = f"One was trained on from the other: {differ}."
         return Difference(FINE_TUNED, tuple(order), text)
     return Difference(VALUES, tuple(names), f"Other numbers, by {shown}, and unlike: {first_few(names)}.")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 COUNTERS, COPIED, EXCHANGED, RENAMED = "counters", "copied", "exchanged", "renamed"
 AXES, CHANNELS, ROWS, ENTRIES = "axes", "channels", "rows", "entries"
 ROUNDED, DTYPE, BIT_FLIP, LAST_PLACE = "rounded", "dtype", "bit-flip", "last-place"
-INITIAL, VALUES, SHAPES = "initial", "values", "shapes"
+INITIAL, PRUNED, VALUES, SHAPES = "initial", "pruned", "values", "shapes"
+SAME_NUMBERS = "and every number is the same"
 # Rounding in another order of sums moves a number by so many units in the last place.
 FEW = 4
 # So many elements tell most often that a cause is none.
@@ -33,6 +34,7 @@ class Finding(NamedTuple):
         cause: one of the words above.
         text: the cause in words, the same for all tensors to which the same happened.
         axes: the order of B's axes that gives A's tensor, where that is the cause.
+        is_constant: whether the tensor has its initial value for certain, which is a constant.
         order: an axis, and the order of B's entries along it that gives A's tensor, where that is the cause.
     """
 
@@ -40,6 +42,7 @@ class Finding(NamedTuple):
     text: str
     axes: tuple[int, ...] = ()
     order: tuple[int, tuple[int, ...]] | None = None
+    is_constant: bool = False
 
 
 def find_cause(name: str, a: Tensor, b: Tensor) -> Finding:
@@ -47,14 +50,15 @@ def find_cause(name: str, a: Tensor, b: Tensor) -> Finding:
     if name.endswith(COUNTER):
         return Finding(COUNTERS, "The counters of batches differ, which change no output in eval")
     if a.dtype not in FLOATS or b.dtype not in FLOATS:
-        return Finding(VALUES, f"A is of {a.dtype} and B of {b.dtype}")
+        return Finding(DTYPE, f"A is of {a.dtype} and B of {b.dtype}, and the numbers were not compared")
     if a.dtype != b.dtype:
         return _of_dtypes(a, b)
-    for search in (_of_one_element, _of_rounding, _of_axes, _of_order, _of_last_place):
+    for search in (_of_one_element, _of_rounding, _of_axes, _of_order, _of_last_place, _of_zeros):
         if (found := search(name, a, b)) is not None:
             return found
     if (sides := left_at_initial(name, a, b)) is not None:
-        return Finding(INITIAL, f"{sides} at the initial value that libraries give to such a tensor")
+        text = f"{sides} at the initial value that libraries give to such a tensor"
+        return Finding(INITIAL, text, is_constant=len(a.shape) < 2)
     return Finding(VALUES, "")
 
 
@@ -63,7 +67,7 @@ def _of_dtypes(a: Tensor, b: Tensor) -> Finding:
 
     x, y = (numbers(one).astype(np.float64) for one in (a, b))
     if np.array_equal(x, y, equal_nan=True):
-        return Finding(DTYPE, f"A is of {a.dtype} and B of {b.dtype}, and every number is the same")
+        return Finding(DTYPE, f"A is of {a.dtype} and B of {b.dtype}, {SAME_NUMBERS}")
     for one, other, named in ((x, b, ("B", "A")), (y, a, ("A", "B"))):
         if np.array_equal(rounded(one, other.dtype), numbers(other).astype(np.float64), equal_nan=True):
             return Finding(ROUNDED, f"{named[0]} holds {named[1]}'s numbers, rounded to {other.dtype}")
@@ -159,6 +163,18 @@ def _of_last_place(_name: str, a: Tensor, b: Tensor) -> Finding | None:
         if not apart.size or apart.max() > FEW:
             return None
     return Finding(LAST_PLACE, f"numbers differ by {FEW} units in the last place at most")
+
+
+def _of_zeros(_name: str, a: Tensor, b: Tensor) -> Finding | None:
+    """Returns the finding for what was pruned; a constant of zeros is no such thing."""
+    import numpy as np
+
+    x, y = (numbers(one).reshape(-1) for one in (a, b))
+    for one, other, named in ((x, y, ("B", "A")), (y, x, ("A", "B"))):
+        first = ((other == 0) | (one == other))[:GLANCE].all()
+        if first and other.any() and np.array_equal(one[other != 0], other[other != 0]):
+            return Finding(PRUNED, f"{named[0]} holds {named[1]}'s numbers, some of them set to zero")
+    return None
 
 
 def repairable(name: str, finding: Finding) -> bool:

@@ -90,6 +90,8 @@ MADE: dict[str, tuple[str, Callable[[], StateDict], set[str]]] = {
         {"features.denseblock1.denselayer1.norm2", "features.denseblock1.denselayer2.norm2"},
     ),
     "a copy": ("copied", lambda: {**STATE, f"{NORM}.bias": STATE[f"{OTHER_NORM}.bias"]}, {f"{NORM}.bias"}),
+    "pruned": ("pruned", lambda: {**STATE, STEM: STATE[STEM] * (STATE[STEM] > 0)}, {STEM}),
+    "integers": ("dtype", lambda: {**STATE, STEM: STATE[STEM].to(torch.int8)}, {STEM}),
     "BGR": ("channels", lambda: {**STATE, STEM: STATE[STEM].flip(1)}, {STEM}),
     "axes": ("axes", lambda: {**STATE, STEM: STATE[STEM].transpose(2, 3)}, {STEM}),
     "filters": ("entries", lambda: {**STATE, STEM: STATE[STEM].flip(0)}, {STEM}),
@@ -200,6 +202,19 @@ def test_numbers_that_are_not_finite_have_no_distance(tmp_path: Path) -> None:
     found = compared(tmp_path, {**STATE, STEM: torch.full_like(STATE[STEM], torch.nan)})
     assert causes(found) == ["values"]
     assert found.stages[0].distance is None
+
+
+def test_the_same_fields_exchanged_in_many_layers_are_one_difference(tmp_path: Path) -> None:
+    (one,) = compared(tmp_path, _exchanged(STATE, "running_mean", "running_var")).differences
+    assert one.cause == "exchanged"
+    assert one.text.startswith(
+        "running_mean and running_var, two fields of one layer, are exchanged: features.norm0"
+    )
+    assert set(one.names) == {name for name in STATE if "running_" in name}
+
+
+def test_networks_that_were_trained_apart_are_unlike(tmp_path: Path) -> None:
+    assert causes(compared(tmp_path, state_dict_of(seed=4))) == ["head", "values"]
 
 
 def test_a_sample_of_the_catalogue_is_named_exactly(tmp_path: Path) -> None:
