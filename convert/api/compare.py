@@ -11,7 +11,10 @@ from pathlib import Path
 from ..comparing.compare import Difference, compare_sides
 from ..comparing.parts import Part
 from ..comparing.repair import repair_steps
-from ..comparing.tensor_causes import RENAMED
+from ..comparing.tensor_causes import AXES
+from ..comparing.tensor_causes import RENAMED as OTHER_NAMES
+from ..errors import first_few
+from ..layouts.rearrange import PERMUTED
 from ..records import AnyPath, Options, Written
 from .sides import Known, check_receipt, know, open_both, take_digests
 
@@ -100,8 +103,12 @@ def compare(
 
 
 def _of_names(known: Known, side: str) -> Iterator[Difference]:
-    """Yields the difference that the names of one side are, where no layout explains them."""
-    if known.steps:
-        names = tuple(step.target for step in known.steps)
-        text = f"No layout explains {side}'s names: by their digests, its {len(names):,} tensors are these."
-        yield Difference(RENAMED, names, text)
+    """Yields the differences that lie in the names and the shapes of one side, where no layout has these."""
+    permuted = tuple(step.target for step in known.steps if step.name == PERMUTED)
+    renamed = tuple(step.target for step in known.steps if step.sources != (step.target,))
+    if renamed:
+        text = f"No layout has {side}'s names: by their digests, its {len(known.steps):,} tensors are these."
+        yield Difference(OTHER_NAMES, renamed, text)
+    if permuted:
+        text = f"{side} has its axes in an order that no layout of these names has: {first_few(permuted)}."
+        yield Difference(AXES, permuted, text)

@@ -12,18 +12,18 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..claims import Beside
 from ..comparing.sides import COUNTER, Side, is_of_head
-from ..errors import FolderError, RepairError, first_few
+from ..errors import ArchitectureError, FolderError, LayoutError, RepairError, first_few
 from ..folder.files import WEIGHTS, file_sha256, is_ours
 from ..folder.open import label_names, open_folder
 from ..folder.receipt import FILE_NAME as RECEIPT
 from ..folder.write import check_target, write_folder
 from ..layouts.network import identify_network
-from ..layouts.rearrange import rearrange_tensors
+from ..layouts.rearrange import RENAMED, rearrange_tensors
 from ..layouts.rename import rename_tensors
 from ..layouts.rewrite import rewrite_tensors
 from ..proof.devices import choose_device, plain_torch
 from ..proof.prove import ProofExtras, prove_parity
-from ..records import MULTI_LABEL, Options, Renamed, Rewrite, Written
+from ..records import MULTI_LABEL, Checkpoint, Identified, Options, Renamed, Rewrite, Written
 from ..source.beside import read_beside
 from ..source.read import open_checkpoint
 from ..tensors import dtype_name, tensor_sha256
@@ -48,15 +48,20 @@ def convert_repaired(
         RepairError: a tensor outside the head is not A's; nothing was written.
         ConvertError: as ``convert`` raises it.
     """
-    check_target(folder, force=options.force)
+    _check_target(folder, options)
     if folder.resolve() in path.resolve().parents:
         raise FolderError(f"{path} is in {folder}, which would be replaced. Name another `repair=...`.")
     opened = open_checkpoint(path, key=options.key)
+    if opened.content.layers and any(step.name == RENAMED for step in steps):
+        raise RepairError(
+            f"{path} declares layers under names that no layout explains, so that they can't be checked. "
+            "Save its state_dict() alone, and repair that."
+        )
     options = replace(options, final_relu=opened.settings.get("final_relu"))
     device = choose_device(options.device)
     with plain_torch():
-        checkpoint = rearrange_tensors(opened.load(), steps)
-        network = identify_network(checkpoint, options, checkpoint.norm_eps, source=str(path))
+        checkpoint = rearrange_tensors(opened.load(with_claims=True), steps)
+        network = _identify(checkpoint, path, options)
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
         _require_equal(renamed, a)
@@ -65,6 +70,22 @@ def convert_repaired(
         verified = prove_parity(renamed, network.config, device, ProofExtras(), claims)
         phases.info("writing %s", folder)
         return write_folder(verified, folder, force=options.force)
+
+
+def _check_target(folder: Path, options: Options) -> None:
+    try:
+        check_target(folder, force=options.force)
+    except FolderError as error:
+        raise FolderError(str(error).replace("`output=...`", "`repair=...`")) from error
+
+
+def _identify(checkpoint: Checkpoint, path: Path, options: Options) -> Identified:
+    """Returns which network the repaired one is, if nothing of its function is left open."""
+    try:
+        return identify_network(checkpoint, options, checkpoint.norm_eps, source=str(path))
+    except (LayoutError, ArchitectureError) as error:
+        advice = "B can't be repaired before it can be converted. Convert it first, and repair the folder."
+        raise RepairError(f"{advice} {error}") from error
 
 
 def _require_equal(renamed: Renamed, a: Side) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import permutations
 
 from ..layout import HEAD
 from ..layouts.rearrange import PERMUTED, RENAMED
 from ..records import Rewrite
 from .sides import COUNTER, Side, Tensor, is_of_head
 
-# Keras has the window first and the outputs last, and dense kernels likewise.
-IN_KERAS = {4: (2, 3, 1, 0), 2: (1, 0)}
+# Names in the file by dtype, shape and digest of their tensors.
+Names = dict[tuple[str, tuple[int, ...], str], list[str]]
 
 
 def match_names(known: Side, held: Mapping[str, Tensor]) -> tuple[Side, tuple[Rewrite, ...]] | None:
@@ -24,7 +25,7 @@ def match_names(known: Side, held: Mapping[str, Tensor]) -> tuple[Side, tuple[Re
     Returns:
         None if a tensor of the features is not there, or something in the file is left over.
     """
-    left: dict[tuple[object, ...], list[str]] = {}
+    left: Names = {}
     for name, tensor in held.items():
         left.setdefault(tensor.key, []).append(name)
     steps: list[Rewrite] = []
@@ -41,15 +42,22 @@ def match_names(known: Side, held: Mapping[str, Tensor]) -> tuple[Side, tuple[Re
     return _side(known, held, steps), tuple(steps)
 
 
-def _step_for(name: str, tensor: Tensor, left: dict[tuple[object, ...], list[str]]) -> Rewrite | None:
+def _step_for(name: str, tensor: Tensor, left: Names) -> Rewrite | None:
     """Returns the step that gives a tensor, whose name in the file is then no longer left."""
     if names := left.get(tensor.key):
-        return Rewrite(RENAMED, (names.pop(0),), name)
-    axes = IN_KERAS.get(len(tensor.shape))
-    if axes is not None and (names := left.get(tensor.turned(axes).key)):
-        back = sorted(range(len(axes)), key=axes.__getitem__)
-        return Rewrite(PERMUTED, (names.pop(0),), name, transform={"permute": back})
+        return Rewrite(RENAMED, (_taken(name, names),), name)
+    shapes = {key[1] for key, names in left.items() if names}
+    for axes in permutations(range(len(tensor.shape))):
+        turned = tensor.turned(axes)
+        if turned.shape in shapes and (names := left.get(turned.key)):
+            back = sorted(range(len(axes)), key=axes.__getitem__)
+            return Rewrite(PERMUTED, (_taken(name, names),), name, transform={"permute": back})
     return None
+
+
+def _taken(name: str, names: list[str]) -> str:
+    """Takes one of the names of equal tensors away: its own, where that is one of them."""
+    return names.pop(names.index(name) if name in names else 0)
 
 
 def _own_counters(known: Side, held: Mapping[str, Tensor], names: list[str]) -> list[Rewrite]:

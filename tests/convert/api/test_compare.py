@@ -182,10 +182,19 @@ def test_what_has_names_of_nobody_is_repaired_by_its_digests(source: Path, tmp_p
     kernels = {name: one.permute(2, 3, 1, 0) if one.ndim == 4 else one for name, one in state.items()}
     save({f"t{i}": tensor for i, tensor in enumerate(kernels.values())}, tmp_path / "b.pth")
     found = compare(source, tmp_path / "b.pth", repair=tmp_path / "mended", device="cpu")
-    assert [one.cause for one in found.differences] == ["renamed", "head"]
+    assert [one.cause for one in found.differences] == ["renamed", "axes", "head"]
     assert torch.equal(
         dc.densenet.DenseNet.from_pretrained(tmp_path / "mended").classifier.weight, state[HEAD]
     )
+
+
+def test_what_can_t_be_converted_can_t_be_repaired(source: Path, tmp_path: Path) -> None:
+    numbered = save(in_names_of("numbered", exchanged(STATE)), tmp_path / "numbered.pth")
+    with pytest.raises(RepairError, match=r"Convert it first, and repair the folder\. .*`final_relu=True`"):
+        compare(source, numbered, repair=tmp_path / "mended", device="cpu")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FolderError, match="Name another `repair=...`"):
+        compare(source, numbered, repair=tmp_path / "there", device="cpu")
 
 
 def test_what_was_trained_is_not_repaired(source: Path, tmp_path: Path) -> None:

@@ -204,6 +204,12 @@ def test_numbers_that_are_not_finite_have_no_distance(tmp_path: Path) -> None:
     assert found.stages[0].distance is None
 
 
+def test_kernels_in_another_order_of_axes_under_the_usual_names(tmp_path: Path) -> None:
+    b = {name: tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor for name, tensor in STATE.items()}
+    (one,) = compared(tmp_path, b).differences
+    assert (one.cause, set(one.names)) == ("axes", {name for name, t in STATE.items() if t.ndim == 4})
+
+
 def test_the_same_fields_exchanged_in_many_layers_are_one_difference(tmp_path: Path) -> None:
     (one,) = compared(tmp_path, _exchanged(STATE, "running_mean", "running_var")).differences
     assert one.cause == "exchanged"
