@@ -218,14 +218,14 @@ def _sentence(cause: str, text: str, names: Sequence[str], shared: Collection[st
 def _of_values(names: Sequence[str], sums: Sums) -> Difference:
     """Returns how tensors differ that hold other numbers, and nothing else explains: trained on, or apart."""
     far = distance_of(names, sums)
-    shown = "a distance that can't be said" if far is None else f"{far:.2g} of A's size"
+    shown = f"at a relative distance of {'more than can be said' if far is None else format(far, '.2g')}"
     if all(name.endswith((".running_mean", ".running_var")) for name in names):
-        text = f"Only running statistics differ, by {shown}: one of the two was run in training mode."
+        text = f"Only running statistics differ, {shown}: one of the two was run in training mode."
         return Difference(STATISTICS, tuple(names), text)
     if cosine_of(names, sums) > ALIKE:
         order = sorted(names, key=lambda name: -(distance_of([name], sums) or 0.0))
         count = f"{len(names):,} tensors differ" if len(names) > 1 else "1 tensor differs"
-        differ = f"{count}, by {shown}, most of all {order[0]}"
+        differ = f"{count}, {shown}, most of all {order[0]}"
         text = f"One was trained on from the other: {differ}."
         return Difference(FINE_TUNED, tuple(order), text)
-    return Difference(VALUES, tuple(names), f"Other numbers, by {shown}, and unlike: {first_few(names)}.")
+    return Difference(VALUES, tuple(names), f"Other numbers, {shown}, and unlike: {first_few(names)}.")

@@ -29,6 +29,8 @@ ENOUGH = 1 << 14
 def left_at_initial(name: str, a: Held, b: Held) -> str | None:
     """Returns which of two tensors, that differ, is as it was before training: ``"B was left"``.
 
+    Where both may be, the one that fits better is named first.
+
     Args:
         name: the canonical name of both.
         a, b: they are of one shape.
@@ -45,8 +47,8 @@ def left_at_initial(name: str, a: Held, b: Held) -> str | None:
     of_a, of_b = (_misfit(name, one, a.shape) for one in (x, y))
     if min(of_a, of_b) > BOUND:
         return None
-    # Where both may be, it is the one that fits better.
-    return "B was left" if of_b <= of_a else "A was left"
+    better, other = ("B", "A") if of_b <= of_a else ("A", "B")
+    return f"{better} was left" if max(of_a, of_b) > BOUND else f"{better}, or {other}, was left"
 
 
 def _are_alike(x: Array, y: Array) -> bool:

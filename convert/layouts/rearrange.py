@@ -38,6 +38,8 @@ def rearrange_tensors(checkpoint: Checkpoint, steps: Sequence[Rewrite]) -> Check
     taken = {name for step in steps for name in step.sources}
     if missing := [name for name in taken if name not in held]:
         raise LayoutError(f"There is no tensor {quoted(missing[0])}, which was to be rearranged.")
+    if several := [step.target for step in steps if len(step.sources) != 1]:
+        raise LayoutError(f"{quoted(several[0])} is to be made of other than one tensor, which no step does.")
     made: dict[str, Tensor] = {}
     done: list[Rewritten] = []
     for step in steps:
@@ -60,9 +62,11 @@ def _transformed(name: str, tensor: Tensor, transform: Mapping[str, Any] | None)
     if transform is None:
         return tensor
     axis, order = transform.get("axis"), transform.get("order", transform.get("permute"))
-    length = tensor.ndim if axis is None else dict(enumerate(tensor.shape)).get(axis)
-    if not isinstance(order, list) or length is None or sorted(order) != list(range(length)):
-        raise LayoutError(f"{quoted(name)} of shape {list(tensor.shape)} can't be rearranged by {transform}.")
+    lengths: dict[Any, int] = {None: tensor.ndim, **dict(enumerate(tensor.shape))}
+    known = isinstance(axis, int | None) and isinstance(order, list) and set(map(type, order)) <= {int}
+    if not known or sorted(order) != list(range(lengths.get(axis, 0))):
+        found = quoted(str(dict(transform)))
+        raise LayoutError(f"{quoted(name)} of shape {list(tensor.shape)} can't be rearranged by {found}.")
     if axis is None:
         return tensor.permute(order).contiguous()
     import torch
