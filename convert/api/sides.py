@@ -67,8 +67,9 @@ def open_both(a: AnyPath, b: AnyPath, key_a: str | None, key_b: str | None) -> t
         return _open(a, key_a), _open(b, key_b)
     except SeveralError as error:
         pairs = list(product(_keys_of(a, key_a), _keys_of(b, key_b)))
-        if os.fspath(a) == os.fspath(b):
-            pairs = [(one, other) for i, (one, other) in enumerate(pairs) if (other, one) in pairs[i + 1 :]]
+        if os.fspath(a) == os.fspath(b):  # with itself there is nothing to compare
+            apart = [pair for pair in pairs if pair[0] != pair[1]]
+            pairs = [pair for i, pair in enumerate(apart) if pair[::-1] not in apart[:i]]
         calls = [_call(a, b, *pair) for pair in pairs[:MOST_CHOICES]]
         text = f"{error} Each of these lines compares one:" if calls else str(error)
         raise SeveralError("\n".join([text, *calls]), error.keys) from error

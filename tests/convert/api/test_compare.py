@@ -82,6 +82,8 @@ def test_of_several_state_dicts_those_that_are_meant_are_asked_for(tmp_path: Pat
     assert str(raised.value).splitlines()[1:] == [
         f"dc.compare({str(path)!r}, {str(path)!r}, key_a='raw', key_b='ema')"
     ]
+    with pytest.raises(SeveralError, match=r"key_a='ema', key_b='raw'\)$"):
+        compare(path, path, key_a="ema")
     shown = run(path, path)
     assert (shown.exit_code, f"compare {path} {path} --key-a raw --key-b ema" in shown.stderr) == (1, True)
     assert run(path, path, "--key-a", "raw", "--key-b", "ema").exit_code == 4
