@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
+    from .api.compare import Comparison, compare
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Comparison": "api.compare",
     "ConvertError": "errors",
     "DenseNet": "densenet",
     "Inspection": "api.inspected",
@@ -43,6 +45,7 @@ _HOMES = {
     "Published": "hub.records",
     "Verified": "folder.records",
     "Written": "folder.records",
+    "compare": "api.compare",
     "convert": "api.convert",
     "convert_many": "api.many",
     "convert_torchvision": "api.convert",
@@ -54,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "ConvertError",
     "DenseNet",
     "Inspection",
@@ -63,6 +67,7 @@ __all__ = [
     "Verified",
     "Written",
     "__version__",
+    "compare",
     "convert",
     "convert_many",
     "convert_torchvision",

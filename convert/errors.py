@@ -15,6 +15,7 @@ ConvertError                the root; the command line prints its message and ex
 |- ClaimError               what is said of a network (pre-processing, license, metrics) can't be so
 |- ImageError               there are no images to compare, or one can't be read
 |- ReportError              the report can't be made
+|- RepairError              what was compared can't be repaired without a loss
 |- OwnNetworkError          the owner's own network can't be had, or does not run
 `- ParityError              the converted network is not the reference's function (exit code 3)
 
@@ -100,6 +101,10 @@ class ReportError(ConvertError):
 
 class OwnNetworkError(ConvertError):
     """The owner's own network can't be had, does not take the tensors, or does not run."""
+
+
+class RepairError(ConvertError):
+    """Two networks were compared, and one can't be made of the other without a loss."""
 
 
 class ParityError(ConvertError):

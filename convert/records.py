@@ -51,12 +51,15 @@ class Rewrite(NamedTuple):
         sources: names of what it takes; none where it fills up what is absent.
         target: what it gives is called.
         like: name of the weight that tells the shape of what is filled up.
+        transform: ``{"permute": [...]}`` or ``{"axis": ..., "order": [...]}``, where the step puts axes, or
+            the entries along one, in another order.
     """
 
     name: str
     sources: tuple[str, ...]
     target: str
     like: str = ""
+    transform: Mapping[str, Any] | None = None
 
 
 class Rewritten(NamedTuple):
@@ -67,12 +70,14 @@ class Rewritten(NamedTuple):
         sources: name and SHA-256 of each tensor that it took.
         target: name of what it gave.
         sha256: of that.
+        transform: as ``Rewrite`` has it.
     """
 
     name: str
     sources: tuple[tuple[str, str], ...]
     target: str
     sha256: str
+    transform: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

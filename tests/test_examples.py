@@ -24,6 +24,7 @@ EXAMPLES: list[Callable[..., object]] = [
     dc.export,
     dc.inspect,
     dc.convert,
+    dc.compare,
     dc.convert_many,
 ]
 

@@ -23,7 +23,7 @@ ORDER = (
     ("__init__", "pytest_plugin", "cli"),
     ("api",),
     ("proof",),
-    ("source", "hub"),
+    ("source", "hub", "comparing"),
     ("layouts", "folder"),
     ("records", "tensors", "temporary", "torchvision_weights", "executors"),
     ("layout", "claims", "results", "shown", "columns"),

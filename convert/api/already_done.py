@@ -24,6 +24,7 @@ from ..layout import Reading
 from ..layouts import TORCHVISION
 from ..layouts.attempt import architecture_name
 from ..layouts.network import identify_network
+from ..layouts.rearrange import recorded_steps
 from ..proof.prove import ProofExtras
 from ..records import ORIGIN_IMAGENET, AnyPath, Identified, InMemory, Options
 from ..source.beside import read_beside
@@ -186,6 +187,7 @@ def _compare_source(
         "the state dict under": (source["container"], content.container),
         "the layout": (source["layout"], reading.layout.name),
         "the prefix": (source["prefix"], reading.prefix),
+        "tensors that a repair put elsewhere": (len(recorded_steps(receipt)), 0),
         "the tensors": (sorted(renamed.items()), sorted(reading.explanation.targets.items())),
     }
 

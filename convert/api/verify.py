@@ -33,6 +33,7 @@ from ..layouts.explain import explain
 from ..layouts.identify import identify_again
 from ..layouts.no_output import reason_to_drop
 from ..layouts.prepare import Prepared, prepare
+from ..layouts.rearrange import rearrange_tensors, recorded_steps
 from ..layouts.rename import rename_tensors
 from ..layouts.rewrite import rewrite_tensors
 from ..proof.devices import choose_device, plain_torch
@@ -175,6 +176,7 @@ def _read_again(source: Opened | InMemory, written: Written) -> Checkpoint:
         checkpoint = read_memory(source)
         _require_source(checkpoint.sha256, "What is in memory", written)
     known = {"norm_eps": claimed["norm_eps"]} if CONFIG in written.receipt["beside"] else {}
+    checkpoint = rearrange_tensors(checkpoint, recorded_steps(written.receipt))
     return replace(checkpoint, origin=claimed["origin"], seed=claimed["seed"], **known)
 
 

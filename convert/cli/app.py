@@ -10,7 +10,7 @@ from io import TextIOWrapper
 import click
 from click.shell_completion import CompletionItem
 
-from . import check, complete, convert, share
+from . import check, comparison, complete, convert, share
 
 
 class Commands(click.Group):
@@ -63,7 +63,7 @@ def main() -> None:
 
     The name of a file is enough: it is converted as by the command file.
 
-    Exit codes: 0 done, 1 error, 2 usage, 3 parity failed.
+    Exit codes: 0 done, 1 error, 2 usage, 3 parity failed, 4 different (compare).
     """
 
 
@@ -75,6 +75,7 @@ for command in (
     share.export,
     check.verify,
     check.inspect,
+    comparison.compare,
     check.prove,
     check.doctor,
 ):

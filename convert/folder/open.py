@@ -152,6 +152,8 @@ def _require_fields(content: dict[str, Any]) -> None:
             raise TypeError(f"a rewrite is {step!r}")
         if not all(isinstance(one["source_name"], str) for one in step["sources"]):
             raise TypeError(f"the sources of a rewrite are {step['sources']!r}")
+        if not isinstance(step.get("transform"), dict | None):
+            raise TypeError(f"the transform of a rewrite is {step['transform']!r}")
     for entry in content["dropped"]:
         if not isinstance(entry["source_name"], str):
             raise TypeError(f"the name of what was dropped is {entry['source_name']!r}")

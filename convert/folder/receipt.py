@@ -53,7 +53,8 @@ def describe_conversion(renamed: Renamed, config: DenseNetConfig) -> dict[str, A
 def _describe_step(step: Rewritten) -> dict[str, Any]:
     """Returns an entry of the field ``rewrites``."""
     sources = [{"source_name": name, "sha256": digest} for name, digest in step.sources]
-    return {"step": step.name, "sources": sources, "name": step.target, "sha256": step.sha256}
+    transform = {} if step.transform is None else {"transform": dict(step.transform)}
+    return {"step": step.name, "sources": sources, "name": step.target, "sha256": step.sha256, **transform}
 
 
 def _describe_source(renamed: Renamed) -> dict[str, Any]:

@@ -65,6 +65,30 @@ def identify_network(
         raise ArchitectureError(_advised(error, prepared, options, norm_eps, source)) from error
 
 
+def identify_tensors(held: Held, norm_eps: float | None = None) -> Identified:
+    """Returns which network a source's tensors are of, whatever they leave open of its function.
+
+    Args:
+        held, norm_eps: as ``identify_network`` takes them.
+
+    Raises:
+        LayoutError: no layout explains its names, even if all but one network in it is left out.
+        ArchitectureError: the tensors are those of another network.
+    """
+    prepared = prepare(held)
+    options = Options(reference=ORIGIN_MEMORY)
+    try:
+        return identify_once(prepared, options, norm_eps)
+    except (LayoutError, ArchitectureError):
+        networks = whole_networks(prepared.tensors, known_layouts())
+        if len(networks) != 1:
+            raise
+        ways = _ways_to(networks[0], networks, prepared, options)
+        if not (found := _first_through(ways, prepared, norm_eps, networks)):
+            raise
+        return found[0].network
+
+
 def _advised(
     error: LayoutError | ArchitectureError,
     held: Prepared,

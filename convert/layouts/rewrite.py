@@ -41,8 +41,9 @@ def rewrite_tensors(checkpoint: Checkpoint, steps: Sequence[Rewrite]) -> Checkpo
         done.append(Rewritten(step.name, held, step.target, digests[step.target]))
     if not done:
         return checkpoint
-    before = checkpoint.tensors
-    return replace(checkpoint, tensors=tensors, digests=digests, rewrites=tuple(done), untouched=before)
+    before = checkpoint.tensors if checkpoint.untouched is None else checkpoint.untouched
+    rewrites = (*checkpoint.rewrites, *done)
+    return replace(checkpoint, tensors=tensors, digests=digests, rewrites=rewrites, untouched=before)
 
 
 def _count(step: Rewrite, taken: list[Tensor], _like: Tensor | None) -> Tensor:

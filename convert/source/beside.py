@@ -55,6 +55,12 @@ def read_beside(path: Path, config: DenseNetConfig) -> Beside:
     return Beside(names, preprocessing, card, files, tuple(remarks))
 
 
+def preprocessing_beside(path: Path, config: DenseNetConfig) -> dict[str, Any]:
+    """Returns the fields of ``pretrained_cfg`` that a config.json beside a checkpoint tells."""
+    data = _bytes_of(path.parent / FILE_NAME, [])
+    return _read_config(data, config, [])[1] if data else {}
+
+
 def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any]:
     """Returns what is written beside weights of the function that they are of, and shapes do not tell.
 

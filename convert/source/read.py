@@ -50,8 +50,11 @@ class Opened(NamedTuple):
     content: Content
     settings: Mapping[str, Any]
 
-    def load(self) -> Checkpoint:
+    def load(self, *, with_claims: bool = False) -> Checkpoint:
         """Returns the tensors in memory of their own; what was read is gone then, so that it works once.
+
+        Args:
+            with_claims: whether the caller takes over what a converted folder says of its weights.
 
         Raises:
             ReadError: views of a storage claim more than the file may take.
@@ -61,7 +64,7 @@ class Opened(NamedTuple):
             tensors, digests = _copy(content.tensors, Budget(self.size))
         except FormatError as error:
             raise ReadError(f"{self.path} can't be read: {error}") from error
-        if _was_converted(self.path):
+        if _was_converted(self.path) and not with_claims:
             log.warning(
                 "%s was converted already: labels, license and receipt beside it are not taken over.",
                 self.path,

@@ -99,14 +99,14 @@ def exchanges(clean: Loaded, draw: Draw) -> Iterator[Fault]:
         kinds.setdefault(_kind_of_exchange(a, b), []).append((a, b))
     for kind, pairs in kinds.items():
         for a, b in draw.places(pairs):
-            yield _exchange(kind, {a: b, b: a}, clean)
+            yield exchange(kind, {a: b, b: a}, clean)
     means = [pair for pair in kinds.get(ELSEWHERE, []) if all(n.endswith(".running_mean") for n in pair)]
     for a, b in draw.places(means):
         norms = [name.rpartition(".")[0] for name in (a, b)]
         fields = [name.removeprefix(norms[0]) for name in clean.renamed.source_names if at(name) & {norms[0]}]
         fields = [field for field in fields if clean.renamed.source_names[norms[0] + field]]
         swap = {x + field: y + field for field in fields for x, y in (norms, norms[::-1])}
-        yield _exchange("two batch norms exchanged", swap, clean)
+        yield exchange("two batch norms exchanged", swap, clean)
 
 
 def _kind_of_exchange(a: str, b: str) -> str:
@@ -122,7 +122,7 @@ def _dense_layer(name: str) -> str:
     return match[0] if match else ""
 
 
-def _exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
+def exchange(name: str, targets: Mapping[str, str], clean: Loaded) -> Fault:
     """The table with other targets: what should become the key becomes the value."""
     sources = {target: source for target, source in clean.renamed.source_names.items() if source}
     given = {sources[right]: wrong for right, wrong in targets.items()}

@@ -1,0 +1,143 @@
+"""The command compare, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import quoted
+from .options import ANY_PATH
+from .reporting import draw_bars, reporting_errors, set_up_logging
+
+if TYPE_CHECKING:
+    from ..api.compare import Comparison
+
+DIFFERENT = 4
+HOME = "https://pypi.org/project/densenet-convert/"
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--key-a", metavar="KEYS", help="Where A's state dict is, if there are several: state_dict.")
+@click.option("--key-b", metavar="KEYS", help="Where B's is, likewise: ema.state_dict.")
+@click.option(
+    "--repair",
+    type=ANY_PATH,
+    metavar="OUTPUT",
+    help="Convert B with the exchange undone that was found, prove it and write it to this folder.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]",
+    help="Where the proof of --repair runs. auto is a GPU where there is one.",
+)
+@click.option("--force", is_flag=True, help="Replace the folder of --repair if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a discussion on the Hub.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON or Markdown).")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Say what is being done, and list every layer that differs."
+)
+@click.pass_context
+def compare(
+    context: click.Context,
+    /,
+    a: str,
+    b: str,
+    repair: Path | None,
+    as_json: bool,
+    markdown: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Say whether A and B are the same network, and if not, why; no torch is needed.
+
+    A and B are checkpoints, converted folders or hf://USER/NAME[@REVISION][/FILE], in any layouts and
+    formats.  Exit codes: 0 the same, or repaired; 4 different; 1 error.
+
+    \b
+    Examples:
+      densenet-convert compare mine.pth theirs.safetensors
+      densenet-convert compare run.ckpt run.ckpt --key-a state_dict --key-b ema
+      densenet-convert compare densenet121 suspect.h5 --repair mended
+    """
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown are two ways to print: choose one.")
+    set_up_logging(verbose)
+    draw_bars(quiet or as_json)
+    with reporting_errors(as_json, path=f"{a} {b}"):
+        from ..api.compare import compare
+
+        found = compare(a, b, repair=repair, **options)
+    if as_json:
+        click.echo(json.dumps(comparison_as_json(found), indent=2))
+    elif markdown:
+        click.echo(comparison_as_markdown(found))
+    elif not quiet:
+        click.echo(comparison_as_text(found, verbose=verbose))
+    context.exit(0 if found.same or found.repaired else DIFFERENT)
+
+
+def comparison_as_json(found: Comparison) -> dict[str, Any]:
+    """All of it; of the repaired folder its place."""
+    from dataclasses import asdict, replace
+
+    from .documents import SCHEMA_VERSION
+
+    status = "repaired" if found.repaired else _verdict(found)
+    folder = None if found.repaired is None else str(found.repaired.folder)
+    document = asdict(replace(found, repaired=None))
+    return {"schema_version": SCHEMA_VERSION, "status": status, **document, "repaired": folder}
+
+
+def comparison_as_text(found: Comparison, *, verbose: bool = False) -> str:
+    """The verdict, the causes and a table of stages; with ``verbose`` one of the layers that differ, too."""
+    lines = [f"A  {quoted(found.a)}", f"B  {quoted(found.b)}", f"  {_verdict(found)}"]
+    lines += [f"  {one.cause:<14}{one.text}" for one in found.differences]
+    tables = [("stage", found.stages), *([("layer", found.layers)] if verbose and found.layers else [])]
+    for title, parts in tables:
+        width = max((len(part.name) for part in parts), default=0)
+        lines += ["", f"  {title:<{width}}   tensors    equal  distance"]
+        for name, tensors, equal, far in _rows(parts):
+            lines.append(f"  {name:<{width}}{tensors:>10}{equal:>9}{far:>10}")
+    if found.repaired is not None:
+        lines += ["", f"{found.repaired.folder}: repaired and verified"]
+    return "\n".join(lines)
+
+
+def comparison_as_markdown(found: Comparison) -> str:
+    """The same as Markdown, for a discussion."""
+    lines = [f"**{_verdict(found)}**: A is `{_inline(found.a)}`, B is `{_inline(found.b)}`.", ""]
+    lines += [f"- *{one.cause}*: {_escaped(one.text)}" for one in found.differences]
+    lines += ["", "| stage | tensors | equal | relative distance |", "|---|---:|---:|---:|"]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(found.stages)]
+    lines += ["", f"Compared by digests and values with [densenet-convert]({HOME})."]
+    return "\n".join(lines)
+
+
+def _verdict(found: Comparison) -> str:
+    return "same" if found.same else "different"
+
+
+def _rows(parts: Any) -> Iterator[tuple[str, str, str, str]]:
+    for part in parts:
+        share = int(1000 * part.equal / part.tensors) / 10
+        far = "unknown" if part.distance is None else f"{part.distance:.2g}"
+        yield part.name, f"{part.tensors:,}", f"{share:g}%", far
+
+
+def _inline(text: str) -> str:
+    return quoted(text).replace("`", "'")
+
+
+def _escaped(text: str) -> str:
+    """Returns a sentence of ours in which nothing is Markdown: names hold underscores."""
+    return text.replace("_", r"\_").replace("*", r"\*").replace("<", "&lt;")
