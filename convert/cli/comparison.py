@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import quoted
-from .options import ANY_PATH
+from . import complete
+from .options import ANY_PATH, shared_options
 from .reporting import draw_bars, reporting_errors, set_up_logging
 
 if TYPE_CHECKING:
@@ -21,30 +22,20 @@ HOME = "https://pypi.org/project/densenet-convert/"
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--key-a", metavar="KEYS", help="Where A's state dict is, if there are several: state_dict.")
-@click.option("--key-b", metavar="KEYS", help="Where B's is, likewise: ema.state_dict.")
+@click.argument("a", shell_complete=complete.files)
+@click.argument("b", shell_complete=complete.files)
+@click.option("--key-a", metavar="KEYS", help="Take this state dict of A if it holds several: state_dict.")
+@click.option("--key-b", metavar="KEYS", help="Take this state dict of B if it holds several: ema.")
 @click.option(
     "--repair",
     type=ANY_PATH,
     metavar="OUTPUT",
-    help="Convert B with the exchange undone that was found, prove it and write it to this folder.",
+    shell_complete=complete.folders,
+    help="Undo the exchange that was found in B, convert and prove the result, and write it to this folder.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:N]",
-    help="Where the proof of --repair runs. auto is a GPU where there is one.",
-)
-@click.option("--force", is_flag=True, help="Replace the folder of --repair if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("-f", "--force", is_flag=True, help="Replace the folder of --repair if it exists.")
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a discussion on the Hub.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON or Markdown).")
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Say what is being done, and list every layer that differs."
-)
+@shared_options
 @click.pass_context
 def compare(
     context: click.Context,

@@ -35,6 +35,8 @@ FREE = {
     "--only",
     "--head",
     "--key",
+    "--key-a",
+    "--key-b",
     "--jobs",
     "--dask",
     "repository",

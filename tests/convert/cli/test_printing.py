@@ -30,6 +30,7 @@ COMMANDS = {
     "export": (["chest", "--to", "monai", "-f"], "export"),
     "verify": (["chest", "--device", "cpu"], "conversion"),
     "inspect": (["chest"], "inspection"),
+    "compare": (["source.pth", "chest"], "comparison"),
     "prove": ([], "proof"),
     "doctor": ([], "diagnosis"),
 }
@@ -41,6 +42,7 @@ FAILING = {
     "export": ["gone", "--to", "monai"],
     "verify": ["gone"],
     "inspect": ["gone.pth"],
+    "compare": ["gone.pth", "chest"],
     "prove": ["gone"],
 }
 
