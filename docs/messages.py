@@ -55,8 +55,13 @@ def message_of(call: Callable[[], Any]) -> str:
 
 
 def network(classes: int = CLASSES) -> nn.Module:
+    """A network whose weights are not as they were drawn, as if it had been trained."""
     torch.manual_seed(0)
-    return torchvision.models.densenet121(num_classes=classes)
+    model = torchvision.models.densenet121(num_classes=classes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(torch.rand_like(parameter) + 0.5)
+    return model
 
 
 def dotted(state_dict: StateDict, *, counted: bool = False) -> StateDict:
@@ -350,7 +355,10 @@ def save_keras(file: str) -> None:
     import keras
 
     keras.utils.set_random_seed(0)
-    keras.applications.DenseNet121(weights=None, classes=14, classifier_activation="sigmoid").save(file)
+    model = keras.applications.DenseNet121(weights=None, classes=14, classifier_activation="sigmoid")
+    draw = np.random.default_rng(0).uniform
+    model.set_weights([weight * draw(0.5, 1.5, weight.shape) for weight in model.get_weights()])
+    model.save(file)
 
 
 def keras_layers() -> Messages:
