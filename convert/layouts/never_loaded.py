@@ -19,7 +19,7 @@ from operator import mul
 from typing import NamedTuple
 
 from ..layout import HEAD
-from .initialisers import ROUNDING, UNIFORM_VARIANCE, fitting
+from .initialisers import ROUNDING, TORCH, UNIFORM_VARIANCE, fitting
 from .samples import Kernel, Samples
 
 # Of the layers that a mismatch of names leaves out so many are as drawn.
@@ -148,12 +148,13 @@ def _all(values: Sequence[float], expected: float) -> bool:
 
 def _is_drawn(head: Kernel, samples: Samples) -> bool:
     """Whether a head is as drawn: its bias, too, is 0 or within the bounds of torch's own layers."""
-    if not fitting(head.moments, head.shape):
-        return False
+    fits = fitting(head.moments, head.shape)
     bias = samples.numbers(f"{HEAD}.bias") if f"{HEAD}.bias" in samples.shapes else []
     largest, bound = max(map(abs, bias), default=0.0), 1 / sqrt(head.shape[1])
-    # One that began as 0 and was trained a little is smaller than what is drawn.
-    return largest == 0 or bound / 16 <= largest <= bound * ROUNDING
+    if largest == 0:
+        return bool(fits)
+    # Torch alone draws a bias; one that began as 0 and was trained a little is smaller.
+    return TORCH in fits and bound / 16 <= largest <= bound * ROUNDING
 
 
 def find_never_loaded(layers: Layers) -> Finding:
