@@ -122,10 +122,17 @@ def _advised(
         said.append(refusals[0])
     if not networks and isinstance(error, LayoutError):
         said.append("Is this a DenseNet, and the whole of it?")
-    calls = [line for one in through if (line := call_for(source, one.options))]
+    calls = [line for one in through if (line := call_for(source, _fitting(one)))]
     if calls:
         said.append(_introduction(through))
     return "\n".join([" ".join(said), *calls])
+
+
+def _fitting(one: Attempt) -> Options:
+    """Returns the options of an attempt without those that a network without a head can't have."""
+    if one.network.config.num_classes:
+        return one.options
+    return replace(one.options, labels=None, multi_label=False)
 
 
 def _other_settings(error: Exception, held: Held, options: Options) -> Iterator[Options]:

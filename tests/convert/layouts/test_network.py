@@ -65,3 +65,10 @@ def test_an_architecture_is_named_by_its_number_or_its_name(arch: str | int) -> 
 def test_an_architecture_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(ArchitectureError, match="There is no densenet122, expected one of densenet121"):
         architecture_name(122)
+
+
+def test_no_labels_are_advised_for_the_features_alone() -> None:
+    checkpoint = checkpoint_of(state_dict_of())
+    with pytest.raises(LayoutError) as error:
+        identify_network(checkpoint, Options(head="fc", labels="names.txt", multi_label=True), source="a.pth")
+    assert str(error.value).splitlines()[1:] == ["dc.convert('a.pth', only='features.')"]
