@@ -234,9 +234,10 @@ def test_so_are_features_that_other_layers_make_narrower_before(between: StateDi
 
 def test_what_the_user_said_beside_stands_in_the_command_again() -> None:
     options = {"labels": "my names.txt", "multi_label": True, "arch": None, "key": "ema"}
-    (command,) = commands(refusal({**STATE, **norm("neck")}, **options))
+    beside = {"decoder.weight": torch.zeros(3, 4)}
+    (command,) = commands(refusal({**under("net.", STATE), **beside}, **options))
     assert command == (
-        "densenet-convert file x.pth --only features. --key ema --labels 'my names.txt' --multi-label"
+        "densenet-convert file x.pth --only net. --key ema --labels 'my names.txt' --multi-label"
     )
 
 
