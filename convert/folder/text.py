@@ -60,8 +60,7 @@ def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str,
     yield "beware", other_function(config)
     yield "assumed", assumed_text(receipt)
     yield "images", _images(receipt)
-    changed = rewrites_text(receipt)
-    yield "stored as", f"{changed}; no output changes by it" if changed else ""
+    yield "steps", rewrites_text(receipt)
     yield "left out", first_few([entry["source_name"] for entry in receipt["dropped"]])
     yield "beside", first_few(list(receipt["beside"]))
     yield from ((label, text) for label, text in asked_for(proof).items() if label != "library")
