@@ -54,14 +54,17 @@ def message_of(call: Callable[[], Any]) -> str:
     raise AssertionError("nothing went wrong")
 
 
-def network(classes: int = CLASSES) -> nn.Module:
-    """A network whose weights are not as they were drawn, as if it had been trained."""
-    torch.manual_seed(0)
-    model = torchvision.models.densenet121(num_classes=classes)
+def trained(model: nn.Module) -> nn.Module:
+    """Moves all weights from where they were drawn, as training does."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(torch.rand_like(parameter) + 0.5)
     return model
+
+
+def network(classes: int = CLASSES) -> nn.Module:
+    torch.manual_seed(0)
+    return trained(torchvision.models.densenet121(num_classes=classes))
 
 
 def dotted(state_dict: StateDict, *, counted: bool = False) -> StateDict:
@@ -88,7 +91,7 @@ class CheXNet(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.densenet121 = network()
-        self.densenet121.classifier = nn.Sequential(nn.Linear(1024, classes), nn.Sigmoid())
+        self.densenet121.classifier = nn.Sequential(trained(nn.Linear(1024, classes)), nn.Sigmoid())
 
 
 def save_chexnet(file: str) -> nn.Module:
@@ -155,7 +158,7 @@ def part() -> Messages:
         def __init__(self) -> None:
             super().__init__()
             self.base = network().features
-            self.classifier = nn.Linear(1024, 625)
+            self.classifier = trained(nn.Linear(1024, 625))
 
     torch.save(Matting().state_dict(), "matting.pth")
     torch.save(Reid().state_dict(), "reid.pth.tar")
@@ -167,7 +170,7 @@ def other_libraries() -> Messages:
     import torchxrayvision
     from monai.networks.nets import DenseNet121
 
-    monai = DenseNet121(spatial_dims=2, in_channels=3, out_channels=CLASSES)
+    monai = trained(DenseNet121(spatial_dims=2, in_channels=3, out_channels=CLASSES))
     torch.save(monai.state_dict(), "monai.pth")
     torch.save(network().state_dict(), "densenet121.pth")
     chest = torchxrayvision.models.DenseNet(num_classes=18, in_channels=1, op_threshs=torch.rand(18))
