@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
-    from .api.compare import Comparison, compare
+    from .api.compare import compare
+    from .api.compared import Comparison
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "Comparison": "api.compare",
+    "Comparison": "api.compared",
     "ConvertError": "errors",
     "DenseNet": "densenet",
     "Inspection": "api.inspected",

@@ -5,45 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..comparing.compare import Difference, compare_sides
-from ..comparing.parts import Part
 from ..comparing.repair import repair_steps
 from ..comparing.tensor_causes import AXES
 from ..comparing.tensor_causes import RENAMED as OTHER_NAMES
 from ..errors import first_few
-from ..folder.records import Written
 from ..layouts.rearrange import PERMUTED
 from ..records import AnyPath, Options
+from .compared import Comparison
 from .sides import Known, check_receipt, know, open_both, take_digests
 
 phases = logging.getLogger("densenet_convert.phases")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The common parts of two networks, and why they differ.
-
-    Attributes:
-        a, b: what was compared, as it was named, and the key that was asked for.
-        same: whether both are the same network: every tensor that both have agrees in every bit, and neither
-            states of its function or of its images what the other states otherwise.
-        stages: the stem, each dense block and transition, the last norm and the classifier.
-        layers: the layers that differ, the farthest first.
-        differences: the causes; empty where ``same``.
-        repaired: the folder that B was converted to through the exchange that was found; None if it was not
-            asked for.
-    """
-
-    a: str
-    b: str
-    same: bool
-    stages: tuple[Part, ...]
-    layers: tuple[Part, ...]
-    differences: tuple[Difference, ...]
-    repaired: Written | None = None
 
 
 def compare(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from .options import ANY_PATH, shared_options
 from .reporting import draw_bars, reporting_errors, set_up_logging
 
 if TYPE_CHECKING:
-    from ..api.compare import Comparison
+    from ..api.compared import Comparison
 
 DIFFERENT = 4
 HOME = "https://pypi.org/project/densenet-convert/"
@@ -73,6 +72,8 @@ def compare(
     elif markdown:
         click.echo(comparison_as_markdown(found))
     elif not quiet:
+        from ..api.compared import comparison_as_text
+
         click.echo(comparison_as_text(found, verbose=verbose))
     context.exit(0 if found.same or found.repaired else DIFFERENT)
 
@@ -83,46 +84,22 @@ def comparison_as_json(found: Comparison) -> dict[str, Any]:
 
     from .documents import SCHEMA_VERSION
 
-    status = "repaired" if found.repaired else _verdict(found)
+    status = "repaired" if found.repaired else found.verdict
     folder = None if found.repaired is None else str(found.repaired.folder)
     document = asdict(replace(found, repaired=None))
     return {"schema_version": SCHEMA_VERSION, "status": status, **document, "repaired": folder}
 
 
-def comparison_as_text(found: Comparison, *, verbose: bool = False) -> str:
-    """The verdict, the causes and a table of stages; with ``verbose`` one of the layers that differ, too."""
-    lines = [f"A  {quoted(found.a)}", f"B  {quoted(found.b)}", f"  {_verdict(found)}"]
-    lines += [f"  {one.cause:<14}{one.text}" for one in found.differences]
-    tables = [("stage", found.stages), *([("layer", found.layers)] if verbose and found.layers else [])]
-    for title, parts in tables:
-        width = max((len(part.name) for part in parts), default=0)
-        lines += ["", f"  {title:<{width}}   tensors    equal  distance"]
-        for name, tensors, equal, far in _rows(parts):
-            lines.append(f"  {name:<{width}}{tensors:>10}{equal:>9}{far:>10}")
-    if found.repaired is not None:
-        lines += ["", f"{found.repaired.folder}: repaired and verified"]
-    return "\n".join(lines)
-
-
 def comparison_as_markdown(found: Comparison) -> str:
     """The same as Markdown, for a discussion."""
-    lines = [f"**{_verdict(found)}**: A is `{_inline(found.a)}`, B is `{_inline(found.b)}`.", ""]
+    from ..api.compared import part_rows
+
+    lines = [f"**{found.verdict}**: A is `{_inline(found.a)}`, B is `{_inline(found.b)}`.", ""]
     lines += [f"- *{one.cause}*: {_escaped(one.text)}" for one in found.differences]
     lines += ["", "| stage | tensors | equal | relative distance |", "|---|---:|---:|---:|"]
-    lines += [f"| {' | '.join(row)} |" for row in _rows(found.stages)]
+    lines += [f"| {' | '.join(row)} |" for row in part_rows(found.stages)]
     lines += ["", f"Compared by digests and values with [densenet-convert]({HOME})."]
     return "\n".join(lines)
-
-
-def _verdict(found: Comparison) -> str:
-    return "same" if found.same else "different"
-
-
-def _rows(parts: Any) -> Iterator[tuple[str, str, str, str]]:
-    for part in parts:
-        share = int(1000 * part.equal / part.tensors) / 10
-        far = "unknown" if part.distance is None else f"{part.distance:.2g}"
-        yield part.name, f"{part.tensors:,}", f"{share:g}%", far
 
 
 def _inline(text: str) -> str:

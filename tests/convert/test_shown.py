@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import densenet_convert as dc
 from densenet_convert.api.doctor import Examination, Package
 from densenet_convert.cli import main
+from densenet_convert.comparing.compare import Difference
 from densenet_convert.folder.open import open_folder
 from densenet_convert.hub.records import Published, Sent
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
@@ -54,6 +55,9 @@ def results(converted: Path) -> dict[str, Any]:
         "Written": open_folder(converted),
         "Verified": dc.Verified(loaded, PROOF, state_dict_of(SMALL)),
         "Inspection": dc.inspect(source, hashes=True),
+        "Comparison": dc.Comparison(
+            "a", "b", False, (), (), (Difference("values", ("name",) * 500, "text"),)
+        ),
         "Outcome": dc.Outcome(str(source), converted, "failed", message="It is long. " * 100),
         "Published": Published("user/name", "main", None, None, "message", files, "card " * 1000),
         "SelfTest": SelfTest("DenseNet", "cpu", FAULTS, 3, (), ("one",) * 100, {"versions": {}}),
@@ -91,6 +95,7 @@ def test_as_text_a_result_is_what_the_command_prints(
     source = converted.parent / "source.pth"
     called, said = f"dc.convert('{source}')", f"densenet-convert file {source}"
     assert str(dc.inspect(source)).replace(called, said) == printed("inspect", source)
+    assert str(dc.compare(source, converted)) == printed("compare", source, converted)
     monkeypatch.setattr("densenet_convert.api.doctor.examine", lambda: results["Examination"])
     assert str(results["Examination"]) == printed("doctor")
     run = "densenet_convert.proof.selftest.run.run_self_test"

@@ -135,7 +135,7 @@ def test_the_document_is_as_its_schema_says(source: Path, suspect: Path) -> None
 def test_text_and_markdown_say_the_same(source: Path, suspect: Path) -> None:
     text, markdown = run(source, suspect, "-v").stdout, run(source, suspect, "--markdown").stdout
     said = f"{NORMS[0]} and {NORMS[1]} are exchanged as a whole."
-    assert f"  exchanged     {said}\n" in text
+    assert f"  exchanged   {said}\n" in text
     assert f"- *exchanged*: {said}\n" in markdown
     assert "| classifier | 2 | 0% |" in markdown
     assert "  features.conv0 " in text

@@ -11,7 +11,8 @@ import torch
 from checkpoints import SMALL, StateDict, in_2017_names, in_names_of, state_dict_of
 from compare_faults import catalogue, judge, sound, with_fault, written
 
-from densenet_convert.api.compare import Comparison, compare
+from densenet_convert.api.compare import compare
+from densenet_convert.api.compared import Comparison
 from densenet_convert.densenet import DenseNet
 
 STATE = state_dict_of()
