@@ -78,8 +78,8 @@ def _judge_steps(ours: Recorder, theirs: Recorder) -> Judgement | None:
     if our_step is None or their_step is None:
         return None
     because = (
-        f"at {our_step.layer or 'the input'} it runs {_words(our_step)}, and the reference, at "
-        f"{their_step.layer or 'the input'}, {_words(their_step)}"
+        f"at {our_step.layer or 'the input'} it runs {_words(our_step, their_step)}, and the reference, at "
+        f"{their_step.layer or 'the input'}, {_words(their_step, our_step)}"
     )
     leaves = [label for label in our_step.leaves if "." in label]
     where = leaves[0].rpartition(".")[0] if leaves else our_step.layer
@@ -174,10 +174,14 @@ def _first_alone(recorder: Recorder, other: Recorder) -> Step | None:
     return None
 
 
-def _words(step: Step) -> str:
-    """``"aten.convolution.default of features.conv0.weight"``: what a step does, and to which leaves."""
-    if step.leaves:
-        return f"{step.operator} of {', '.join(step.leaves)}"
+def _words(step: Step, other: Step) -> str:
+    """Returns ``"aten.convolution.default of features.conv0.weight"``: what a step does, and to which leaves.
+
+    Its other arguments stand behind, if there are no leaves or ``other`` does the same to the same.
+    """
+    of = f" of {', '.join(step.leaves)}" if step.leaves else ""
+    if of and (step.operator, step.leaves) != (other.operator, other.leaves):
+        return step.operator + of
     # A reader learns nothing from the places of tensors and lists among the arguments.
     said = [word for word in step.arguments.split() if not word.startswith(("(", "*"))]
-    return step.operator + (f" ({', '.join(said)})" if said else "")
+    return step.operator + of + (f" ({', '.join(said)})" if said else "")

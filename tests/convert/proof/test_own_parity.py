@@ -75,7 +75,12 @@ def test_a_network_without_the_last_relu_is_named_with_the_option_that_says_so()
 
 
 @pytest.mark.parametrize(
-    ("name", "operator"), [("WithMaximum", "aten.amax"), ("AlwaysDropping", "something else each time")]
+    ("name", "operator"),
+    [
+        ("WithMaximum", "aten.amax"),
+        ("AlwaysDropping", "something else each time"),
+        ("WithEpsilon", r"\(False, 1e-05\), and the reference, .*\(False, 0\.001\)"),
+    ],
 )
 def test_another_function_is_named_by_its_first_step(name: str, operator: str) -> None:
     with pytest.raises(ParityError, match=operator):
