@@ -6,6 +6,7 @@ from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from ..layout import HEAD
+from ..layouts.initialisers import NORMAL, UNIFORM, Family
 from .values import Held, dot, numbers
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 CONSTANTS = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 # Deviations from what is expected of a drawn sample, in standard errors.
 BOUND = 5.0
-# The fourth moment over the squared second, of a normal and of a uniform distribution, and the variance of
-# that of a sample, times its size.
-NORMAL, UNIFORM = (3.0, 24.0), (1.8, 0.914)
 FEWEST = 16
 # Of a larger tensor some elements are taken, evenly.
 ENOUGH = 1 << 14
@@ -72,7 +70,7 @@ def _misfit(name: str, values: Array, shape: tuple[int, ...]) -> float:
     outputs = shape[0] * prod(shape[2:])
     drawn = [(NORMAL, 2 / inputs)] if len(shape) == 4 else []
     drawn += [(UNIFORM, 1 / (3 * inputs)), (UNIFORM, 2 / (inputs + outputs))]
-    return min(_misfit_of_draw(values, kind, variance) for kind, variance in drawn)
+    return min(_misfit_of_draw(values, family, variance) for family, variance in drawn)
 
 
 def _misfit_of_bias(values: Array) -> float:
@@ -80,16 +78,17 @@ def _misfit_of_bias(values: Array) -> float:
     return float("inf") if len(values) < FEWEST else _misfit_of_draw(values, UNIFORM, float(values.var()))
 
 
-def _misfit_of_draw(values: Array, kind: tuple[float, float], variance: float) -> float:
+def _misfit_of_draw(values: Array, family: Family, variance: float) -> float:
     """Returns the largest deviation of mean, variance and fourth moment from those of a distribution."""
-    count, (fourth, spread) = len(values), kind
+    count = len(values)
     if count < FEWEST or not values.any():
         return float("inf")
     squared = values * values
     second = float(squared.mean())
     deviations = [
         abs(float(values.mean())) / sqrt(variance / count),
-        abs(second / variance - 1) / sqrt((fourth - 1) / count),
-        abs(float((squared * squared).mean()) / second**2 - fourth) / sqrt(spread / count),
+        abs(second / variance - 1) / sqrt(family.of_second / count),
+        abs(float((squared * squared).mean()) / second**2 - family.kurtosis)
+        / sqrt(family.of_kurtosis / count),
     ]
     return max(deviations)

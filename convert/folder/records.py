@@ -12,8 +12,8 @@ from ..records import Loaded
 from ..results import Proof
 from ..shown import Shown
 from .receipt import config_from, describe_claims, describe_conversion, describe_proof
-from .text import receipt_as_text
-from .wording import network_name, verdict_text
+from .text import receipt_as_text, verdict
+from .wording import network_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Verified(Shown):
         return {
             "network": network_name(config),
             "classes": config.num_classes,
-            "verified": verdict_text(describe_proof(self.proof)),
+            "verified": verdict(describe_proof(self.proof)),
         }
 
 
@@ -78,5 +78,5 @@ class Written(Shown):
             "folder": self.folder,
             "network": network_name(config),
             "classes": config.num_classes,
-            "verified": verdict_text(self.receipt["verification"]),
+            "verified": verdict(self.receipt["verification"]),
         }

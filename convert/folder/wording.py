@@ -141,14 +141,6 @@ def every_input_text(proof: Mapping[str, Any]) -> str:
     return f"{held}the rest is not known: {quoted(known['because'])}"
 
 
-def verdict_text(proof: Mapping[str, Any]) -> str:
-    """``"on cpu, equal for every input of the shapes that were run"``: what is proven, in a few words."""
-    known = proof.get("every_input", {})
-    equal = known and {known[kind] for kind in ("logits", "gradients", "buffers")} == {EQUAL}
-    which = "every input of the shapes" if equal else "the inputs"
-    return f"on {proof['device']}, equal for {which} that were run"
-
-
 def origin_text(source: Mapping[str, Any]) -> str:
     """``"a file"``, or whose the weights are."""
     kinds = {

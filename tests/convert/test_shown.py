@@ -81,7 +81,7 @@ def test_a_written_folder_says_where_it_is_what_it_holds_and_what_is_proven(
     results: dict[str, Any],
 ) -> None:
     what = "network='DenseNet', classes='5', "
-    what += "verified='on cpu, equal for every input of the shapes that were run'"
+    what += 'verified="equal to torchvision\'s network with these weights, to the last bit"'
     assert repr(replace(results["Written"], folder=Path("mine"))) == f"Written(folder='mine', {what})"
     assert repr(results["Verified"]) == f"Verified({what})"
 
