@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from .api.convert import convert, convert_torchvision
     from .api.describe import describe
     from .api.export import export
+    from .api.exported import Exported
     from .api.inspected import Inspection
     from .api.inspection import inspect
     from .api.many import Outcome, convert_many
     from .api.push import push
     from .api.verify import verify
+    from .api.verify_exported import verify_exported
     from .densenet import DenseNet
     from .errors import ConvertError, ParityError
     from .folder.records import Verified, Written
@@ -40,6 +42,7 @@ _HOMES = {
     "Comparison": "api.compared",
     "ConvertError": "errors",
     "DenseNet": "densenet",
+    "Exported": "api.exported",
     "Inspection": "api.inspected",
     "Outcome": "api.many",
     "ParityError": "errors",
@@ -55,12 +58,14 @@ _HOMES = {
     "inspect": "api.inspection",
     "push": "api.push",
     "verify": "api.verify",
+    "verify_exported": "api.verify_exported",
 }
 
 __all__ = [
     "Comparison",
     "ConvertError",
     "DenseNet",
+    "Exported",
     "Inspection",
     "Outcome",
     "ParityError",
@@ -78,6 +83,7 @@ __all__ = [
     "inspect",
     "push",
     "verify",
+    "verify_exported",
 ]
 
 

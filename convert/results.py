@@ -186,3 +186,54 @@ class Proof:
     library: tuple[str, float] | None = None
     own: OwnParity | None = None
     outputs: OutputsParity | None = None
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How far one layer of an exported network is from float64.
+
+    Attributes:
+        layer: its name.
+        operator: what computes it.
+        error: largest error of an element, absolute, on the reference's own input.
+        bound: what that may not exceed; 0 where nothing is rounded.
+    """
+
+    layer: str
+    operator: str
+    error: float
+    bound: float
+
+    @property
+    def share(self) -> float:
+        """The error as a share of its bound; of a layer that must be exact 0."""
+        return self.error / self.bound if self.bound else 0.0
+
+
+@dataclass(frozen=True)
+class ExportProof:
+    """A proof that held: an exported network beside the converted folder.
+
+    Attributes:
+        runtime: what ran it, with its version.
+        opset: version of the operators.
+        dtype: dtype of the weights, such as ``"float32"``.
+        tensors: number of the folder's tensors that it holds bit for bit.
+        layers: number of layers that were run alone.
+        changes: layers that the exporter changed, by what it did to them.
+        nearest: the layer that is nearest to its bound.
+        inputs: shape of each input that it ran on, end to end.
+        measured: errors of the logits, for each input, provider and level of optimisation.
+        environment: versions and flags that the result depends on.
+    """
+
+    runtime: str
+    opset: int
+    dtype: str
+    tensors: int
+    layers: int
+    changes: Mapping[str, tuple[str, ...]]
+    nearest: LayerError
+    inputs: tuple[tuple[int, ...], ...]
+    measured: tuple[Measured, ...]
+    environment: Mapping[str, Any] = field(repr=False)

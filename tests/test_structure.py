@@ -41,6 +41,8 @@ ALLOWED = {
     "torchxrayvision": {"proof"},
     "pytorchcv": {"proof"},
     "PIL": {"proof"},
+    "onnx": {"proof"},
+    "onnxruntime": {"proof"},
     "distributed": {"executors"},
     "h5py": {"api"},
     "packaging": {"api"},

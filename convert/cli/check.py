@@ -10,21 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from . import complete
 from .keywords import as_command
 from .options import ANY_PATH, printing_options, proof_options, shared_options
-from .reporting import Results, draw_bars, explain_error, reporting_errors, set_up_logging
+from .reporting import Results, draw_bars, explain_error, reporting_errors, set_up_logging, show_exported
 from .status import echo, progress_bar
 
 
 @click.command()
-@click.argument("folder", shell_complete=complete.folders)
+@click.argument("folder", shell_complete=complete.files)
 @click.option(
     "--source",
     metavar="FILE",
     shell_complete=complete.files,
     help="The checkpoint that was converted, here or hf://...",
+)
+@click.option(
+    "--against",
+    metavar="FOLDER",
+    shell_complete=complete.folders,
+    help="Compare an ONNX file, named in place of a folder, with the converted folder that it is of.",
 )
 @proof_options
 @shared_options
@@ -34,6 +41,7 @@ def verify(
     /,
     folder: str,
     source: str | None,
+    against: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -41,12 +49,20 @@ def verify(
 ) -> None:
     """Repeat the proof of a converted FOLDER, against its source if you name it.
 
+    With --against, FOLDER is a file in ONNX's format, whoever exported it: its weights, its layers and its
+    output are compared with the converted folder.
+
     \b
     Examples:
       densenet-convert verify densenet169
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
       densenet-convert verify hf://USER/NAME@main
+      densenet-convert verify model.onnx --against densenet169
     """
+    if against is not None:
+        _refuse_others(context)
+        _verify_exported(folder, against, as_json=as_json, quiet=quiet, verbose=verbose)
+        return
     results = Results("verified", as_json=as_json, quiet=quiet, verbose=verbose)
     with results.keeping_errors(folder):
         from ..api.verify import receipt_with, verify
@@ -56,6 +72,25 @@ def verify(
         verified = verify(here, source=source, progress=progress_bar(quiet), **options)
         results.add(folder, receipt_with(verified.proof, here), source)
     context.exit(results.finish())
+
+
+def _refuse_others(context: click.Context) -> None:
+    """Refuses the options of the other proof."""
+    kept = {"folder", "against", "as_json", "quiet", "verbose"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in kept and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --against.")
+
+
+def _verify_exported(file: str, folder: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    set_up_logging(verbose)
+    draw_bars(as_json or quiet)
+    with reporting_errors(as_json, path=file):
+        from ..api.verify_exported import verify_exported
+
+        verified = verify_exported(file, folder)
+    show_exported(verified, "verified", folder, as_json=as_json, quiet=quiet)
 
 
 @click.command()

@@ -30,6 +30,13 @@ def layouts(_context: click.Context, _parameter: click.Parameter, incomplete: st
     return _beginning(incomplete, [layout.name for layout in known_layouts()])
 
 
+def exports(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of layouts, and of what runs a network."""
+    from ..api.exported import RUNTIMES
+
+    return [*_beginning(incomplete, RUNTIMES), *layouts(context, parameter, incomplete)]
+
+
 def licenses(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The Hub's identifiers of licenses."""
     from ..folder.card_fields import license_identifiers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConvertError, ParityError, explanation
@@ -14,6 +13,7 @@ from .keywords import as_command
 
 if TYPE_CHECKING:
     from ..api.doctor import Examination
+    from ..api.exported import Exported
     from ..api.inspected import Inspection
     from ..api.many import Outcome
     from ..hub.records import Published
@@ -74,9 +74,11 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "folder": str(outcome.folder)}
 
 
-def exported_as_json(written: Path, *, folder: str) -> dict[str, Any]:
-    """The file that was written."""
-    return {"schema_version": SCHEMA_VERSION, "status": "exported", "folder": folder, "path": str(written)}
+def exported_as_json(file: Exported, *, status: str, folder: str) -> dict[str, Any]:
+    """The file, and what was proven of the network in it; null where it holds tensors alone."""
+    proof = None if file.proof is None else asdict(file.proof)
+    document = {"status": status, "folder": folder, "path": str(file.path), "proof": proof}
+    return {"schema_version": SCHEMA_VERSION, **document}
 
 
 def inspection_as_json(found: Inspection) -> dict[str, Any]:

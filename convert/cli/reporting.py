@@ -10,11 +10,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .status import clear_status, echo, progress_bar, show_phases
+
+if TYPE_CHECKING:
+    from ..api.exported import Exported
 
 Receipt = Mapping[str, Any]
 SKIPPED = "skipped: it is there already, whole and as asked (--force converts it again)"
@@ -122,3 +125,13 @@ def explain_error(error: Exception, **where: str) -> dict[str, Any]:
     document = documents.error_as_json(error, **where)
     echo(f"error: {document['error']['message']}", err=True)
     return document
+
+
+def show_exported(file: Exported, status: str, folder: str, *, as_json: bool, quiet: bool) -> None:
+    """Prints what was written, or verified, and what is proven of it."""
+    from . import documents
+
+    if as_json:
+        click.echo(json.dumps(documents.exported_as_json(file, status=status, folder=folder), indent=2))
+    elif not quiet:
+        click.echo(file)

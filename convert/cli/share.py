@@ -10,7 +10,7 @@ import click
 
 from . import complete
 from .options import ANY_PATH, claim_options, working_options
-from .reporting import Results, draw_bars, reporting_errors, set_up_logging
+from .reporting import Results, draw_bars, reporting_errors, set_up_logging, show_exported
 
 
 @click.command()
@@ -110,38 +110,49 @@ def describe(
     "--to",
     "layout",
     required=True,
-    metavar="LAYOUT",
-    shell_complete=complete.layouts,
-    help="Layout of the file: torchvision-dotted, monai, keras, ...",
+    metavar="LAYOUT|onnx",
+    shell_complete=complete.exports,
+    help="Layout of the file (torchvision-dotted, monai, keras, ...), or onnx.",
 )
-@click.option("-o", "--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth]")
+@click.option(
+    "-o", "--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth, or FOLDER.onnx]"
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    help="Precision of a network in ONNX's format.  [default: float32]",
+)
+@click.option("--dynamic-size", is_flag=True, help="Leave height and width of such a network's input free.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that exists.")
 @working_options
 def export(
     folder: str,
     layout: str,
     output: Path | None,
-    force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **options: Any,
 ) -> None:
-    """Write a converted FOLDER as a file that another library loads: the way back, bit for bit.
+    """Write a converted FOLDER as a file that another library loads, or that another runtime runs.
+
+    A layout's file holds the tensors, bit for bit.  One in ONNX's format holds the network; it is proven
+    before it is written: every tensor, every layer alone, and the whole on several inputs.
 
     \b
     Examples:
       densenet-convert export densenet169 --to torchvision-dotted
       densenet-convert export densenet121 --to monai --output monai.pth
+      densenet-convert export densenet121 --to onnx --dynamic-size
     """
-    from . import documents
+    from ..api.exported import RUNTIMES
 
+    if layout not in RUNTIMES and (options["dtype"] or options["dynamic_size"]):
+        raise click.UsageError(f"--dtype and --dynamic-size go with --to {RUNTIMES[0]} alone.")
     set_up_logging(verbose)
     draw_bars(as_json or quiet)
     with reporting_errors(as_json, folder=folder):
         from ..api.export import export
 
-        written = export(folder, layout, output, force=force)
-    if as_json:
-        click.echo(json.dumps(documents.exported_as_json(written, folder=folder), indent=2))
-    elif not quiet:
-        click.echo(written)
+        written = export(folder, layout, output, **options)
+    show_exported(written, "exported", folder, as_json=as_json, quiet=quiet)

@@ -1,0 +1,119 @@
+"""Runs every layer of a graph alone, each on what the reference gives it, so that errors do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import ParityError
+from ...results import LayerError
+from ..tolerance import bound, largest_error
+from .align import ADVICE, Alignment, Unit
+from .graph import Graph
+from .reference import Reference
+from .runtime import Session, Way, onnx_and_runtime
+from .steps import run_chain
+
+# They choose and round nothing, so that nothing may differ.
+EXACT = {"Concat", "MaxPool", "Pad", "Relu"}
+PREFIX = "alone."
+
+
+class Alone:
+    """Every layer of a graph as a graph of its own, all of them in one model."""
+
+    def __init__(self, graph: Graph, alignment: Alignment) -> None:
+        self.graph, self.alignment = graph, alignment
+        self.model = _cut(graph, alignment.units)
+
+    def check(self, reference: Reference, x: Tensor, way: Way) -> LayerError:
+        """Runs all layers.
+
+        Args:
+            x: ``[N, C, H, W]`` in the network's dtype.
+
+        Returns:
+            The layer that is nearest to its bound.
+
+        Raises:
+            ParityError: an error exceeds it; of several the first layer is named.
+        """
+        values = reference.values(x)
+        session = Session(self.model, way)
+        fed = dict(self._feed(values))
+        results = session.run({self.graph.input: x, **fed} if self._takes_input() else fed)
+        worst = LayerError("", "", 0.0, 0.0)
+        for unit, result in zip(self.alignment.units, results, strict=True):
+            found = self._error(unit, reference, values, result)
+            if not found.error <= found.bound:
+                raise _beyond(unit, found, way, x)
+            worst = max(worst, found, key=lambda one: one.share)
+        return worst
+
+    def _feed(self, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for number, unit in enumerate(self.alignment.units):
+            for position, value in enumerate(unit.inputs):
+                yield f"{PREFIX}{number}.{position}", self._value(values, value)
+
+    def _value(self, values: dict[str, Tensor], value: str) -> Tensor:
+        return values[self.alignment.values[value]]
+
+    def _takes_input(self) -> bool:
+        return any(one.name == self.graph.input for one in self.model.graph.input)
+
+    def _error(
+        self, unit: Unit, reference: Reference, values: dict[str, Tensor], result: Tensor
+    ) -> LayerError:
+        entering = [values[name] for name in unit.steps[0].inputs]
+        own = values[unit.steps[-1].value]
+        exact = run_chain(reference.exact(unit.steps), [one.double() for one in entering])
+        operator = " and ".join(str(node) for node in unit.nodes)
+        if {step.kind for step in unit.steps} <= EXACT:
+            return LayerError(unit.layer, operator, largest_error(result, exact), 0.0)
+        allowed = bound(largest_error(own, exact), exact, own.dtype)
+        return LayerError(unit.layer, operator, largest_error(result, exact), allowed)
+
+
+def _cut(graph: Graph, units: Sequence[Unit]) -> Any:
+    """Returns a model in which every unit takes inputs of its own, and gives what it returns."""
+    onnx, _ = onnx_and_runtime()
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    nodes = {one.output[0]: one for one in model.graph.node}
+    known = {one.name: one for one in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
+    entering, results = [], []
+    for number, unit in enumerate(units):
+        for position, value in enumerate(unit.inputs):
+            taken = _rewire(graph, nodes, unit, value, f"{PREFIX}{number}.{position}")
+            kind = known[taken].type.tensor_type.elem_type
+            entering.append(onnx.helper.make_tensor_value_info(f"{PREFIX}{number}.{position}", kind, None))
+        results.append(unit.result)
+    del model.graph.output[:]
+    model.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in results)
+    model.graph.input.extend(entering)
+    # What no layer takes, such as the operators behind the logits, goes.
+    extractor = onnx.utils.Extractor(model)
+    taken_inputs = [one.name for one in entering]
+    return extractor.extract_model([graph.input, *taken_inputs], results)
+
+
+def _rewire(graph: Graph, nodes: dict[str, Any], unit: Unit, value: str, name: str) -> str:
+    """Has the first node of a unit take another value; returns the one that it took."""
+    node = nodes[unit.nodes[0].outputs[0]]
+    place = next(i for i, one in enumerate(node.input) if graph.root(one) == graph.root(value))
+    taken = str(node.input[place])
+    node.input[place] = name
+    return taken
+
+
+def _beyond(unit: Unit, found: LayerError, way: Way, x: Tensor) -> ParityError:
+    layers = " and ".join(step.layer for step in unit.steps)
+    return ParityError(
+        f"{found.operator} computes {layers} with an error of {found.error:.3g} against float64, and the "
+        f"bound is {found.bound:.3g}, on {list(x.shape)} ({way}).",
+        where=unit.layer,
+        largest=found.error,
+        advice=ADVICE,
+    )

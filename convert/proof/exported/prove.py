@@ -1,0 +1,159 @@
+"""The proof of an exported network: weights by their bytes, each layer alone, and then end to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from math import ceil
+
+import numpy as np
+import torch
+
+from densenet_convert.densenet import DenseNet, DenseNetConfig
+
+from ...errors import ParityError, ReadError
+from ...results import ExportProof, LayerError, Measured
+from ..determinism import deterministic, environment
+from ..inputs import FEWEST_LOGITS, INPUTS, Shape
+from ..layers import OUTPUT
+from ..tolerance import bound, largest_error
+from .align import BEHIND, Alignment, align
+from .graph import Graph, opset_of
+from .layers import Alone
+from .reference import Reference
+from .runtime import Session, Way, onnx_and_runtime, ways
+from .settings import check_settings
+from .weights import check_weights
+
+phases = logging.getLogger("densenet_convert.phases")
+
+DTYPES = (torch.float32, torch.float16)
+
+
+def prove_graph(graph: Graph, network: DenseNet, chosen: Iterable[Way] | None = None) -> ExportProof:
+    """Shows that a graph computes a network's function, as far as rounding allows.
+
+    Args:
+        graph: what was exported.
+        network: in eval mode on the CPU; it is left as it was.
+        chosen: ways to run it; by default every provider that is there, at each level of optimisation.
+
+    Raises:
+        ParityError: a tensor is another one, or an error is beyond its bound; the first layer is named.
+        ReadError: the graph's input is not this network's.
+        ValueRangeError: the network overflows in the graph's precision.
+    """
+    every_way = list(ways() if chosen is None else chosen)
+    _require_input(graph, network.config)
+    with deterministic(torch.device("cpu")):
+        reference = Reference(network, _dtype_of(graph))
+        phases.info("comparing %d nodes with the network", len(graph.nodes))
+        alignment = align(graph, reference.first, reference.steps)
+        tensors = 0
+        for unit in alignment.units:
+            check_settings(unit)
+            tensors += check_weights(graph, unit)
+        phases.info("running every layer alone")
+        nearest = _run_layers(graph, alignment, reference, every_way)
+        phases.info("running it end to end")
+        shapes = list(_shapes(graph, network.config))
+        measured = [one for way in every_way for one in _run_all(graph, alignment, reference, shapes, way)]
+        _, runtime = onnx_and_runtime()
+        return ExportProof(
+            runtime=f"onnxruntime {runtime.__version__}",
+            opset=opset_of(graph.model),
+            dtype=str(reference.dtype).removeprefix("torch."),
+            tensors=tensors,
+            layers=len(alignment.units),
+            changes=_changes(alignment),
+            nearest=nearest,
+            inputs=tuple(shape for shape, _ in shapes),
+            measured=tuple(measured),
+            environment=environment(torch.device("cpu")),
+        )
+
+
+def _require_input(graph: Graph, config: DenseNetConfig) -> None:
+    channels = graph.shape[1] if len(graph.shape) == 4 else None
+    if len(graph.shape) != 4 or channels not in (None, config.in_channels):
+        raise ReadError(
+            f"The graph's input {graph.input!r} is {_sides(graph.shape)}, and this network takes "
+            f"[N, {config.in_channels}, H, W]. Export it with channels first, and name the folder that it "
+            "is of."
+        )
+
+
+def _sides(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('?' if side is None else str(side) for side in shape)}]"
+
+
+def _dtype_of(graph: Graph) -> torch.dtype:
+    """Returns the dtype of the first weights, which is that of all of them."""
+    first = next((node for node in graph.nodes if node.op in ("Conv", "FusedConv")), None)
+    kernel = None if first is None else graph.constant(first.inputs[1])
+    found = None if kernel is None else torch.from_numpy(np.array(kernel)).dtype
+    if found not in DTYPES:
+        raise ReadError(
+            "The graph has no convolution whose weights are float32 or float16. Export a DenseNet of one."
+        )
+    return found
+
+
+def _run_layers(
+    graph: Graph, alignment: Alignment, reference: Reference, every_way: Iterable[Way]
+) -> LayerError:
+    alone = Alone(graph, alignment)
+    batch, _, *sides = graph.shape
+    few = ceil(FEWEST_LOGITS / (reference.config.num_classes or FEWEST_LOGITS))
+    # Of a large image one is enough: every value of every layer is kept.
+    images = batch or (1 if any(sides) else max(2, few))
+    x = reference.draw(_with_sides(graph, reference.config, images, INPUTS[0][1][1:]), 0)
+    ran = {(one.provider, one.threads): Way(one.provider, threads=one.threads) for one in every_way}
+    return max((alone.check(reference, x, way) for way in ran.values()), key=lambda one: one.share)
+
+
+def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterable[int]) -> Shape:
+    fixed = [own or side for own, side in zip(graph.shape[2:], sides, strict=True)]
+    return images, config.in_channels, *fixed
+
+
+def _shapes(graph: Graph, config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
+    """Yields each shape that the graph takes, and how many of them make enough logits to compare."""
+    found = {_with_sides(graph, config, graph.shape[0] or n, sides): None for _, (n, *sides) in INPUTS}
+    for shape in found:
+        logits = shape[0] * (config.num_classes or config.num_features)
+        yield shape, ceil(FEWEST_LOGITS / logits)
+
+
+def _run_all(
+    graph: Graph, alignment: Alignment, reference: Reference, shapes: list[tuple[Shape, int]], way: Way
+) -> Iterator[Measured]:
+    """Yields the errors of the logits on every input; nothing where the provider is not really there."""
+    session = Session(graph.model, way)
+    for shape, count in shapes if session.runs_there else ():
+        inputs, own, exact = reference.logits(shape, count)
+        own, exact = alignment.finish(own), alignment.finish(exact)
+        found = torch.cat([session.run({graph.input: x})[alignment.output] for x in inputs])
+        error, limit = largest_error(found, exact), bound(largest_error(own, exact), exact, own.dtype)
+        spread = exact.std(correction=0).item()
+        one = Measured(f"{way}, {list(shape)}", error, largest_error(own, exact), limit, spread)
+        if not one.holds:
+            raise ParityError(
+                f"Every layer alone is within its bound, and the output is not: its error against float64 is "
+                f"{error:.3g}, and the bound is {limit:.3g} ({one.setting}).",
+                where=OUTPUT,
+                largest=error,
+                advice="Something between the layers differs, or this level of optimisation does. "
+                "Export the network again, or report it with this message.",
+            )
+        yield one
+
+
+def _changes(alignment: Alignment) -> dict[str, tuple[str, ...]]:
+    changes: dict[str, tuple[str, ...]] = {}
+    for unit in alignment.units:
+        for change in unit.changes:
+            changes[change] = (*changes.get(change, ()), unit.layer)
+    if alignment.behind is not None:
+        changes[BEHIND] = (alignment.behind.op,)
+    return changes
