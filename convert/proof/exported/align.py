@@ -157,7 +157,8 @@ class _Walk:
         """The convolution, with the norm that was folded into it and the ReLU that was fused with it."""
         count = 2 if steps[0].kind == "Pad" else 1
         result = node.outputs[0]
-        if _kind(steps, count) == "BatchNormalization" and not self._runs_norm(result):
+        folded = len(node.inputs) > 2 and not self._runs_norm(result)
+        if folded and _kind(steps, count) == "BatchNormalization":
             count += 1
             changes.append(FOLDED)
         if node.op == "FusedConv":
@@ -171,7 +172,7 @@ class _Walk:
         return bool(self._next(value, {"BatchNormalization"}) or self._next(value, {"Mul"}))
 
     def _product_and_sum(self, step: Step, value: str) -> Unit:
-        product = self._expect(step, value, {"Mul"})
+        product = self._expect(step, value, {"BatchNormalization", "Mul"})
         total = self._expect(step, product.outputs[0], {"Add"})
         return Unit((step,), (product, total), (value,), total.outputs[0], (DECOMPOSED,))
 

@@ -26,7 +26,8 @@ BETWEEN = {
     "Transpose", "Unsqueeze",
 }  # fmt: skip
 # They return what they take, in another precision at most.
-SAME = {"Identity", "Dropout", "Cast"}
+SAME = {"Identity", "Dropout"}
+FLOAT = 1  # ONNX's number of float32
 # FusedConv, as onnxruntime saves what it fused.
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
@@ -77,13 +78,14 @@ class Graph:
             )
             for one in model.graph.node
         ]
+        self._precisions = {one.data_type for one in model.graph.initializer if one.dims}
         self._constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
         self.input, self.shape = self._find_input()
         self.outputs = [one.name for one in model.graph.output]
         self.producers = {value: node for node in self.nodes for value in node.outputs}
         self._roots: dict[str, str] = {}
         for node in self.nodes:
-            if _is_same(node) and node.inputs[0] not in self._constants:
+            if self._is_same(node) and node.inputs[0] not in self._constants:
                 self._roots[node.outputs[0]] = self.root(node.inputs[0])
         self._add_computed_constants()
         self._users: dict[str, list[Node]] = {}
@@ -101,6 +103,12 @@ class Graph:
             )
         dimensions = inputs[0].type.tensor_type.shape.dim
         return inputs[0].name, tuple(one.dim_value or None for one in dimensions)
+
+    def _is_same(self, node: Node) -> bool:
+        """Whether a node returns what it takes; a cast to less than the weights' precision does not."""
+        if node.op == "Cast":
+            return node.attributes["to"] == FLOAT or node.attributes["to"] in self._precisions
+        return node.op in SAME or (node.op == "Concat" and len(node.inputs) == 1)
 
     def root(self, value: str) -> str:
         """Returns the value that another one is, behind nodes that change nothing."""
@@ -126,10 +134,6 @@ class Graph:
         wanted = [value for value in computed if value in taken]
         if wanted:
             self._constants.update(zip(wanted, _compute(self.model, wanted), strict=True))
-
-
-def _is_same(node: Node) -> bool:
-    return node.op in SAME or (node.op == "Concat" and len(node.inputs) == 1)
 
 
 def _compute(model: ModelProto, wanted: list[str]) -> Iterator[np.ndarray[Any, Any]]:
@@ -159,7 +163,7 @@ def read_graph(path: Path) -> Graph:
         onnx.load_external_data_for_model(model, str(path.parent))
         model = onnx.inliner.inline_local_functions(model)
         _require_known_operators(model, path)
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model)
         return Graph(with_types(model))
     except (FolderError, ReadError):
         raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from ...errors import ParityError
+from ...errors import ParityError, is_out_of_memory, quoted
 from ...results import LayerError
 from ..tolerance import bound, largest_error
 from .align import ADVICE, Alignment, Unit
@@ -41,9 +41,8 @@ class Alone:
             ParityError: an error exceeds it; of several the first layer is named.
         """
         values = reference.values(x)
-        session = Session(self.model, way)
-        fed = dict(self._feed(values))
-        results = session.run({self.graph.input: x, **fed} if self._takes_input() else fed)
+        fed = dict(self._feed(values)) | ({self.graph.input: x} if self._takes_input() else {})
+        results = self._run(fed, way)
         worst = LayerError("", "", 0.0, 0.0)
         for unit, result in zip(self.alignment.units, results, strict=True):
             found = self._error(unit, reference, values, result)
@@ -51,6 +50,27 @@ class Alone:
                 raise _beyond(unit, found, way, x)
             worst = max(worst, found, key=lambda one: one.share)
         return worst
+
+    def _run(self, fed: dict[str, Tensor], way: Way) -> Iterable[Tensor]:
+        """Returns what each layer gives; where they do not run together, of one after the other."""
+        try:
+            return Session(self.model, way).run(fed)
+        except Exception as error:  # the runtime's own have no common kind
+            if is_out_of_memory(error):
+                raise
+            return self._run_singly(fed, way)
+
+    def _run_singly(self, fed: dict[str, Tensor], way: Way) -> Iterator[Tensor]:
+        onnx, _ = onnx_and_runtime()
+        extractor = onnx.utils.Extractor(self.model)
+        for number, unit in enumerate(self.alignment.units):
+            own = (f"{PREFIX}{number}.", self.graph.input)
+            given = [name for name in fed if name.startswith(own)]
+            try:
+                alone = extractor.extract_model(given, [unit.result])
+                yield Session(alone, way).run({name: fed[name] for name in given})[0]
+            except Exception as error:
+                raise _does_not_run(unit, error) from error
 
     def _feed(self, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         for number, unit in enumerate(self.alignment.units):
@@ -66,12 +86,12 @@ class Alone:
     def _error(
         self, unit: Unit, reference: Reference, values: dict[str, Tensor], result: Tensor
     ) -> LayerError:
-        entering = [values[name] for name in unit.steps[0].inputs]
-        own = values[unit.steps[-1].value]
-        exact = run_chain(reference.exact(unit.steps), [one.double() for one in entering])
         operator = " and ".join(str(node) for node in unit.nodes)
+        own = values[unit.steps[-1].value]
         if {step.kind for step in unit.steps} <= EXACT:
-            return LayerError(unit.layer, operator, largest_error(result, exact), 0.0)
+            return LayerError(unit.layer, operator, largest_error(result, own.double()), 0.0)
+        entering = [values[name] for name in unit.steps[0].inputs]
+        exact = run_chain(reference.exact(unit.steps), [one.double() for one in entering])
         allowed = bound(largest_error(own, exact), exact, own.dtype)
         return LayerError(unit.layer, operator, largest_error(result, exact), allowed)
 
@@ -108,11 +128,18 @@ def _rewire(graph: Graph, nodes: dict[str, Any], unit: Unit, value: str, name: s
     return taken
 
 
+def _does_not_run(unit: Unit, error: Exception) -> ParityError:
+    reason = quoted(" ".join(str(error).split()))
+    return ParityError(
+        f"{unit.nodes[0]} does not run: {reason}.", where=unit.layer, largest=float("inf"), advice=ADVICE
+    )
+
+
 def _beyond(unit: Unit, found: LayerError, way: Way, x: Tensor) -> ParityError:
     layers = " and ".join(step.layer for step in unit.steps)
     return ParityError(
-        f"{found.operator} computes {layers} with an error of {found.error:.3g} against float64, and the "
-        f"bound is {found.bound:.3g}, on {list(x.shape)} ({way}).",
+        f"The error of {found.operator}, which stands for {layers}, is {found.error:.3g} against float64, "
+        f"and the bound is {found.bound:.3g}, on {list(x.shape)} ({way}).",
         where=unit.layer,
         largest=found.error,
         advice=ADVICE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +31,14 @@ phases = logging.getLogger("densenet_convert.phases")
 DTYPES = (torch.float32, torch.float16)
 
 
-def prove_graph(graph: Graph, network: DenseNet, chosen: Iterable[Way] | None = None) -> ExportProof:
+def prove_graph(
+    graph: Graph, network: DenseNet | Reference, chosen: Iterable[Way] | None = None
+) -> ExportProof:
     """Shows that a graph computes a network's function, as far as rounding allows.
 
     Args:
         graph: what was exported.
-        network: in eval mode on the CPU; it is left as it was.
+        network: on the CPU, left as it was; or the same as a reference in the graph's precision.
         chosen: ways to run it; by default every provider that is there, at each level of optimisation.
 
     Raises:
@@ -46,7 +49,8 @@ def prove_graph(graph: Graph, network: DenseNet, chosen: Iterable[Way] | None = 
     every_way = list(ways() if chosen is None else chosen)
     _require_input(graph, network.config)
     with deterministic(torch.device("cpu")):
-        reference = Reference(network, _dtype_of(graph))
+        dtype = _dtype_of(graph)
+        reference = network if isinstance(network, Reference) else Reference(network, dtype)
         phases.info("comparing %d nodes with the network", len(graph.nodes))
         alignment = align(graph, reference.first, reference.steps)
         tensors = 0
@@ -62,15 +66,22 @@ def prove_graph(graph: Graph, network: DenseNet, chosen: Iterable[Way] | None = 
         return ExportProof(
             runtime=f"onnxruntime {runtime.__version__}",
             opset=opset_of(graph.model),
-            dtype=str(reference.dtype).removeprefix("torch."),
+            dtype=str(dtype).removeprefix("torch."),
             tensors=tensors,
             layers=len(alignment.units),
             changes=_changes(alignment),
             nearest=nearest,
             inputs=tuple(shape for shape, _ in shapes),
             measured=tuple(measured),
-            environment=environment(torch.device("cpu")),
+            environment=_environment(),
         )
+
+
+def _environment() -> dict[str, Any]:
+    onnx, runtime = onnx_and_runtime()
+    known = environment(torch.device("cpu"))
+    versions = {**known["versions"], "onnx": onnx.__version__, "onnxruntime": runtime.__version__}
+    return {**known, "versions": versions}
 
 
 def _require_input(graph: Graph, config: DenseNetConfig) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from ...errors import LayoutError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from onnx import ModelProto
 
 # They send the network elsewhere, or compile it by rules of their own.
@@ -86,3 +88,15 @@ class Session:
         """Returns every output, in the model's order."""
         fed = {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()}
         return [torch.from_numpy(np.atleast_1d(one)) for one in self._session.run(None, fed)]
+
+
+def optimised(model: ModelProto, level: str, file: Path) -> ModelProto:
+    """Returns a model as onnxruntime saves it at a level of optimisation."""
+    onnx, runtime = onnx_and_runtime()
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(file)
+    options.log_severity_level = 4
+    runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    saved: ModelProto = onnx.load(file)
+    return saved

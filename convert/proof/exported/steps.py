@@ -21,12 +21,12 @@ MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "Pad": (nn.ZeroPad2d,),
     "Gemm": (nn.Linear,),
 }
-# The same of each function that runs between modules.
-FUNCTIONS: dict[object, str] = {
-    torch.cat: "Concat",
-    F.relu: "Relu",
-    F.adaptive_avg_pool2d: "GlobalAveragePool",
-    "flatten": "Flatten",
+# The same of each function that runs between modules, and what it is called.
+FUNCTIONS: dict[object, tuple[str, str]] = {
+    torch.cat: ("Concat", "concat"),
+    F.relu: ("Relu", "relu"),
+    F.adaptive_avg_pool2d: ("GlobalAveragePool", "pool"),
+    "flatten": ("Flatten", "flatten"),
 }
 
 
@@ -83,10 +83,10 @@ def _step(traced: fx.GraphModule, node: fx.Node, inputs: tuple[str, ...]) -> Ste
         module = traced.get_submodule(str(node.target))
         kind = next(kind for kind, types in MODULES.items() if isinstance(module, types))
         return Step(str(node.target), kind, node.name, inputs, module, _run_module(module))
-    kind = FUNCTIONS[node.target]
+    kind, name = FUNCTIONS[node.target]
     # The names of the modules around a function, of which the last is the innermost.
     owner = [str(name) for name, _ in node.meta.get("nn_module_stack", {}).values()][-1:]
-    return Step(".".join([*owner, kind.lower()]), kind, node.name, inputs, None, _RUN[kind])
+    return Step(".".join([*owner, name]), kind, node.name, inputs, None, _RUN[kind])
 
 
 def _run_module(module: nn.Module) -> Callable[[Sequence[Tensor]], Tensor]:

@@ -56,17 +56,15 @@ def check_weights(graph: Graph, unit: Unit) -> int:
 def _check_convolution(unit: Unit, layer: _ConvNd, norm: _BatchNorm | None, given: list[Tensor]) -> int:
     if norm is not None:
         kernel, bias = folded(layer, norm)
-        _require_near(unit, f"{layer_name(unit)}.weight, folded", given[0], *kernel)
-        _require_near(unit, f"{layer_name(unit)}.bias, folded", _second(given, bias[0]), *bias)
+        _require_near(unit, f"{layer_name(unit)}.weight, folded,", given[0], *kernel)
+        _require_near(unit, f"{layer_name(unit)}.bias, folded,", _second(given, bias[0]), *bias)
         return 0
     _require_equal(unit, "weight", given[0], layer.weight)
     if layer.bias is not None:
         _require_equal(unit, "bias", _second(given, layer.bias), layer.bias)
         return 2
     if len(given) > 1 and given[1].any():
-        raise _unlike(
-            unit, "the convolution has a bias, and the network's has none", given[1].abs().max().item()
-        )
+        raise _unlike(unit, f"{unit.nodes[0]} has a bias, and the network none", given[1].abs().max().item())
     return 1
 
 
@@ -94,9 +92,11 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
     if unit.nodes[0].op == "Mul":
         scale, shift, terms = scale_and_shift(norm)
         _require_near(
-            unit, f"{unit.layer}, scale", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
+            unit, f"The scale of {unit.layer}", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
         )
-        _require_near(unit, f"{unit.layer}, shift", _factor(graph, unit.nodes[1]).flatten(), shift, terms)
+        _require_near(
+            unit, f"The shift of {unit.layer}", _factor(graph, unit.nodes[1]).flatten(), shift, terms
+        )
         return 0
     names = ("weight", "bias", "running_mean", "running_var")
     for name, tensor in zip(names, given, strict=True):
@@ -150,7 +150,7 @@ def _require_near(unit: Unit, what: str, found: Tensor, exact: Tensor, terms: Te
     if not bool((error <= allowed + torch.finfo(found.dtype).tiny).all()):
         raise _unlike(
             unit,
-            f"{what}, is not what the folder's tensors make: it is off by up to {error.max().item():.3g}",
+            f"{what} is not what the folder's tensors make: it is off by up to {error.max().item():.3g}",
             error.max().item(),
         )
 
@@ -160,4 +160,4 @@ def _described(tensor: Tensor) -> str:
 
 
 def _unlike(unit: Unit, what: str, largest: float) -> ParityError:
-    return ParityError(f"{what[0].upper()}{what[1:]}.", where=unit.layer, largest=largest, advice=ADVICE)
+    return ParityError(f"{what}.", where=unit.layer, largest=largest, advice=ADVICE)

@@ -10,10 +10,10 @@ from ...columns import table, wrapped
 from ...errors import first_few
 from ...shown import Shown
 from .exchanges import Counted
-from .judging import AFTER, BEFORE, FUNCTIONAL, Judged
+from .judging import AFTER, BEFORE, EXPORTED, FUNCTIONAL, Judged
 from .peers import PEERS, STRICT_LOAD
 
-CHECKS = (*BEFORE, "bytes", *FUNCTIONAL, *AFTER)
+CHECKS = (*BEFORE, "bytes", *FUNCTIONAL, *AFTER, *EXPORTED)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ...layouts.explain import explain
 from ...records import Loaded, Renamed
 from ...tensors import same_bits
 
-TABLE, TENSORS, NETWORK, IN_FILES = "table", "tensors", "network", "files"
+TABLE, TENSORS, NETWORK, IN_FILES, IN_GRAPH = "table", "tensors", "network", "files", "graph"
 
 # The name of an exchange of two tensors of different layers.
 ELSEWHERE = "two tensors of one shape exchanged"
@@ -39,9 +39,10 @@ class Fault:
 
     Attributes:
         name: the kind of fault, under which it is counted.
-        place: ``TABLE``, ``TENSORS``, ``NETWORK`` or ``IN_FILES``: what ``inject`` takes.
+        place: ``TABLE``, ``TENSORS``, ``NETWORK``, ``IN_FILES`` or ``IN_GRAPH``: what ``inject`` takes.
         inject: takes the reading and returns a faulty layout; or the canonical tensors, and returns those
-            that it replaces; or a copy of the network, or of the folder, which it changes.
+            that it replaces; or a copy of the network, or of the folder, which it changes; or an exported
+            model, and returns a faulty copy.
         where: names of tensors, layers, files or their fields, any of which locates it.
         nothing: whether it changes nothing.
     """

@@ -29,10 +29,10 @@ from ..preprocessing import compare_preprocessing
 from ..recorder import Recorder
 from ..storages import Contents
 from .checks import KINDS, FirstDifferences, Recorded, UndecidedError, run_checks
-from .faults import IN_FILES, NETWORK, TABLE, TENSORS, Fault
+from .faults import IN_FILES, IN_GRAPH, NETWORK, TABLE, TENSORS, Fault
 from .peers import STRICT_LOAD, notice
 
-BEFORE, AFTER = ("load",), ("read-back", "preset")
+BEFORE, AFTER, EXPORTED = ("load",), ("read-back", "preset"), ("graph",)
 # In the order of the proof, which compares tensors of paired layers only where names leave something open.
 FUNCTIONAL = ("layers", "forward", "names", "gradients", "statistics", "placement")
 # The error that each check raised; None where it raised none.
@@ -61,8 +61,8 @@ class Judged:
 
         Bytes compared through the map are left out: a wrong map agrees with them.
         """
-        if self.fault.place == IN_FILES:
-            return list(filter(None, map(self.findings.get, AFTER)))
+        if self.fault.place in (IN_FILES, IN_GRAPH):
+            return list(filter(None, map(self.findings.get, (*AFTER, *EXPORTED))))
         functional = filter(None, map(self.findings.get, self._functional))
         return [*filter(None, map(self.findings.get, BEFORE)), *list(functional)[:1]]
 
@@ -120,7 +120,7 @@ def judge(fault: Fault, subject: Subject) -> Judged:
     renamed, refusal, loads = _renamed(fault, subject.loaded)
     peers = {STRICT_LOAD: not loads}
     if renamed is None:
-        return Judged(fault, _light({"load": refusal}), peers)
+        return Judged(fault, light({"load": refusal}), peers)
     model = network_with(subject.loaded, renamed.tensors)
     if fault.place == NETWORK:
         fault.inject(model)
@@ -133,7 +133,7 @@ def judge(fault: Fault, subject: Subject) -> Judged:
     read_back = None if fault.place == NETWORK else _write(subject, renamed)
     whole = {"load": refusal, **findings, "read-back": read_back}
     peers |= notice(logits, recorded.logits)
-    return Judged(fault, _light(whole), peers, not any(recorded.unknown))
+    return Judged(fault, light(whole), peers, not any(recorded.unknown))
 
 
 def _renamed(fault: Fault, clean: Loaded) -> tuple[Renamed | None, ConvertError | None, bool]:
@@ -201,12 +201,12 @@ def judge_written(fault: Fault, subject: Subject) -> Judged:
         if fault.name in ("wrong preprocessing", "labels permuted"):
             config = json.loads((copy / config_file.FILE_NAME).read_bytes())
             findings["preset"] = _error_of(lambda: compare_preprocessing(config))
-        return Judged(fault, _light(findings), {})
+        return Judged(fault, light(findings), {})
     finally:
         shutil.rmtree(copy)
 
 
-def _light(findings: Findings) -> Findings:
+def light(findings: Findings) -> Findings:
     """The same errors without their tracebacks, which would keep every faulty network alive."""
     for error in filter(None, findings.values()):
         error.__traceback__ = error.__cause__ = error.__context__ = None

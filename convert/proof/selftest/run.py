@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import torch
 
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config import architecture_label
 
+from ...errors import LayoutError
 from ...folder.open import open_folder
 from ...folder.receipt import config_from
 from ...folder.recover import recover_checkpoint
@@ -28,17 +30,22 @@ from ...records import Loaded, Progress
 from ...temporary import temporary_folder
 from ..determinism import deterministic, device_name, environment
 from ..devices import choose_device, plain_torch
+from ..exported.runtime import onnx_and_runtime
 from ..recorder import Recorder
 from .catalogue import all_faults
 from .checks import record_reference
 from .clean import Source, clean_run, convert_once, random_source
 from .counting import SelfTest, count_exchanges, count_kinds, escaped_faults
 from .exchanges import Renaming, exchanges_to_judge, record_sound, sum_by_name
+from .faults import Draw
+from .graph_faults import graph_faults
+from .graph_judging import export_subject, judge_graph, sound_runs
 from .judging import Subject, judge, judge_written
 from .replay import Replay
 from .steps import Step, do_in_turn
 from .written_faults import written_faults
 
+log = logging.getLogger("densenet_convert")
 phases = logging.getLogger("densenet_convert.phases")
 
 # Every part of a real one: four blocks, three transitions, odd widths.
@@ -87,15 +94,17 @@ def run_self_test(
         source = random_source(SMALL, 0, scratch) if folder is None else _source_of(Path(folder))
         subject, exchanged = _prepare(source, chosen, scratch)
         own = None if folder is None else source
+        in_graph, sound = _of_the_graph(subject, sites if folder is None else 1)
         runs = [("clean run", partial(clean_run, i, own, chosen, scratch)) for i in range(clean_runs)]
         with exchanges_to_judge(subject.loaded, *exchanged) as calls:
-            exchanges, faults, alarms = do_in_turn([calls, _faults(subject, sites), runs], progress)
+            steps: list[Sequence[Step]] = [calls, _faults(subject, sites) + in_graph, [*runs, *sound]]
+            exchanges, faults, alarms = do_in_turn(steps, progress)
         counted, judged = sum_by_name(exchanges), [one for _, one in faults]
         return SelfTest(
             network=_describe(subject.loaded),
             device=device_name(chosen),
             rows=(*count_exchanges(counted), *count_kinds(judged)),
-            clean_runs=clean_runs,
+            clean_runs=len(alarms),
             false_alarms=tuple(alarm for _, alarm in alarms if alarm),
             escaped=(*(e for one in counted.values() for e in one.escaped), *escaped_faults(judged)),
             environment=environment(chosen),
@@ -106,6 +115,20 @@ def _faults(subject: Subject, sites: int) -> list[Step]:
     """Returns what injects and judges each fault of the catalogue."""
     steps: list[Step] = [(f.name, partial(judge, f, subject)) for f in all_faults(subject.loaded, sites)]
     return steps + [(f.name, partial(judge_written, f, subject)) for f in written_faults(subject.folder)]
+
+
+def _of_the_graph(subject: Subject, sites: int) -> tuple[list[Step], list[Step]]:
+    """Returns what judges each fault of the exported network, and what proves it without one."""
+    try:
+        onnx_and_runtime()
+    except LayoutError as error:
+        log.warning("Nothing is injected into an exported network. %s", error)
+        return [], []
+    phases.info("exporting it")
+    exported = export_subject(subject.loaded.model)
+    faults = graph_faults(exported.model, Draw(Random(0), sites))
+    steps: list[Step] = [(fault.name, partial(judge_graph, fault, exported)) for fault in faults]
+    return steps, list(sound_runs(exported, subject.scratch))
 
 
 @contextmanager
