@@ -27,7 +27,13 @@ FIXTURE = "densenet_parity"
 GROUP = "densenet-parity"  # what the ids of the items begin with, and what -k selects them by
 OPTION, DEVICE = "--densenet-parity", "--densenet-parity-device"
 REFERENCE, SOURCE = "--densenet-parity-reference", "--densenet-parity-source"
-REPORT = "--densenet-parity-report"
+REPORT, EXPORTED = "--densenet-parity-report", "--densenet-parity-exported"
+
+# Options that are given once for each folder.
+OF_EACH = {
+    SOURCE: "The checkpoint that the folder was converted from",
+    EXPORTED: "A network in ONNX's format, to be compared with the folder that it was exported from",
+}
 
 
 class Failure(NamedTuple):
@@ -58,13 +64,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MODULE:FUNCTION",
         help="Compare each folder with your own network, which this function returns.",
     )
-    group.addoption(
-        SOURCE,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="The checkpoint that the folder was converted from; of several folders one for each, in order.",
-    )
+    for option, what in OF_EACH.items():
+        said = f"{what}; of several folders one for each, in order."
+        group.addoption(option, action="append", default=[], metavar="FILE", help=said)
     group.addoption(
         REPORT,
         metavar="PATH",
@@ -74,13 +76,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuses sources and a report that can't be those of the folders."""
-    folders, sources = _folders(config), config.getoption(SOURCE)
-    if sources and len(sources) != len(folders):
-        raise pytest.UsageError(
-            f"{SOURCE} is given {len(sources)} times, and {OPTION} names {len(folders)} folders: give it "
-            "once for each folder, in the same order."
-        )
+    """Refuses sources, exported files and a report that can't be those of the folders."""
+    folders = _folders(config)
+    for option in OF_EACH:
+        given = config.getoption(option)
+        if given and len(given) != len(folders):
+            raise pytest.UsageError(
+                f"{option} is given {len(given)} times, and {OPTION} names {len(folders)} folders: give it "
+                "once for each folder, in the same order."
+            )
     if len(set(_reports(config).values())) != len(_reports(config)):
         raise pytest.UsageError(
             f"{REPORT} would be one file for several folders. Name a folder, and folders of different names."
@@ -96,6 +100,10 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
     if isinstance(collector, pytest.Session) and report.passed:
         for folder in _folders(collector.config):
             report.result.append(ParityItem.from_parent(collector, name=folder, nodeid=f"{GROUP}::{folder}"))
+        exported = collector.config.getoption(EXPORTED)
+        for folder, file in zip(_folders(collector.config), exported, strict=False):
+            named = {"name": file, "nodeid": f"{GROUP}::{folder}::{file}"}
+            report.result.append(ExportedItem.from_parent(collector, folder=folder, **named))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -167,6 +175,33 @@ class ParityItem(pytest.Item):
         self.user_properties.extend(_properties(self.name, found))
         if isinstance(found, Failure):
             pytest.fail(found.message, pytrace=False)
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        """Returns a heading that names no file and no line."""
+        return GROUP, None, f"{GROUP}: {self.name}"
+
+
+class ExportedItem(pytest.Item):
+    """The test of one exported network."""
+
+    def __init__(self, *, folder: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.extra_keyword_matches.add(GROUP)
+        self.folder = folder
+
+    def runtest(self) -> None:
+        """Fails with the message alone, which names the layer first."""
+        from .api.verify_exported import verify_exported
+
+        self.user_properties.append(("densenet_parity.exported", self.name))
+        try:
+            proof = verify_exported(self.name, self.folder).proof
+        except Exception as error:  # of whatever kind: nobody reads pages of torch's own code
+            if isinstance(error, ParityError):
+                self.user_properties.append(("densenet_parity.where", error.where))
+            pytest.fail(_message(error, None), pytrace=False)
+        for name in ("runtime", "opset", "dtype", "tensors", "layers"):
+            self.user_properties.append((f"densenet_parity.{name}", getattr(proof, name)))
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Returns a heading that names no file and no line."""

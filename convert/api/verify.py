@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
@@ -53,10 +54,9 @@ from ..records import (
 from ..results import Proof
 from ..source.memory import copy_of, read_memory
 from ..source.read import Opened, is_imagenet, open_checkpoint
+from .exported import RUNTIMES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
     from ..layout import Reading
@@ -105,7 +105,7 @@ def verify(
         >>> verified.proof.compared["tensors"]
         727
     """
-    folder = local_folder(folder)
+    folder = _folder_of(folder)
     at_hand = _at_hand(source)
     extras = ProofExtras(
         report=report,
@@ -135,6 +135,17 @@ def verify(
         _check_receipt(renamed, network, written, whole=source is not None)
         claims = _claims(written)
         return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
+
+
+def _folder_of(named: AnyPath) -> Path:
+    """Returns the folder, or says how a network that was exported is verified."""
+    path = Path(named)
+    if path.suffix.lower().removeprefix(".") in RUNTIMES and path.is_file():
+        raise FolderError(
+            f"{path} is a network that was exported. Compare it with the folder that it was exported from:\n"
+            f"dc.verify_exported({str(path)!r}, against='FOLDER')"
+        )
+    return local_folder(named)
 
 
 def _warn_of_others(written: Written) -> None:

@@ -14,7 +14,7 @@ import click
 KEYWORDS = re.compile(r"`(\w+=[^`]*)`")
 CALL = re.compile(r"dc\.\w+\(.*\)")
 # Functions whose commands are called otherwise.
-COMMANDS = {"convert": "file", "convert_torchvision": "torchvision"}
+COMMANDS = {"convert": "file", "convert_torchvision": "torchvision", "verify_exported": "verify"}
 
 
 def as_command(message: str) -> str:

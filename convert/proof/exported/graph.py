@@ -62,6 +62,7 @@ class Graph:
         input: name of the input.
         outputs: names of the outputs.
         shape: sides of the input; None where a side is free.
+        precision: ONNX's number of the weights' dtype.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -79,6 +80,7 @@ class Graph:
             for one in model.graph.node
         ]
         self._precisions = {one.data_type for one in model.graph.initializer if one.dims}
+        self.precision = FLOAT if FLOAT in self._precisions else max(self._precisions, default=FLOAT)
         self._constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
         self.input, self.shape = self._find_input()
         self.outputs = [one.name for one in model.graph.output]

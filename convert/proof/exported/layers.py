@@ -107,7 +107,8 @@ def _cut(graph: Graph, units: Sequence[Unit]) -> Any:
     for number, unit in enumerate(units):
         for position, value in enumerate(unit.inputs):
             taken = _rewire(graph, nodes, unit, value, f"{PREFIX}{number}.{position}")
-            kind = known[taken].type.tensor_type.elem_type
+            # Nothing infers the type behind a runtime's own operators, which keep the weights'.
+            kind = known[taken].type.tensor_type.elem_type if taken in known else graph.precision
             entering.append(onnx.helper.make_tensor_value_info(f"{PREFIX}{number}.{position}", kind, None))
         results.append(unit.result)
     del model.graph.output[:]

@@ -10,10 +10,11 @@ from ...columns import table, wrapped
 from ...errors import first_few
 from ...shown import Shown
 from .exchanges import Counted
-from .judging import AFTER, BEFORE, EXPORTED, FUNCTIONAL, Judged
+from .judging import AFTER, BEFORE, FUNCTIONAL, Judged
 from .peers import PEERS, STRICT_LOAD
 
-CHECKS = (*BEFORE, "bytes", *FUNCTIONAL, *AFTER, *EXPORTED)
+# An exported network has one check of its own, of which there is no table.
+CHECKS = (*BEFORE, "bytes", *FUNCTIONAL, *AFTER)
 
 
 @dataclass(frozen=True)

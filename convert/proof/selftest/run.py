@@ -25,12 +25,14 @@ from ...layout import Explanation
 from ...layouts import known_layouts
 from ...layouts.attempt import network_of
 from ...layouts.identify import identify_again
+from ...layouts.rename import rename_tensors
 from ...layouts.rewrite import rewrite_tensors
 from ...records import Loaded, Progress
 from ...temporary import temporary_folder
 from ..determinism import deterministic, device_name, environment
 from ..devices import choose_device, plain_torch
 from ..exported.runtime import onnx_and_runtime
+from ..load import load_model
 from ..recorder import Recorder
 from .catalogue import all_faults
 from .checks import record_reference
@@ -89,26 +91,27 @@ def run_self_test(
     if clean_runs is None:
         clean_runs = CLEAN_RUNS if folder is None else CLEAN_RUNS_OF_A_FOLDER
     threads = SMALL_THREADS if folder is None else torch.get_num_threads()
-    with plain_torch(), temporary_folder() as scratch, deterministic(chosen), _threads(threads):
+    with plain_torch(), temporary_folder() as scratch:
         phases.info("converting a network without a fault")
         source = random_source(SMALL, 0, scratch) if folder is None else _source_of(Path(folder))
-        subject, exchanged = _prepare(source, chosen, scratch)
+        in_graph, sound = graph_steps(source, sites if folder is None else 1, scratch)
         own = None if folder is None else source
-        in_graph, sound = _of_the_graph(subject, sites if folder is None else 1)
         runs = [("clean run", partial(clean_run, i, own, chosen, scratch)) for i in range(clean_runs)]
-        with exchanges_to_judge(subject.loaded, *exchanged) as calls:
-            steps: list[Sequence[Step]] = [calls, _faults(subject, sites) + in_graph, [*runs, *sound]]
-            exchanges, faults, alarms = do_in_turn(steps, progress)
-        counted, judged = sum_by_name(exchanges), [one for _, one in faults]
-        return SelfTest(
-            network=_describe(subject.loaded),
-            device=device_name(chosen),
-            rows=(*count_exchanges(counted), *count_kinds(judged)),
-            clean_runs=len(alarms),
-            false_alarms=tuple(alarm for _, alarm in alarms if alarm),
-            escaped=(*(e for one in counted.values() for e in one.escaped), *escaped_faults(judged)),
-            environment=environment(chosen),
-        )
+        with deterministic(chosen), _threads(threads):
+            subject, exchanged = _prepare(source, chosen, scratch)
+            with exchanges_to_judge(subject.loaded, *exchanged) as calls:
+                steps: list[Sequence[Step]] = [calls, _faults(subject, sites) + in_graph, [*runs, *sound]]
+                exchanges, faults, alarms = do_in_turn(steps, progress)
+            counted, judged = sum_by_name(exchanges), [one for _, one in faults]
+            return SelfTest(
+                network=_describe(subject.loaded),
+                device=device_name(chosen),
+                rows=(*count_exchanges(counted), *count_kinds(judged)),
+                clean_runs=len(alarms),
+                false_alarms=tuple(alarm for _, alarm in alarms if alarm),
+                escaped=(*(e for one in counted.values() for e in one.escaped), *escaped_faults(judged)),
+                environment=environment(chosen),
+            )
 
 
 def _faults(subject: Subject, sites: int) -> list[Step]:
@@ -117,18 +120,23 @@ def _faults(subject: Subject, sites: int) -> list[Step]:
     return steps + [(f.name, partial(judge_written, f, subject)) for f in written_faults(subject.folder)]
 
 
-def _of_the_graph(subject: Subject, sites: int) -> tuple[list[Step], list[Step]]:
-    """Returns what judges each fault of the exported network, and what proves it without one."""
+def graph_steps(source: Source, sites: int, scratch: Path) -> tuple[list[Step], list[Step]]:
+    """Returns what judges each fault of the exported network, and what proves it without one.
+
+    It is exported here: torch's exporter does not run where flags are set as the proof sets them.
+    """
     try:
         onnx_and_runtime()
     except LayoutError as error:
         log.warning("Nothing is injected into an exported network. %s", error)
         return [], []
     phases.info("exporting it")
-    exported = export_subject(subject.loaded.model)
+    checkpoint, network = source
+    renamed = rename_tensors(rewrite_tensors(checkpoint, network.rewrites), network.reading)
+    exported = export_subject(load_model(renamed, network.config).model)
     faults = graph_faults(exported.model, Draw(Random(0), sites))
     steps: list[Step] = [(fault.name, partial(judge_graph, fault, exported)) for fault in faults]
-    return steps, list(sound_runs(exported, subject.scratch))
+    return steps, list(sound_runs(exported, scratch))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import densenet_convert as dc
-from densenet_convert.api import export as exporting
+from densenet_convert.api import exported
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES, DenseNetConfig
 from densenet_convert.errors import ConvertError, FolderError, LayoutError
@@ -38,7 +38,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def equal(path: Path, expected: dict[str, torch.Tensor]) -> None:
+def equal(file: dc.Exported, expected: dict[str, torch.Tensor]) -> None:
+    path = file.path
     ours = path.suffix in (".h5", ".pdparams")
     found = read_checkpoint(path).tensors if ours else torch.load(path, weights_only=True)
     assert found.keys() == expected.keys()
@@ -95,7 +96,7 @@ def test_what_a_library_would_not_take_is_refused() -> None:
 def test_paddle_s_file_is_a_pickle_of_arrays_that_numpy_reads() -> None:
     state = state_dict_of()
     dc.convert(save(state, Path("old.pth")), "new")
-    path = dc.export("new", "paddleclas")
+    path = dc.export("new", "paddleclas").path
     assert path.name == "new-paddleclas.pdparams"
     found, expected = pickle.loads(path.read_bytes()), in_names_of("paddleclas", state)
     assert list(found) == list(expected)
@@ -156,7 +157,7 @@ print("the same")
 def test_keras_loads_its_file() -> None:
     config = replace(ARCHITECTURES["densenet121"], num_classes=3)
     dc.convert(save(in_names_of("keras-applications", state_dict_of(config)), Path("old.pth")), "new")
-    path = dc.export("new", "keras-applications")
+    path = dc.export("new", "keras-applications").path
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     command = [sys.executable, "-c", KERAS, str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
@@ -175,13 +176,13 @@ def test_a_network_of_another_epsilon_is_not_written_as_what_it_is_not() -> None
 @pytest.mark.usefixtures("here")
 def test_two_exports_are_the_same_bytes_and_nothing_is_overwritten() -> None:
     dc.convert(save(in_2017_names(state_dict_of()), Path("old.pth")), "new")
-    one, other = (dc.export("new", "monai", f"{i}.pth").read_bytes() for i in (1, 2))
+    one, other = (dc.export("new", "monai", f"{i}.pth").path.read_bytes() for i in (1, 2))
     assert one == other
     with pytest.raises(FolderError, match="exists and is left alone"):
         dc.export("new", "monai", "1.pth")
     with pytest.raises(LayoutError, match="There is no layout 'caffe', expected one of torchvision"):
         dc.export("new", "caffe")
-    assert dc.export("new", "monai", "made/1.pth").read_bytes() == one
+    assert dc.export("new", "monai", "made/1.pth").path.read_bytes() == one
     with pytest.raises(LayoutError, match=r"monai is not written to \.safetensors files. .* ends in \.pth"):
         dc.export("new", "monai", "1.safetensors")
     with pytest.raises(FolderError, match="can't be written"):
@@ -201,11 +202,11 @@ def test_an_interrupted_export_leaves_nothing_and_what_came_meanwhile_is_left_al
     def interrupted(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "sync", interrupted)
+    monkeypatch.setattr(exported, "sync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         dc.export("new", "monai", "1.pth")
     assert sorted(Path().iterdir()) == before
-    monkeypatch.setattr(exporting, "sync", lambda _: Path("1.pth").write_text("another's"))
+    monkeypatch.setattr(exported, "sync", lambda _: Path("1.pth").write_text("another's"))
     with pytest.raises(FolderError, match="exists and is left alone"):
         dc.export("new", "monai", "1.pth")
     assert Path("1.pth").read_text() == "another's"
@@ -228,7 +229,7 @@ def test_counters_that_a_library_does_not_take_are_left_out_with_a_word(
 def test_a_layout_is_named_by_the_word_it_begins_with() -> None:
     pytest.importorskip("h5py")
     dc.convert(save(in_names_of("keras-applications", state_dict_of()), Path("old.pth")), "new", device="cpu")
-    assert dc.export("new", "keras").name == "new-keras-applications.h5"
+    assert dc.export("new", "keras").path.name == "new-keras-applications.h5"
     with pytest.raises(LayoutError, match="another `output=...` that ends in .h5"):
         dc.export("new", "keras", "x.weights.h5")
 

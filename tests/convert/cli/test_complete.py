@@ -84,7 +84,9 @@ def completed(*words: str) -> list[str]:
         (["file", "chest.pth", "--device", "c"], ["cpu", "cuda", "cuda:0"]),
         (["torchvision", "1"], ["121", "161", "169"]),
         (["torchvision", "--weights", "ran"], ["random"]),
-        (["verify", ""], ["DIR"]),
+        (["describe", ""], ["DIR"]),
+        (["verify", ""], ["FILE"]),
+        (["export", "x", "--to", "on"], ["onnx"]),
         (["verify", "x", "--source", ""], ["FILE"]),
         (["verify", "x", "--images", ""], ["DIR"]),
         (["inspect", "x", ""], ["FILE"]),
@@ -148,7 +150,7 @@ def test_bash_completes() -> None:
         # Outside of a completion it has nothing to set: what it would set is shown.
         'compopt() { echo "$@"; }\n'
     )
-    asked = "ask doc; ask chest.pth --lay; ask file chest.pth --license apa; ask che; ask verify ''"
+    asked = "ask doc; ask chest.pth --lay; ask file chest.pth --license apa; ask che; ask describe ''"
     assert answers(bash, script("bash") + ask + asked) == [
         "doctor",
         "--layout",
@@ -168,7 +170,7 @@ def test_zsh_completes() -> None:
         'ask() { words=(densenet-convert "$@"); CURRENT=$#words; _densenet_convert_completion; }\n'
         '_path_files() { echo "$@"; }\n'
     )
-    asked = "\nask doc; ask file chest.pth --license apa; ask che; ask verify ''"
+    asked = "\nask doc; ask file chest.pth --license apa; ask che; ask describe ''"
     lines = answers(zsh, shown + script("zsh") + asked, options=("-f",))
     assert lines[0].startswith("doctor:")
     assert lines[1:] == ["apache-2.0", "-f", "-/"]

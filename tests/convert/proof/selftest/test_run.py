@@ -29,6 +29,7 @@ from densenet_convert.proof.selftest.catalogue import all_faults
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest, self_test_as_text
 from densenet_convert.proof.selftest.exchanges import EVAL, TRAINING
 from densenet_convert.proof.selftest.faults import NETWORK, TABLE, TENSORS, Fault
+from densenet_convert.proof.selftest.graph_faults import KINDS
 from densenet_convert.proof.selftest.run import run_self_test
 from densenet_convert.records import Loaded, Renamed
 from densenet_convert.tensors import same_bits
@@ -63,6 +64,7 @@ NAMED_BY_THE_ISSUE = {
     "a file missing",
     "a file added",
 }
+IN_A_GRAPH = {kind.name for kind in KINDS}
 
 
 # Two blocks and a transition.
@@ -106,7 +108,7 @@ def test_every_fault_is_caught_and_located_without_comparing_bytes_and_no_sound_
     assert proven.holds
     for found in proven.rows:
         assert found.injected == found.caught == found.located > 0, found.name
-    assert {found.name for found in proven.rows} >= {EVAL, TRAINING, *NAMED_BY_THE_ISSUE}
+    assert {found.name for found in proven.rows} >= {EVAL, TRAINING, *NAMED_BY_THE_ISSUE, *IN_A_GRAPH}
 
 
 def test_names_alone_tell_every_fault_of_tensors_and_network(proven: SelfTest) -> None:
@@ -182,7 +184,8 @@ def test_a_fault_injects_what_it_says(folder: Path) -> None:
     assert kinds == {TABLE, TENSORS, NETWORK}
 
 
-def test_a_folder_is_proven_and_left_as_it_was(folder: Path) -> None:
+def test_a_folder_is_proven_and_left_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "graph_steps", lambda *_: ([], []))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     proven = run_self_test(folder, device="cpu", sites=1, clean_runs=1)
     assert proven.holds, proven.escaped
@@ -205,6 +208,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         exchanges, "pairs_of_one_shape", lambda _: [("features.norm0.bias", "features.norm0.weight")]
     )
     monkeypatch.setattr(run, "all_faults", network_only)
+    monkeypatch.setattr(run, "graph_steps", lambda *_: ([], []))
     monkeypatch.setattr(run, "written_faults", lambda _: [])
     monkeypatch.setattr(run, "clean_run", lambda *_: None)
 
@@ -261,6 +265,7 @@ def test_a_false_alarm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(clean, "prove_networks", alarmed)
     monkeypatch.setattr(run, "all_faults", lambda *_: [])
+    monkeypatch.setattr(run, "graph_steps", lambda *_: ([], []))
     monkeypatch.setattr(run, "exchanges_to_judge", lambda *_: nullcontext([]))
     proven = run_self_test(device="cpu", clean_runs=2)
     assert [alarm.split(":")[0] for alarm in proven.false_alarms] == ["clean run 1"]
@@ -302,7 +307,8 @@ def test_the_document_holds_every_count(proven: SelfTest) -> None:
     validate(document, "proof")
     assert document["schema_version"] == 1
     assert document["status"] == "proven"
-    assert document["clean_runs"] == 2
+    # Two conversions; and the exported network at four levels and as saved at two, by one thread and two.
+    assert document["clean_runs"] == 2 + 6 * 2
     assert [row["name"] for row in document["rows"]] == [row.name for row in proven.rows]
 
 

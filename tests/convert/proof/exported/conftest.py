@@ -1,0 +1,34 @@
+"""One exported network, which these tests share: an export takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import densenet_convert as dc
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+
+
+@pytest.fixture(scope="session")
+def exported(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> dc.Exported:
+    """The shared conversion in ONNX's format, for images of any size; no test may change it."""
+    return dc.export(converted, "onnx", tmp_path_factory.mktemp("exported") / "any.onnx", dynamic_size=True)
+
+
+@pytest.fixture
+def changed(exported: dc.Exported, tmp_path: Path) -> Callable[[Callable[[Any], object]], Path]:
+    """Writes a copy of it that a function has changed."""
+
+    def write(change: Callable[[Any], object]) -> Path:
+        model = onnx.load(exported.path)
+        change(model)
+        onnx.save(model, tmp_path / "changed.onnx")
+        return tmp_path / "changed.onnx"
+
+    return write
