@@ -27,6 +27,7 @@ for name in (
     "api.many",
     "api.push",
     "api.verify",
+    "api.verify_exported",
     "executors",
     "layouts",
 ):
