@@ -103,6 +103,18 @@ def test_the_report_is_written_where_it_is_kept_from_and_only_where_it_is_asked_
     assert kept["name"] == "${{ inputs.report }}"
 
 
+def test_an_exported_network_is_compared_once_the_folder_is_sound(tmp_path: Path) -> None:
+    command = fake(tmp_path, 'printf "%s\\n" "$@"; test "$3" != wrong.onnx')
+    code, summary, _ = run_verify(tmp_path, command, folder="sound", exported="right.onnx")
+    assert code == 0
+    assert summary.splitlines()[-5:] == [
+        f"    {one}" for one in ("verify", "--against", "sound", "--", "right.onnx")
+    ]
+    command.write_text("#!/bin/sh\necho $2; [ $2 != --against ] || exit 3\n")
+    code, summary, outputs = run_verify(tmp_path, command, folder="sound", exported="wrong.onnx")
+    assert (code, outputs) == (3, "exit-code=0\nexit-code=3\n")
+
+
 @pytest.mark.parametrize(
     "folder",
     ["my folder", "-rf", "$(touch executed)", "`touch executed`", "a'b\"c", "a; touch executed", "*"],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree
 
 import pytest
 
 from densenet_convert import pytest_plugin
-from densenet_convert.api import verify
+from densenet_convert.api import verify, verify_exported
 from densenet_convert.errors import ParityError
 
 REPORT = "report.xml"
@@ -120,9 +120,23 @@ def test_the_source_and_the_report_are_those_of_each_folder(
     assert page.parent.is_dir()
 
 
+def test_an_exported_network_is_a_test_of_its_own_that_names_the_layer_where_it_fails(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differ(file: str, folder: str) -> NoReturn:
+        raise ParityError(f"{file} of {folder} differs.", where="features.norm5", largest=1.0)
+
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: pytest.skip("it is not this test's"))
+    monkeypatch.setattr(verify_exported, "verify_exported", differ)
+    done = run("--densenet-parity", "chest", "--densenet-parity-exported", "chest.onnx")
+    done.assert_outcomes(failed=1, skipped=1)
+    done.stdout.fnmatch_lines(["features.norm5: chest.onnx of chest differs.*"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--densenet-parity-exported", "a.onnx"], "*-exported is given 1 times, and*names 2 folders*"),
         (["--densenet-parity-source", "a.pth"], "*-source is given 1 times, and*names 2 folders*"),
         (["--densenet-parity-report", "page.html"], "*-report would be one file for several folders*"),
         (["--densenet-parity-report", "pages"], "*-report would be one file for several folders*"),
