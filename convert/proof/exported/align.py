@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from torch.nn.modules.conv import _ConvNd
 
 from ...errors import ParityError, first_few
 from .graph import Graph, Node
@@ -61,13 +64,13 @@ class Alignment:
 
     Attributes:
         units: in the order in which they run.
-        values: the network's name of each value, by the graph's.
+        pieces: what each value of the graph joins, by the network's names.
         output: position of the logits among the graph's outputs, or of what is made of them.
         behind: what is made of the logits; None where nothing is.
     """
 
     units: tuple[Unit, ...]
-    values: dict[str, str]
+    pieces: dict[str, tuple[str, ...]]
     output: int
     behind: Node | None
 
@@ -108,11 +111,10 @@ class _Walk:
             steps = self.steps[position:]
             unit = self._concatenation(steps) if steps[0].kind == "Concat" else self._unit(steps)
             self.at[unit.steps[-1].value] = self.graph.root(unit.result)
-            self.pieces.setdefault(self.graph.root(unit.result), (unit.steps[-1].value,))
+            self.pieces.setdefault(self.at[unit.steps[-1].value], (unit.steps[-1].value,))
             self.units += [unit] if unit.nodes else []
             position += len(unit.steps)
-        values = {value: name for name, value in self.at.items()}
-        return Alignment(tuple(self.units), values, *self._end())
+        return Alignment(tuple(self.units), self.pieces, *self._end())
 
     def _concatenation(self, steps: Sequence[Step]) -> Unit:
         step = steps[0]
@@ -157,8 +159,8 @@ class _Walk:
         """The convolution, with the norm that was folded into it and the ReLU that was fused with it."""
         count = 2 if steps[0].kind == "Pad" else 1
         result = node.outputs[0]
-        folded = len(node.inputs) > 2 and not self._runs_norm(result)
-        if folded and _kind(steps, count) == "BatchNormalization":
+        follows = _kind(steps, count) == "BatchNormalization" and not self._runs_norm(result)
+        if follows and not self._has_kernel_of(node, steps[count - 1]):
             count += 1
             changes.append(FOLDED)
         if node.op == "FusedConv":
@@ -170,6 +172,11 @@ class _Walk:
 
     def _runs_norm(self, value: str) -> bool:
         return bool(self._next(value, {"BatchNormalization"}) or self._next(value, {"Mul"}))
+
+    def _has_kernel_of(self, node: Node, step: Step) -> bool:
+        """Whether a convolution is as the network has it, so that a norm that does not follow is missing."""
+        kernel, own = self.graph.constant(node.inputs[1]), cast(_ConvNd, step.module).weight
+        return kernel is not None and np.array_equal(kernel, own.detach().numpy())
 
     def _product_and_sum(self, step: Step, value: str) -> Unit:
         product = self._expect(step, value, {"BatchNormalization", "Mul"})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...errors import ParityError, is_out_of_memory, quoted
@@ -28,11 +29,11 @@ class Alone:
         self.graph, self.alignment = graph, alignment
         self.model = _cut(graph, alignment.units)
 
-    def check(self, reference: Reference, x: Tensor, way: Way) -> LayerError:
+    def check(self, reference: Reference, inputs: Sequence[Tensor], way: Way) -> LayerError:
         """Runs all layers.
 
         Args:
-            x: ``[N, C, H, W]`` in the network's dtype.
+            inputs: ``[N, C, H, W]`` in the network's dtype; the errors on all of them are judged as one.
 
         Returns:
             The layer that is nearest to its bound.
@@ -40,14 +41,14 @@ class Alone:
         Raises:
             ParityError: an error exceeds it; of several the first layer is named.
         """
-        values = reference.values(x)
-        fed = dict(self._feed(values)) | ({self.graph.input: x} if self._takes_input() else {})
-        results = self._run(fed, way)
+        each = [reference.values(x) for x in inputs]
+        results = zip(*(self._run(self._feed(one), way) for one in each), strict=True)
+        values = {name: torch.cat([one[name] for one in each]) for name in each[0]}
         worst = LayerError("", "", 0.0, 0.0)
         for unit, result in zip(self.alignment.units, results, strict=True):
-            found = self._error(unit, reference, values, result)
+            found = self._error(unit, reference, values, torch.cat(result))
             if not found.error <= found.bound:
-                raise _beyond(unit, found, way, x)
+                raise _beyond(unit, found, way, len(values[reference.first]))
             worst = max(worst, found, key=lambda one: one.share)
         return worst
 
@@ -72,19 +73,19 @@ class Alone:
             except Exception as error:
                 raise _does_not_run(unit, error) from error
 
-    def _feed(self, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _feed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what enters each layer, and the image where a shape is taken from it."""
+        fed = {}
         for number, unit in enumerate(self.alignment.units):
             for position, value in enumerate(unit.inputs):
-                yield f"{PREFIX}{number}.{position}", self._value(values, value)
-
-    def _value(self, values: dict[str, Tensor], value: str) -> Tensor:
-        return values[self.alignment.values[value]]
-
-    def _takes_input(self) -> bool:
-        return any(one.name == self.graph.input for one in self.model.graph.input)
+                pieces = [values[name] for name in self.alignment.pieces[value]]
+                fed[f"{PREFIX}{number}.{position}"] = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+        if any(one.name == self.graph.input for one in self.model.graph.input):
+            fed[self.graph.input] = values[self.alignment.pieces[self.graph.input][0]]
+        return fed
 
     def _error(
-        self, unit: Unit, reference: Reference, values: dict[str, Tensor], result: Tensor
+        self, unit: Unit, reference: Reference, values: Mapping[str, Tensor], result: Tensor
     ) -> LayerError:
         operator = " and ".join(str(node) for node in unit.nodes)
         own = values[unit.steps[-1].value]
@@ -136,11 +137,11 @@ def _does_not_run(unit: Unit, error: Exception) -> ParityError:
     )
 
 
-def _beyond(unit: Unit, found: LayerError, way: Way, x: Tensor) -> ParityError:
+def _beyond(unit: Unit, found: LayerError, way: Way, images: int) -> ParityError:
     layers = " and ".join(step.layer for step in unit.steps)
     return ParityError(
         f"The error of {found.operator}, which stands for {layers}, is {found.error:.3g} against float64, "
-        f"and the bound is {found.bound:.3g}, on {list(x.shape)} ({way}).",
+        f"and the bound is {found.bound:.3g} ({way}, images: {images}).",
         where=unit.layer,
         largest=found.error,
         advice=ADVICE,

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from densenet_convert.densenet import DenseNet, DenseNetConfig
 
-from ...errors import ParityError, ReadError
+from ...errors import ParityError, ReadError, is_out_of_memory, quoted
 from ...results import ExportProof, LayerError, Measured
 from ..determinism import deterministic, environment
 from ..inputs import FEWEST_LOGITS, INPUTS, Shape
 from ..layers import OUTPUT
 from ..tolerance import bound, largest_error
-from .align import BEHIND, Alignment, align
+from .align import ADVICE, BEHIND, Alignment, align
 from .graph import Graph, opset_of
 from .layers import Alone
 from .reference import Reference
@@ -28,6 +29,8 @@ from .weights import check_weights
 
 phases = logging.getLogger("densenet_convert.phases")
 
+# Images and their sides where each layer runs alone: odd ones, and about as many pixels as 224 x 224.
+LAYERS_ON = (2, 155, 163)
 DTYPES = (torch.float32, torch.float16)
 
 
@@ -113,14 +116,15 @@ def _dtype_of(graph: Graph) -> torch.dtype:
 def _run_layers(
     graph: Graph, alignment: Alignment, reference: Reference, every_way: Iterable[Way]
 ) -> LayerError:
+    """Runs every layer alone, on several images and enough pixels: the error of few values tells little."""
     alone = Alone(graph, alignment)
-    batch, _, *sides = graph.shape
-    few = ceil(FEWEST_LOGITS / (reference.config.num_classes or FEWEST_LOGITS))
-    # Of a large image one is enough: every value of every layer is kept.
-    images = batch or (1 if any(sides) else max(2, few))
-    x = reference.draw(_with_sides(graph, reference.config, images, INPUTS[0][1][1:]), 0)
+    few, *usual = LAYERS_ON
+    _, channels, *sides = _with_sides(graph, reference.config, 1, usual)
+    images = max(2, ceil(few * prod(usual) / prod(sides)))
+    batch = graph.shape[0] or images
+    inputs = [reference.draw((batch, channels, *sides), seed) for seed in range(ceil(images / batch))]
     ran = {(one.provider, one.threads): Way(one.provider, threads=one.threads) for one in every_way}
-    return max((alone.check(reference, x, way) for way in ran.values()), key=lambda one: one.share)
+    return max((alone.check(reference, inputs, way) for way in ran.values()), key=lambda one: one.share)
 
 
 def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterable[int]) -> Shape:
@@ -144,7 +148,7 @@ def _run_all(
     for shape, count in shapes if session.runs_there else ():
         inputs, own, exact = reference.logits(shape, count)
         own, exact = alignment.finish(own), alignment.finish(exact)
-        found = torch.cat([session.run({graph.input: x})[alignment.output] for x in inputs])
+        found = _output(session, graph, alignment, inputs, way)
         error, limit = largest_error(found, exact), bound(largest_error(own, exact), exact, own.dtype)
         spread = exact.std(correction=0).item()
         one = Measured(f"{way}, {list(shape)}", error, largest_error(own, exact), limit, spread)
@@ -158,6 +162,21 @@ def _run_all(
                 "Export the network again, or report it with this message.",
             )
         yield one
+
+
+def _output(session: Session, graph: Graph, alignment: Alignment, inputs: list[Tensor], way: Way) -> Tensor:
+    try:
+        return torch.cat([session.run({graph.input: x})[alignment.output] for x in inputs])
+    except Exception as error:  # the runtime's own have no common kind
+        if is_out_of_memory(error):
+            raise
+        reason = quoted(" ".join(str(error).split()))
+        raise ParityError(
+            f"Every layer runs alone, and the whole does not on {list(inputs[0].shape)} ({way}): {reason}.",
+            where=OUTPUT,
+            largest=float("inf"),
+            advice=ADVICE,
+        ) from error
 
 
 def _changes(alignment: Alignment) -> dict[str, tuple[str, ...]]:
