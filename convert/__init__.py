@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from .api.inspection import inspect
     from .api.many import Outcome, convert_many
     from .api.push import push
+    from .api.sign import sign
     from .api.verify import verify
     from .densenet import DenseNet
     from .errors import ConvertError, ParityError
     from .folder.records import Verified, Written
+    from .folder.signed import Signed
     from .hub.records import Published
 
     __version__: str
@@ -44,6 +46,7 @@ _HOMES = {
     "Outcome": "api.many",
     "ParityError": "errors",
     "Published": "hub.records",
+    "Signed": "folder.signed",
     "Verified": "folder.records",
     "Written": "folder.records",
     "compare": "api.compare",
@@ -54,6 +57,7 @@ _HOMES = {
     "export": "api.export",
     "inspect": "api.inspection",
     "push": "api.push",
+    "sign": "api.sign",
     "verify": "api.verify",
 }
 
@@ -65,6 +69,7 @@ __all__ = [
     "Outcome",
     "ParityError",
     "Published",
+    "Signed",
     "Verified",
     "Written",
     "__version__",
@@ -77,6 +82,7 @@ __all__ = [
     "export",
     "inspect",
     "push",
+    "sign",
     "verify",
 ]
 

@@ -15,6 +15,7 @@ from . import complete
 from .keywords import as_command
 from .options import ANY_PATH, printing_options, proof_options, shared_options
 from .reporting import Results, draw_bars, explain_error, reporting_errors, set_up_logging
+from .signing import expected_options
 from .status import echo, progress_bar
 
 
@@ -27,6 +28,7 @@ from .status import echo, progress_bar
     help="The checkpoint that was converted, here or hf://...",
 )
 @proof_options
+@expected_options
 @shared_options
 @click.pass_context
 def verify(
@@ -46,6 +48,7 @@ def verify(
       densenet-convert verify densenet169
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
       densenet-convert verify hf://USER/NAME@main
+      densenet-convert verify hf://USER/NAME --public-key key.pub
     """
     results = Results("verified", as_json=as_json, quiet=quiet, verbose=verbose)
     with results.keeping_errors(folder):
@@ -54,7 +57,8 @@ def verify(
 
         here = local_folder(folder)
         verified = verify(here, source=source, progress=progress_bar(quiet), **options)
-        results.add(folder, receipt_with(verified.proof, here), source)
+        receipt = {**receipt_with(verified.proof, here), "signed_by": verified.signed_by}
+        results.add(folder, receipt, source)
     context.exit(results.finish())
 
 
