@@ -141,11 +141,9 @@ def verify(
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
         _check_receipt(renamed, network, written, whole=source is not None)
-        claims = _claims(written)
-        golden = read_golden(written)
-        return replace(
-            prove_parity(renamed, network.config, chosen, extras, claims, golden), signed_by=signed_by
-        )
+        claims, golden = _claims(written), read_golden(written)
+        verified = prove_parity(renamed, network.config, chosen, extras, claims, golden)
+        return replace(verified, signed_by=signed_by)
 
 
 def _signed_by(folder: Path, expected: Expected | None) -> str | None:

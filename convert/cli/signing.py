@@ -48,8 +48,8 @@ def sign(
 ) -> None:
     """Sign a converted FOLDER, so that others can check who made it; needs the extra sign.
 
-    It writes verification.intoto.json, which says what was verified, and model.sig, which signs that and every
-    file of the conversion.  model_signing verify takes it as well.
+    It writes verification.intoto.json, which says what was verified, and model.sig, which signs that and
+    every file of the conversion.  model_signing verify takes it as well.
 
     \b
     Examples:

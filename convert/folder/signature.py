@@ -1,4 +1,4 @@
-"""model.sig: signed and checked by model-signing, the OpenSSF's package, which is imported where it is used."""
+"""model.sig: signed and checked by model-signing, the OpenSSF's package, imported where it is used."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def sign_files(folder: Path, names: Collection[str], signer: Signer) -> bytes:
     with temporary_folder() as scratch, _library_errors(f"{folder} was not signed"):
         from model_signing import signing
 
-        config: Any = signing.Config().set_hashing_config(_Files(names))  # type: ignore[arg-type, unused-ignore]
+        config: Any = signing.Config().set_hashing_config(_Files(names))
         if signer.private_key is None:
             config.use_sigstore_signer(use_ambient_credentials=True)
         else:
@@ -123,7 +123,7 @@ def check_files(folder: Path, names: Collection[str], signature: Path, expected:
 
 
 def is_signed(folder: Path, names: Collection[str], signature: Path, signer: Signer) -> bool:
-    """Whether a signature is of these files, and of this signer's key; that of Sigstore is not known again."""
+    """Whether a signature is of these files, and of this signer's key; Sigstore's is not known again."""
     if signer.public_key is None:
         return False
     with temporary_folder() as scratch:
@@ -205,11 +205,13 @@ def _as_pem(key: Any, path: Path) -> bytes:
 
     curve = key.curve.name if isinstance(key, EllipticCurvePublicKey) else None
     if curve not in CURVES:
+        found = f"the curve {curve}" if curve else "another kind"
         raise SignatureError(
-            f"{path} is a key of {f'the curve {curve}' if curve else 'another kind'}, expected an elliptic curve, "
+            f"{path} is a key of {found}, expected an elliptic curve, "
             f"{', '.join(CURVES)}: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
         )
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
 
 
 @contextmanager

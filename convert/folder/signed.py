@@ -53,8 +53,8 @@ def sign_folder(written: Written, signer: Signer) -> Signed:
     links = [path.name for path in folder.iterdir() if path.is_symlink()]
     if links:
         raise FolderError(
-            f"{folder} holds links, as the Hub's cache does: {first_few(links)}. Copy the folder, with the files "
-            "that the links stand for, and sign the copy."
+            f"{folder} holds links, as the Hub's cache does: {first_few(links)}. Copy the folder, with the "
+            "files that the links stand for, and sign the copy."
         )
     digests = signable_digests(folder)
     names = (*digests, STATEMENT)
@@ -84,8 +84,8 @@ def check_signature(folder: Path, expected: Expected) -> str:
     missing = [name for name in SIGNATURE_FILES if not (folder / name).is_file()]
     if missing:
         raise SignatureError(
-            f"{folder} is not signed: it has no {' and no '.join(missing)}. Get a signed one from whoever made "
-            "it, or leave out by whom it must be signed."
+            f"{folder} is not signed: it has no {' and no '.join(missing)}. Get a signed one from whoever "
+            "made it."
         )
     names = [name for name in (*FILE_NAMES, STATEMENT) if (folder / name).exists()]
     who = check_files(folder, names, folder / SIGNATURE, expected)

@@ -19,8 +19,17 @@ TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PASSED = "PASSED"
 # What the receipt says of the proof, and the statement repeats.
-VERIFIED = ("reference", "library", "own_network", "device", "dtype", "inputs", "compared")
-VERIFIED += ("largest_difference", "every_input")
+VERIFIED = (
+    "reference",
+    "library",
+    "own_network",
+    "device",
+    "dtype",
+    "inputs",
+    "compared",
+    "largest_difference",
+    "every_input",
+)
 
 
 def make_statement(content: Mapping[str, Any], digests: Mapping[str, str]) -> bytes:
@@ -65,11 +74,11 @@ def check_statement(data: bytes, content: Mapping[str, Any], digests: Mapping[st
         }
         problems = [name for name, (is_there, expected) in compared.items() if is_there != expected]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        problems = ["the form of a statement"]
+        problems = ["form"]
     if problems:
         raise SignatureError(
-            f"{STATEMENT} is not about these files: {first_few(problems)} differs from what they give. Get the "
-            "folder again from where it came from, or sign it again."
+            f"{STATEMENT} is not about these files: it has another {first_few(problems)}. Get the folder "
+            "again from where it came from, or sign it again."
         )
 
 
