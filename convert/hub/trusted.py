@@ -78,7 +78,7 @@ def identity_reason(error: BaseException) -> str | None:
             f"the Hub does not take this workflow's identity for {resource} ({status}): add this workflow to "
             "the trusted publishers in the repository's settings"
         )
-    if asked.startswith(os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL") or "\0"):
+    if asked and asked.split("?")[0] == os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL", "").split("?")[0]:
         return (
             f"GitHub gives this job no identity ({status}): it needs `permissions: id-token: write`, and no "
             "pull request of a fork has that"
