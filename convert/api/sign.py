@@ -43,6 +43,6 @@ def sign(folder: AnyPath, *, private_key: AnyPath | None = None, sigstore: bool 
     if card_was_edited(written.folder):
         log.warning("%s was edited: nothing in it is proven, and it is signed.", written.folder / CARD)
     if others := say_uncovered([path.name for path in written.folder.iterdir()], written.receipt):
-        log.warning("%s: %s They are not signed.", folder, others)
+        log.warning("%s: %s It is not signed.", folder, others)
     phases.info("signing %s", folder)
     return sign_folder(written, signer)

@@ -66,7 +66,8 @@ def choose_expected(
     """Returns by whom a folder must be signed; None where it need not be.
 
     Raises:
-        SignatureError: a key and an identity are named, or an identity without its provider.
+        SignatureError: a key and an identity are named, or an identity without its provider, or the key can't
+            be read.
     """
     if (identity is None) != (identity_provider is None):
         raise SignatureError("`identity=...` and `identity_provider=...` go together: name both.")
@@ -74,6 +75,7 @@ def choose_expected(
         return None if identity is None else Expected(None, identity, identity_provider)
     if identity is not None:
         raise SignatureError("`public_key=...` and `identity=...` are two ways to sign: name one.")
+    _public_in(Path(public_key))
     return Expected(Path(public_key))
 
 
@@ -248,6 +250,7 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(". ")
     if type(error).__name__ == "InvalidSignature" or text.startswith("Key mismatch"):
         return f"{SIGNATURE} is not of this key: another one signed, or it was changed"
-    if isinstance(error, json.JSONDecodeError | KeyError | IndexError | TypeError | AttributeError):
+    unread = json.JSONDecodeError | UnicodeError | KeyError | IndexError | TypeError | AttributeError
+    if isinstance(error, unread) or type(error).__name__ == "ValidationError":
         return f"{SIGNATURE} can't be read as a signature"
     return quoted(text.removeprefix("Signature mismatch: ") or type(error).__name__, 600)

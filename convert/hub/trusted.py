@@ -40,7 +40,7 @@ def require_publisher(to: Destination) -> None:
     if not hasattr(errors, "OIDCError"):
         raise PublishError(
             f"{RESOURCE} is set, and huggingface_hub {__version__} is too old to sign in by it, expected "
-            f"{SINCE} or later: pip install --upgrade huggingface_hub"
+            f"{SINCE} or later: pip install -U huggingface_hub"
         )
     if to.token is not None:
         raise PublishError(f"{RESOURCE} is set, and `token=...` is given: take one of them away.")

@@ -1,8 +1,7 @@
-"""A workflow publishes by its identity: no secret is kept, and its token is asked for one repository alone."""
+"""A workflow publishes by its identity: no secret is kept, and its token is good for one repository."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from checkpoints import in_2017_names, save, state_dict_of
 from click.testing import CliRunner, Result
 from hub_server import IDENTITY, REQUEST_TOKEN, Hub, Repository
 from huggingface_hub import errors, utils
+from signing_keys import write_key
 
 import densenet_convert as dc
 from densenet_convert.cli import main
@@ -96,6 +96,15 @@ def test_a_pull_request_is_opened_once_and_that_of_a_stranger_is_left_alone(
 
 
 @needs_exchange
+def test_a_signed_pull_request_is_opened_once(folder: Path, workflow: Hub, tmp_path: Path) -> None:
+    pytest.importorskip("model_signing")
+    key = write_key(tmp_path)
+    first, again = (dc.push(folder, NAME, create_pr=True, sign=key) for _ in range(2))
+    assert (again.revision, again.commit, again.changed) == ("refs/pr/1", first.commit, False)
+    assert len(workflow.repositories[NAME].pull_requests) == 1
+
+
+@needs_exchange
 def test_a_request_of_a_stranger_that_adds_more_is_not_taken_for_the_workflow_s(
     folder: Path, workflow: Hub
 ) -> None:
@@ -146,7 +155,9 @@ def test_an_identity_that_the_repository_does_not_trust_is_asked_for_once(
     folder: Path, workflow: Hub
 ) -> None:
     workflow.trusted.clear()
-    assert "does not take this workflow's identity for user/small (403): add this" in refusal(folder, workflow)
+    assert "does not take this workflow's identity for user/small (403): add this" in refusal(
+        folder, workflow
+    )
     assert paths(workflow).count("/oauth/token") == 1
     done = run("push", folder, NAME, "-v", "--json")
     assert done.exit_code == 1
