@@ -54,7 +54,7 @@ def sign(
     \b
     Examples:
       openssl ecparam -name prime256v1 -genkey -noout -out key.pem
-      openssl ec -in key.pem -pubout -out key.pub
+      openssl pkey -in key.pem -pubout -out key.pub
       densenet-convert sign chest --private-key key.pem
       densenet-convert verify chest --public-key key.pub
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -18,6 +20,8 @@ from .files import SIGNATURE
 # What signs by the identity of a person or a workflow, and without a key: https://www.sigstore.dev.
 SIGSTORE = "sigstore"
 INSTALL = 'pip install "densenet-convert[sign]"'
+AGAIN = "Run this again, when that is mended."
+ANEW = "Get the folder again from where it came from, or sign it again."
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -85,7 +89,7 @@ def sign_files(folder: Path, names: Collection[str], signer: Signer) -> bytes:
     Raises:
         SignatureError: the library refuses, with its reason.
     """
-    with temporary_folder() as scratch, _library_errors(f"{folder} was not signed"):
+    with temporary_folder() as scratch, _library_errors(f"{folder} was not signed", AGAIN):
         from model_signing import signing
 
         config: Any = signing.Config().set_hashing_config(_Files(names))
@@ -110,7 +114,7 @@ def check_files(folder: Path, names: Collection[str], signature: Path, expected:
         SignatureError: a file was changed, or is not signed, or somebody else signed.
     """
     who = _by_identity(expected) if expected.public_key is None else _by_key(_public_in(expected.public_key))
-    with _library_errors(f"{folder} is not what was signed {who}"):
+    with _library_errors(f"{folder} is not what was signed {who}", ANEW):
         from model_signing import verifying
 
         files: Any = _Files(names, links=True)
@@ -182,7 +186,7 @@ def _public_of(path: Path) -> bytes:
         if b"ENCRYPTED" in data:
             raise SignatureError(
                 f"{path} is encrypted, and no password is asked for. Decrypt it where nobody else reads, for "
-                f"as long as you sign: openssl pkcs8 -in {path} -out PLAIN.pem"
+                f"as long as you sign: openssl pkey -in {shlex.quote(str(path))} -out PLAIN.pem"
             )
         return _as_pem(load_pem_private_key(data, None).public_key(), path)
 
@@ -196,7 +200,7 @@ def _public_in(path: Path) -> bytes:
         if b"PRIVATE KEY-----" in data:
             raise SignatureError(
                 f"{path} is a private key, which nobody else may have. Name the public one: "
-                f"openssl ec -in {path} -pubout -out key.pub"
+                f"openssl pkey -in {shlex.quote(str(path))} -pubout -out key.pub"
             )
         return _as_pem(load_pem_public_key(data), path)
 
@@ -229,7 +233,7 @@ def _key_errors(path: Path, kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def _library_errors(what: str) -> Iterator[None]:
+def _library_errors(what: str, advice: str = "Report this.") -> Iterator[None]:
     """Makes one SignatureError of whatever the library raises; what it prints goes to stderr."""
     try:
         with redirect_stdout(sys.stderr):
@@ -240,9 +244,7 @@ def _library_errors(what: str) -> Iterator[None]:
         missing = f"{quoted(str(error.name))} is not installed"
         raise SignatureError(f"Signatures need the extra sign, and {missing}: {INSTALL}") from error
     except Exception as error:  # its classes are those of several libraries
-        raise SignatureError(
-            f"{what}: {_reason(error)}. Get the folder again from where it came from, or sign it again."
-        ) from error
+        raise SignatureError(f"{what}: {_reason(error)}. {advice}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -253,4 +255,14 @@ def _reason(error: Exception) -> str:
     unread = json.JSONDecodeError | UnicodeError | KeyError | IndexError | TypeError | AttributeError
     if isinstance(error, unread) or type(error).__name__ == "ValidationError":
         return f"{SIGNATURE} can't be read as a signature"
-    return quoted(text.removeprefix("Signature mismatch: ") or type(error).__name__, 600)
+    return quoted(_differences(text) or type(error).__name__, 600)
+
+
+def _differences(text: str) -> str:
+    """Returns which files differ, without the digests, which the library shows as Python's bytes."""
+    listed = text.removeprefix("Signature mismatch: ")
+    try:
+        parts = ast.literal_eval(listed)
+    except (ValueError, SyntaxError):
+        return text
+    return "; ".join(str(part).split(": Expected ")[0] for part in parts)

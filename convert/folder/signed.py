@@ -15,6 +15,9 @@ from .records import Written
 from .signature import Expected, Signer, check_files, is_signed, sign_files
 from .statement import check_statement, make_statement
 
+# Bytes of a file that a stranger made, and that is read as a whole: hundreds of names take a tenth of it.
+LONGEST = 1 << 20
+
 
 @dataclass(frozen=True, repr=False)
 class Signed(Shown):
@@ -64,9 +67,11 @@ def sign_folder(written: Written, signer: Signer) -> Signed:
     try:
         _replace(folder / STATEMENT, statement)
         signature = sign_files(folder, names, signer)
-    except BaseException:
-        if before is None:  # no statement stands alone
+    except BaseException:  # no statement stands alone, or beside the signature of another one
+        if before is None:
             (folder / STATEMENT).unlink(missing_ok=True)
+        else:
+            _replace(folder / STATEMENT, before)
         raise
     _replace(folder / SIGNATURE, signature)
     return Signed(folder, str(signer), names)
@@ -87,6 +92,9 @@ def check_signature(folder: Path, expected: Expected) -> str:
             f"{folder} is not signed: it has no {' and no '.join(missing)}. Get a signed one from whoever "
             "made it."
         )
+    for name in SIGNATURE_FILES:
+        if (folder / name).stat().st_size > LONGEST:
+            raise SignatureError(f"{folder / name} is longer than any signature: it is not read.")
     names = [name for name in (*FILE_NAMES, STATEMENT) if (folder / name).exists()]
     who = check_files(folder, names, folder / SIGNATURE, expected)
     check_statement((folder / STATEMENT).read_bytes(), read_receipt(folder), signable_digests(folder))

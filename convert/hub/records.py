@@ -138,4 +138,4 @@ def published_as_text(published: Published) -> str:
 
 
 def _sent(file: Sent) -> str:
-    return file.name if file.size is None else f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}"
+    return file.name if file.size is None else f"{file.name:<24}{file.size:>12,} bytes  sha256 {file.sha256}"

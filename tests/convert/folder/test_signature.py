@@ -143,7 +143,8 @@ def test_every_changed_byte_of_every_file_is_refused(name: str, where: str, fold
     (folder / name).write_bytes(data)
     with pytest.raises(SignatureError, match="is not what was signed by the key with") as error:
         dc.verify(folder, public_key=key.with_suffix(".pub"))
-    assert name in str(error.value)
+    found = SIGNATURE if name == SIGNATURE else f": Hash mismatch for '{name}'. Get the folder again"
+    assert found in str(error.value)
 
 
 def test_a_changed_byte_of_the_signature_is_refused_or_says_the_same(folder: Path, key: Path) -> None:
@@ -160,6 +161,14 @@ def test_a_changed_byte_of_the_signature_is_refused_or_says_the_same(folder: Pat
         else:
             assert json.loads((folder / SIGNATURE).read_bytes())["dsseEnvelope"]["payload"] == signed
     assert refused > len(before) // 41 * 0.9
+
+
+@pytest.mark.parametrize("name", [SIGNATURE, STATEMENT])
+def test_a_signature_of_any_length_is_not_read(name: str, folder: Path, key: Path) -> None:
+    with (folder / name).open("ab") as file:
+        file.truncate(1 << 21)
+    with pytest.raises(SignatureError, match=f"{name} is longer than any signature"):
+        dc.verify(folder, public_key=key.with_suffix(".pub"))
 
 
 @pytest.mark.parametrize("name", ["README.md", "parity.safetensors", "model.safetensors"])
@@ -284,7 +293,7 @@ def test_what_can_not_sign_is_named_with_what_can_and_nothing_is_written(
         key.with_suffix(".pub"): "is a public key, which checks a signature. Name the private one",
         write_key(
             tmp_path, "hidden", password="x"
-        ): "is encrypted, and no password is asked for.*openssl pkcs8",
+        ): "is encrypted, and no password is asked for.*openssl pkey",
         write_key(tmp_path, "rsa", "RSA"): "another kind, expected an elliptic curve.*openssl ecparam",
         write_key(tmp_path, "ed25519", "ED25519"): "another kind, expected an elliptic curve",
         write_key(tmp_path, "bitcoin", "SECP256K1"): "the curve secp256k1, expected",
@@ -294,7 +303,7 @@ def test_what_can_not_sign_is_named_with_what_can_and_nothing_is_written(
             dc.sign(unsigned, private_key=path)
     with pytest.raises(SignatureError, match="Name either a key"):
         dc.sign(unsigned)
-    with pytest.raises(SignatureError, match="is a private key, which nobody else may have.*openssl ec"):
+    with pytest.raises(SignatureError, match="is a private key, which nobody else may have.*openssl pkey"):
         dc.verify(unsigned, public_key=key)
     assert sorted(path.name for path in unsigned.iterdir()) == before
 
@@ -319,6 +328,25 @@ def test_without_the_extra_the_message_names_it(
         dc.sign(folder, private_key=key)
     with pytest.raises(SignatureError, match=advice):
         dc.verify(folder, public_key=key.with_suffix(".pub"))
+
+
+def test_what_was_signed_before_stays_where_signing_fails(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model_signing import signing
+
+    dc.describe(folder, license="mit")
+    dc.sign(folder, private_key=key)
+    (folder / "README.md").write_text("# Mine\n")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(signing.Config, "sign", fail)
+    with pytest.raises(SignatureError, match="was not signed: no network"):
+        dc.sign(folder, private_key=key)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_that_disagrees_with_its_receipt_is_not_signed(unsigned: Path, key: Path) -> None:
