@@ -23,8 +23,8 @@ from ..temporary import temporary_folder
 from .errors import SIGN_IN, hub_errors
 from .fetch import SCHEME
 from .package import Content, digests_of, make_package, plan_push, require_unchanged
+from .pull_requests import continued, same_request
 from .records import Destination, Published, RemoteState
-from .requests import continued, same_request
 from .signing import Package, sign_package
 from .trusted import is_trusted, require_publisher, require_repository
 

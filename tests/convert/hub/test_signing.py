@@ -16,6 +16,9 @@ import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.errors import PublishError, SignatureError
 from densenet_convert.folder.files import SIGNATURE, SIGNATURE_FILES, STATEMENT
+from densenet_convert.folder.signature import Expected
+from densenet_convert.folder.signed import check_signature
+from densenet_convert.hub.fetch import local_folder
 
 pytest.importorskip("model_signing")
 # The client's use of its own HTTP library.
@@ -53,8 +56,9 @@ def files_of(hub: Hub, branch: str = "main") -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != ".gitattributes"}
 
 
-def verify_fetched(key: Path, name: str = f"hf://{NAME}") -> str | None:
-    return dc.verify(name, public_key=key.with_suffix(".pub"), device="cpu").signed_by
+def check_fetched(key: Path, name: str = f"hf://{NAME}") -> str:
+    """As verify does it, without the proof."""
+    return check_signature(local_folder(name), Expected(key.with_suffix(".pub")))
 
 
 def test_what_is_signed_as_it_is_sent_is_verified_as_it_is_fetched(folder: Path, key: Path, hub: Hub) -> None:
@@ -65,7 +69,8 @@ def test_what_is_signed_as_it_is_sent_is_verified_as_it_is_fetched(folder: Path,
     assert there.keys() == {*OURS, *SIGNATURE_FILES}
     assert b"# user/small" in there[CARD]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert "by the key with SHA-256" in str(verify_fetched(key))
+    verified = dc.verify(f"hf://{NAME}", public_key=key.with_suffix(".pub"), device="cpu")
+    assert "by the key with SHA-256" in str(verified.signed_by)
 
 
 def test_a_second_push_sends_nothing_with_the_key_and_without_it(folder: Path, key: Path, hub: Hub) -> None:
@@ -91,10 +96,10 @@ def test_a_signature_that_does_not_hold_is_made_anew(folder: Path, key: Path, hu
     broken = files_of(hub)[SIGNATURE].replace(b'"sig":"', b'"sig":"AAAA')
     hub.repositories[NAME].commit("main", {**files_of(hub), SIGNATURE: broken})
     with pytest.raises(SignatureError, match="is not what was signed"):
-        verify_fetched(key)
+        check_fetched(key)
     published = dc.push(folder, NAME, sign=key)
     assert [file.name for file in published.files if file.action != "keep"] == [SIGNATURE]
-    assert verify_fetched(key)
+    assert check_fetched(key)
 
 
 def test_a_push_of_something_else_takes_a_signature_away(folder: Path, key: Path, hub: Hub) -> None:
@@ -105,7 +110,7 @@ def test_a_push_of_something_else_takes_a_signature_away(folder: Path, key: Path
     assert "are of other files, and are deleted. Push with --sign to sign these." in done.stderr
     assert files_of(hub).keys() == OURS
     assert dc.push(folder, NAME, sign=key).changed
-    assert verify_fetched(key)
+    assert check_fetched(key)
 
 
 def test_a_signed_folder_is_sent_as_it_is(folder: Path, key: Path, hub: Hub) -> None:
@@ -115,7 +120,7 @@ def test_a_signed_folder_is_sent_as_it_is(folder: Path, key: Path, hub: Hub) -> 
         f"{folder} is signed, and is sent as it is. Push with `sign=...` to sign what is sent anew.",
     )
     assert files_of(hub) == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert verify_fetched(key)
+    assert check_fetched(key)
     assert not dc.push(folder, NAME).changed
     assert dc.push(folder, NAME, sign=key).changed
     assert b"# user/small" in files_of(hub)[CARD]
@@ -138,7 +143,7 @@ def test_a_signed_folder_that_would_be_sent_otherwise_is_refused(
         dc.push(folder, NAME, **options)
     assert len(hub.repositories[NAME].messages) == 1
     assert dc.push(folder, NAME, sign=key, **options).commit
-    assert verify_fetched(key)
+    assert check_fetched(key)
 
 
 def test_a_signature_of_somebody_else_alone_stays(folder: Path, hub: Hub) -> None:
@@ -153,10 +158,10 @@ def test_a_changed_byte_on_the_hub_is_refused(folder: Path, key: Path, hub: Hub)
     dc.push(folder, NAME, sign=key)
     hub.repositories[NAME].commit("main", {**files_of(hub), CARD: files_of(hub)[CARD] + b" "})
     with pytest.raises(SignatureError, match="Hash mismatch for 'README.md'"):
-        verify_fetched(key)
+        check_fetched(key)
     hub.repositories[NAME].commit("main", {n: b for n, b in files_of(hub).items() if n != STATEMENT})
     with pytest.raises(SignatureError, match="is not signed: it has no verification.intoto.json"):
-        verify_fetched(key)
+        check_fetched(key)
 
 
 def test_a_pull_request_is_signed_once(folder: Path, key: Path, hub: Hub) -> None:
@@ -164,7 +169,7 @@ def test_a_pull_request_is_signed_once(folder: Path, key: Path, hub: Hub) -> Non
     hub.repositories[NAME].commit("main", {})
     first, again = (dc.push(folder, NAME, create_pr=True, sign=key) for _ in range(2))
     assert (again.revision, again.commit, again.changed) == ("refs/pr/1", first.commit, False)
-    assert verify_fetched(key, f"hf://{NAME}@refs/pr/1")
+    assert check_fetched(key, f"hf://{NAME}@refs/pr/1")
 
 
 def test_what_is_added_to_a_repository_of_somebody_else_is_not_signed(
