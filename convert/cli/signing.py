@@ -52,9 +52,12 @@ def sign(
     every file of the conversion.  model_signing verify takes it as well.
 
     \b
-    Examples:
+    A pair of keys:
       openssl ecparam -name prime256v1 -genkey -noout -out key.pem
       openssl pkey -in key.pem -pubout -out key.pub
+
+    \b
+    Examples:
       densenet-convert sign chest --private-key key.pem
       densenet-convert verify chest --public-key key.pub
     """
