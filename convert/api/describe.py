@@ -92,10 +92,10 @@ def describe(
         "card": merged_card(content["card"], card),
     }
     phases.info("writing %s", folder)
-    gone = [name for name in SIGNATURE_FILES if (written.folder / name).exists()]
+    gone = " and ".join(name for name in SIGNATURE_FILES if (written.folder / name).exists())
     new = rewrite_folder(written, {**content, **changed}, names)
     if gone:
-        log.warning("%s is no longer signed, for it says something else now: sign it again.", folder)
+        log.warning("%s: %s signed what it said before, and went. Sign it again.", folder, gone)
     return new
 
 

@@ -244,16 +244,16 @@ def _library_errors(what: str, advice: str = "Report this.") -> Iterator[None]:
         missing = f"{quoted(str(error.name))} is not installed"
         raise SignatureError(f"Signatures need the extra sign, and {missing}: {INSTALL}") from error
     except Exception as error:  # its classes are those of several libraries
-        raise SignatureError(f"{what}: {_reason(error)}. {advice}") from error
+        raise SignatureError(f"{what}: {_reason(error, advice)}. {advice}") from error
 
 
-def _reason(error: Exception) -> str:
-    """Says what the library objects to."""
+def _reason(error: Exception, advice: str) -> str:
+    """Says what the library objects to; what it can't make sense of is at fault where a signature is checked."""
     text = " ".join(str(error).split()).rstrip(". ")
     if type(error).__name__ == "InvalidSignature" or text.startswith("Key mismatch"):
         return f"{SIGNATURE} is not of this key: another one signed, or it was changed"
     unread = json.JSONDecodeError | UnicodeError | KeyError | IndexError | TypeError | AttributeError
-    if isinstance(error, unread) or type(error).__name__ == "ValidationError":
+    if advice == ANEW and (isinstance(error, unread) or type(error).__name__ == "ValidationError"):
         return f"{SIGNATURE} can't be read as a signature"
     return quoted(_differences(text) or type(error).__name__, 600)
 

@@ -360,7 +360,8 @@ def test_describe_takes_the_signature_away_and_says_so(
     folder: Path, key: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dc.describe(folder, license="mit")
-    assert "is no longer signed, for it says something else now: sign it again." in caplog.text
+    both = "verification.intoto.json and model.sig"
+    assert f"{folder}: {both} signed what it said before, and went. Sign it again." in caplog.text
     assert not {SIGNATURE, STATEMENT} & {path.name for path in folder.iterdir()}
     dc.sign(folder, private_key=key)
     assert check_signature(folder, Expected(key.with_suffix(".pub")))
