@@ -248,7 +248,7 @@ def _library_errors(what: str, advice: str = "Report this.") -> Iterator[None]:
 
 
 def _reason(error: Exception, advice: str) -> str:
-    """Says what the library objects to; what it can't make sense of is at fault where a signature is checked."""
+    """Says what the library objects to; where it checks, what it can't make sense of is at fault."""
     text = " ".join(str(error).split()).rstrip(". ")
     if type(error).__name__ == "InvalidSignature" or text.startswith("Key mismatch"):
         return f"{SIGNATURE} is not of this key: another one signed, or it was changed"
