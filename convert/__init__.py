@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from .api.inspection import inspect
     from .api.many import Outcome, convert_many
     from .api.push import push
+    from .api.sign import sign
     from .api.verify import verify
     from .api.verify_exported import verify_exported
     from .densenet import DenseNet
     from .errors import ConvertError, ParityError
     from .folder.records import Verified, Written
+    from .folder.signed import Signed
     from .hub.records import Published
 
     __version__: str
@@ -47,6 +49,7 @@ _HOMES = {
     "Outcome": "api.many",
     "ParityError": "errors",
     "Published": "hub.records",
+    "Signed": "folder.signed",
     "Verified": "folder.records",
     "Written": "folder.records",
     "compare": "api.compare",
@@ -57,6 +60,7 @@ _HOMES = {
     "export": "api.export",
     "inspect": "api.inspection",
     "push": "api.push",
+    "sign": "api.sign",
     "verify": "api.verify",
     "verify_exported": "api.verify_exported",
 }
@@ -70,6 +74,7 @@ __all__ = [
     "Outcome",
     "ParityError",
     "Published",
+    "Signed",
     "Verified",
     "Written",
     "__version__",
@@ -82,6 +87,7 @@ __all__ = [
     "export",
     "inspect",
     "push",
+    "sign",
     "verify",
     "verify_exported",
 ]

@@ -17,6 +17,7 @@ ConvertError                the root; the command line prints its message and ex
 |- ReportError              the report can't be made
 |- RepairError              what was compared can't be repaired without a loss
 |- OwnNetworkError          the owner's own network can't be had, or does not run
+|- SignatureError           a folder is not signed by whom was named, or can't be signed
 `- ParityError              the converted network is not the reference's function (exit code 3)
 
 A message says where, what was expected, what was found, and what to do next.
@@ -105,6 +106,10 @@ class OwnNetworkError(ConvertError):
 
 class RepairError(ConvertError):
     """Two networks were compared, and one can't be made of the other without a loss."""
+
+
+class SignatureError(ConvertError):
+    """A folder is not signed, or not by whom was named, was changed since, or can't be signed."""
 
 
 class ParityError(ConvertError):

@@ -23,7 +23,7 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 log = logging.getLogger("densenet_convert")
 # Files that a conversion left beside the weights, and those of every repository or folder of the client.
 RECEIPT = "conversion.json"
-UNCOUNTED = (RECEIPT, ".gitattributes", ".cache")
+UNCOUNTED = (RECEIPT, "verification.intoto.json", "model.sig", ".gitattributes", ".cache")
 
 
 def from_pretrained(

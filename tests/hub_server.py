@@ -20,6 +20,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_a_token_for_tests_alone"
+# What proves a workflow's identity, and what a job of GitHub's asks for it with.
+IDENTITY = "an.identity.of_a_workflow"
+REQUEST_TOKEN = "a_token_of_a_job"
 # Of this size and more a file is large.
 LARGE = 1 << 16
 
@@ -71,6 +74,8 @@ class Hub(ThreadingHTTPServer):
         stored: bytes of large files, by their SHA-256.
         xet: address of a store of large files that is the client's own business; None for LFS.
         xet_hashes: what the store calls a file, by its SHA-256.
+        trusted: repositories, each of which trusts the workflow of ``IDENTITY``.
+        issued: repository for which a token was exchanged for an identity, by the token.
         asked: method and path of every request, in their order.
         fault: called with each request before it is answered; true where it has answered.
     """
@@ -83,6 +88,8 @@ class Hub(ThreadingHTTPServer):
         self.stored: dict[str, bytes] = {}
         self.xet: str | None = None
         self.xet_hashes: dict[str, str] = {}
+        self.trusted: set[str] = set()
+        self.issued: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
         self.fault: Callable[[Any], bool] = lambda _: False
 
@@ -109,7 +116,8 @@ class Hub(ThreadingHTTPServer):
 def running_hub() -> Iterator[Hub]:
     """A server that answers until the block ends."""
     with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, daemon=True)
+        # It looks this often, in seconds, whether it is to end.
+        thread = threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield hub
@@ -151,6 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = urlsplit(self.path).path
         try:
+            self.require_within(path)
             for method, pattern, answer in _ROUTES:
                 match = re.fullmatch(pattern, path)
                 if match and self.command in method.split():
@@ -176,8 +185,38 @@ class _Handler(BaseHTTPRequestHandler):
         return json.loads(self.body)
 
     @property
+    def token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+    @property
     def signed_in(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        return self.token in (TOKEN, *self.server.issued)
+
+    def require_within(self, path: str) -> None:
+        """Refuses a token that was exchanged for an identity wherever it is not good."""
+        name = self.server.issued.get(self.token)
+        open_to_all = r"/api/validate-yaml|/lfs/.*|/stored/.*"
+        if name is not None and not re.fullmatch(rf"(/api/models)?/{name}(\.git)?(/.*)?|{open_to_all}", path):
+            raise _RefusalError(403, "", f"This token is good for {name} alone.")
+
+    def identity(self) -> None:
+        """Answers as GitHub does to a job that may ask for its identity."""
+        if self.token != REQUEST_TOKEN:
+            raise _RefusalError(401, "", "This job has no permission id-token: write.")
+        audience = parse_qs(urlsplit(self.path).query)["audience"]
+        self.send({"value": IDENTITY if audience == [self.server.url] else "an identity for somebody else"})
+
+    def exchange(self) -> None:
+        """Gives a token for an identity: RFC 8693, in JSON."""
+        asked, kinds = self.json(), "urn:ietf:params:oauth:"
+        if asked["grant_type"] != f"{kinds}grant-type:token-exchange":
+            raise _RefusalError(400, "", "unsupported_grant_type")
+        known = asked["subject_token_type"] == f"{kinds}token-type:id_token"
+        if not (known and asked["subject_token"] == IDENTITY and asked["resource"] in self.server.trusted):
+            raise _RefusalError(403, "", f"No trusted publisher matches {asked['subject_token']}.")
+        token = f"hf_jwt_{len(self.server.issued)}"
+        self.server.issued[token] = asked["resource"]
+        self.send({"access_token": token, "token_type": "bearer", "expires_in": 3600})
 
     def require_token(self) -> None:
         if not self.signed_in:
@@ -438,6 +477,8 @@ def _apply(key: str, value: dict[str, Any], files: dict[str, bytes], stored: dic
 _NAME = r"([^/]+/[^/]+)"
 _API = rf"/api/models/{_NAME}"
 _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
+    ("GET", r"/identity", _Handler.identity),
+    ("POST", r"/oauth/token", _Handler.exchange),
     ("GET", r"/api/whoami-v2", _Handler.whoami),
     ("POST", r"/api/repos/create", _Handler.create),
     ("POST", r"/api/validate-yaml", _Handler.validate),

@@ -1,4 +1,4 @@
-"""The GitHub action runs verify, writes the summary of the step and passes the exit code on."""
+"""The GitHub action verifies or publishes, writes the summary of the step and passes the exit code on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hub_server import IDENTITY, Repository, running_hub
+from huggingface_hub import errors
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -21,12 +24,18 @@ DOCUMENT = (ROOT / "docs" / "ci.md").read_text()
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the action's shell is bash")
 
 
-def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tuple[int, str, str]:
-    """Runs the script of the action's step: exit code, summary and outputs."""
+def run_verify(
+    tmp_path: Path, command: Path | None = None, around: Mapping[str, str] | None = None, **inputs: str
+) -> tuple[int, str, str]:
+    """Runs the script of the action's step: exit code, summary and outputs.
+
+    ``around`` is what the runner sets beside; an input's name has ``_`` for a hyphen.
+    """
     step = next(one for one in STEPS if one.get("id") == "verify")
-    given = {name: str(field.get("default", "")) for name, field in ACTION["inputs"].items()} | inputs
+    given = {name: str(field.get("default", "")) for name, field in ACTION["inputs"].items()}
+    given |= {name.replace("_", "-"): value for name, value in inputs.items()}
     variables = {
-        name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: given[m[1]], value)
+        name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: given[m[1]], value)
         for name, value in step["env"].items()
     }
     summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
@@ -34,6 +43,7 @@ def run_verify(tmp_path: Path, command: Path | None = None, **inputs: str) -> tu
     environment = {
         **os.environ,
         **variables,
+        **(around or {}),
         "PATH": f"{first}{os.pathsep}{os.environ['PATH']}",
         "GITHUB_STEP_SUMMARY": str(summary),
         "GITHUB_OUTPUT": str(outputs),
@@ -147,6 +157,79 @@ def test_what_is_said_is_no_command_to_the_runner(tmp_path: Path) -> None:
     assert said[-1] == "::set-output name=exit-code::0"
 
 
+# Says what it was called with, and as which repository's workflow it may sign in.
+SAYS_ALL = 'echo "$1 as ${HF_OIDC_RESOURCE-nobody}"; printf "  %s\\n" "$@"'
+PUBLISH = {"mode": "publish", "folder": "chest", "repository": "user/chest"}
+
+
+def test_to_publish_is_to_convert_to_verify_and_to_push_and_only_the_push_signs_in(tmp_path: Path) -> None:
+    command = fake(tmp_path, SAYS_ALL)
+    options = "--license=mit\n\n--labels=my names.txt\n--dataset=$(touch executed)\n"
+    code, summary, _ = run_verify(
+        tmp_path, command, **PUBLISH, source="old.pth", options=options, sign="key.pem"
+    )
+    said = [line.strip() for line in summary.splitlines()[2:]]
+    file = ["file", "--device", "auto", "--output", "chest"]
+    stated = ["--license=mit", "--labels=my names.txt", "--dataset=$(touch executed)"]
+    verify = ["verify", "--device", "auto", "--source", "old.pth", "--", "chest"]
+    assert (code, said) == (
+        0,
+        [
+            *("file as nobody", *file, *stated, "--", "old.pth"),
+            *("verify as nobody", *verify),
+            *("push as user/chest", "push", "--sign", "key.pem", "--", "chest", "user/chest"),
+        ],
+    )
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_folder_that_is_there_is_published_and_a_pull_request_is_asked_for(tmp_path: Path) -> None:
+    inputs = {**PUBLISH, "pull_request": "true"}
+    _, summary, _ = run_verify(tmp_path, fake(tmp_path, SAYS_ALL), **inputs)
+    said = [line.strip() for line in summary.splitlines()[2:]]
+    assert said[:2] == ["verify as nobody", "verify"]
+    assert said[-6:] == ["push as user/chest", "push", "--create-pr", "--", "chest", "user/chest"]
+
+
+@pytest.mark.parametrize(("failing", "code"), [("file", 1), ("verify", 3), ("push", 1)])
+def test_what_fails_is_the_last_thing_that_is_done(failing: str, code: int, tmp_path: Path) -> None:
+    script = f'echo "doing $1"; [ "$1" != {failing} ] || {{ echo "error: no $1"; exit {code}; }}'
+    done = run_verify(tmp_path, fake(tmp_path, script), **PUBLISH, source="old.pth")
+    assert done[0] == code
+    assert done[1].splitlines()[-2:] == [f"    doing {failing}", f"    error: no {failing}"]
+    assert done[2] == f"exit-code={code}\n"
+
+
+def test_an_input_that_is_wrong_does_nothing(tmp_path: Path) -> None:
+    command = fake(tmp_path, "touch done")
+    for inputs, message in (
+        ({"mode": "push"}, "The mode is push, expected verify or publish."),
+        ({"mode": "publish"}, "To publish, name the repository: OWNER/NAME."),
+    ):
+        code, summary, _ = run_verify(tmp_path, command, folder="chest", **inputs)
+        assert (code, summary.splitlines()[-1]) == (2, f"    error: {message}")
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.skipif(
+    not hasattr(errors, "OIDCError"), reason="huggingface_hub exchanges identities since 1.19"
+)
+def test_a_workflow_publishes_by_its_identity(converted: Path, tmp_path: Path) -> None:
+    with running_hub() as hub:
+        hub.trusted = {"user/chest"}
+        hub.repositories["user/chest"] = Repository()
+        hub.repositories["user/chest"].commit("main", {})
+        around = {**hub.environment(tmp_path / "cache"), "HF_OIDC_ID_TOKEN": IDENTITY, "HF_TOKEN": ""}
+        inputs = {**PUBLISH, "source": str(converted.with_name("source.pth")), "options": "--license=mit"}
+        code, summary, _ = run_verify(tmp_path, around=around, device="cpu", **inputs)
+        assert code == 0, summary
+        assert "    user/chest, main: published\n" in summary
+        files = hub.repositories["user/chest"].commits[hub.repositories["user/chest"].refs["main"]]
+    assert files["model.safetensors"] == (converted / "model.safetensors").read_bytes()
+    assert set(hub.issued.values()) == {"user/chest"}
+    assert not any("whoami" in path for _, path in hub.asked)
+
+
 def test_no_input_is_pasted_into_a_script() -> None:
     for step in STEPS:
         if "uses" in step:
@@ -157,6 +240,13 @@ def test_no_input_is_pasted_into_a_script() -> None:
 
 def workflows() -> list[dict[str, Any]]:
     return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.S)]
+
+
+def test_the_workflow_that_publishes_keeps_no_secret() -> None:
+    (publishing,) = [one for one in workflows() if "publish" in one["jobs"]]
+    assert publishing["permissions"] == {"contents": "read", "id-token": "write"}
+    assert "HF_TOKEN" not in DOCUMENT
+    assert "secrets." not in DOCUMENT + (ROOT / "action.yml").read_text()
 
 
 def test_the_workflow_in_the_document_uses_inputs_that_exist() -> None:

@@ -47,6 +47,8 @@ ALLOWED = {
     "h5py": {"api"},
     "packaging": {"api"},
     "safetensors": {"folder"},
+    "model_signing": {"folder"},
+    "cryptography": {"folder"},
     "huggingface_hub": {"hub", "folder"},
     "pytest": {"pytest_plugin"},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FolderError, LabelError
 from ..folder.card_fields import license_of, merged_card, stated_card
-from ..folder.files import CARD, card_was_edited
+from ..folder.files import CARD, SIGNATURE_FILES, card_was_edited
 from ..folder.labels import choose_labels
 from ..folder.open import label_names, open_folder
 from ..folder.others import say_uncovered
@@ -53,7 +53,8 @@ def describe(
     """Changes labels, pre-processing, license and the card of a converted folder; its weights stay untouched.
 
     The folder is what a conversion with these options would have been, byte for byte, and is exchanged as a
-    whole. What is not given stays as it is, and so do other files in the folder.
+    whole. What is not given stays as it is, and so do other files in the folder, but for a signature, which
+    is of what was said before and is taken away.
 
     Args:
         folder: one that was converted, here.
@@ -91,7 +92,11 @@ def describe(
         "card": merged_card(content["card"], card),
     }
     phases.info("writing %s", folder)
-    return rewrite_folder(written, {**content, **changed}, names)
+    gone = " and ".join(name for name in SIGNATURE_FILES if (written.folder / name).exists())
+    new = rewrite_folder(written, {**content, **changed}, names)
+    if gone:
+        log.warning("%s: %s signed what it said before, and went. Sign it again.", folder, gone)
+    return new
 
 
 def _labels(written: Written, options: Options) -> tuple[Sequence[str] | None, dict[str, Any]]:

@@ -17,7 +17,7 @@ from ..shown import Shown
 
 NAME = "densenet-convert"
 # Extras that add to what the command does; the others are for working on it.
-EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask")
+EXTRAS = ("report", "monai", "torchxrayvision", "pytorchcv", "keras", "dask", "sign")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..errors import PublishError
 from ..folder.card_fields import license_identifier
 from ..folder.open import open_folder
 from ..folder.receipt import config_from
+from ..folder.signature import SIGSTORE, Signer, choose_signer
 from ..folder.wording import network_name
 from ..hub.records import Destination, Published
 from ..records import AnyPath
@@ -30,6 +31,7 @@ def push(
     token: str | None = None,
     dry_run: bool = False,
     add: bool = False,
+    sign: AnyPath | None = None,
 ) -> Published:
     """Publishes a converted folder on the Hugging Face Hub, fetches it back and compares every byte.
 
@@ -48,17 +50,25 @@ def push(
         dry_run: look at the repository, change nothing, and say what would be sent.
         add: propose the conversion to a repository that holds the file that was converted: a pull request
             that adds the weights, their receipt and, where there is none, config.json, and nothing else.
+        sign: sign what is sent, by the private key in this file, or by ``"sigstore"``: see ``sign``. The
+            folder itself is left as it is.
 
     Raises:
         FolderError: a file is missing or was changed, or loaders would take another one for it.
         ClaimError: the Hub's list has no such license.
         PublishError: the folder holds random weights or no license is known, the repository holds other
             files or is public, or what came back differs.
+        SignatureError: it can't be signed, or was changed since it was.
         HubError: the Hub refuses, fails or does not answer.
     """
     from ..hub.propose import propose_folder
     from ..hub.publish import MAIN, publish_folder
 
+    if add and sign is not None:
+        raise PublishError(
+            "`add=True` and `sign=...` don't go together: what is added is a part of somebody else's "
+            "repository. Leave `sign=...` out."
+        )
     if add and (license is not None or private or create_pr or revision != MAIN):
         raise PublishError(
             "What is added is a pull request to the main branch, under the license that is there."
@@ -78,5 +88,12 @@ def push(
     converter = written.receipt["converter"]
     made = f"{network_name(config_from(written.receipt['config']))}, converted by {converter['name']}"
     message = commit_message or f"{made} {converter['version']}"
-    to = Destination(repo_id, revision, message, license, private, create_pr, token)
+    to = Destination(repo_id, revision, message, license, private, create_pr, token, _signer(sign))
     return publish_folder(written, to, dry_run=dry_run)
+
+
+def _signer(sign: AnyPath | None) -> Signer | None:
+    if sign is None:
+        return None
+    by_sigstore = sign == SIGSTORE
+    return choose_signer(None if by_sigstore else sign, by_sigstore)

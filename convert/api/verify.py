@@ -13,7 +13,7 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..claims import Claims, Labels
 from ..errors import FolderError, LayoutError, quoted
-from ..folder.files import CARD, card_was_edited, file_digests
+from ..folder.files import CARD, SIGNATURE, card_was_edited, file_digests
 from ..folder.open import label_names, open_folder, read_golden
 from ..folder.others import say_uncovered
 from ..folder.receipt import (
@@ -26,6 +26,8 @@ from ..folder.receipt import (
 )
 from ..folder.records import Verified, Written
 from ..folder.recover import recover_checkpoint
+from ..folder.signature import Expected, choose_expected
+from ..folder.signed import check_signature
 from ..hub.fetch import local_file, local_folder, was_fetched
 from ..layouts import known_layouts
 from ..layouts.assumptions import RELU_OPTIONS
@@ -76,6 +78,9 @@ def verify(
     reference: str | None = None,
     reference_output: str | None = None,
     reference_input_size: str | None = None,
+    public_key: AnyPath | None = None,
+    identity: str | None = None,
+    identity_provider: str | None = None,
     progress: Progress | None = None,
 ) -> Verified:
     """Repeats the proof of a folder that was converted, against its source where that is given.
@@ -93,11 +98,15 @@ def verify(
         report, images, outputs, progress: see ``convert``.
         reference, reference_output, reference_input_size: see there; without the source the network gets its
             tensors as they are rebuilt.
+        public_key: file of a key in PEM, by whose private one the folder must be signed.
+        identity, identity_provider: who must have signed it by Sigstore, such as ``"me@example.com"``, and
+            who vouches for that, such as ``"https://accounts.example.com"``.
 
     Raises:
         HubError: the Hub does not have the folder, or does not give it.
         FolderError: a file is missing or was changed, one was added that loaders would take for ours, or
             ``source`` is not what the receipt names.
+        SignatureError: the folder is not signed as it must be, or was changed since.
         ParityError: the network is not the reference's function.
 
     Examples:
@@ -106,6 +115,7 @@ def verify(
         727
     """
     folder = _folder_of(folder)
+    signed_by = _signed_by(folder, choose_expected(public_key, identity, identity_provider))
     at_hand = _at_hand(source)
     extras = ProofExtras(
         report=report,
@@ -120,9 +130,7 @@ def verify(
     )
     extras.check()
     phases.info("reading %s", folder)
-    written = open_folder(folder)
-    log.info("%s: every byte agrees with the receipt", folder)
-    _warn_of_others(written)
+    written = _open(folder)
     held = _open_again(source, written) if isinstance(source, str | os.PathLike) else source
     chosen = choose_device(device)
     with plain_torch():
@@ -133,8 +141,26 @@ def verify(
         checkpoint = rewrite_tensors(replace(checkpoint, norm_eps=network.norm_eps), network.rewrites)
         renamed = rename_tensors(checkpoint, network.reading)
         _check_receipt(renamed, network, written, whole=source is not None)
-        claims = _claims(written)
-        return prove_parity(renamed, network.config, chosen, extras, claims, read_golden(written))
+        claims, golden = _claims(written), read_golden(written)
+        verified = prove_parity(renamed, network.config, chosen, extras, claims, golden)
+        return replace(verified, signed_by=signed_by)
+
+
+def _signed_by(folder: Path, expected: Expected | None) -> str | None:
+    """Returns who signed a folder, where somebody must have; this comes before anything in it is read."""
+    if expected is not None:
+        return check_signature(folder, expected)
+    if (folder / SIGNATURE).exists():
+        log.info("%s has a %s, which `public_key=...` checks", folder, SIGNATURE)
+    return None
+
+
+def _open(folder: Path) -> Written:
+    """Opens a folder whose bytes agree with its receipt, and names the files of which nothing is proven."""
+    written = open_folder(folder)
+    log.info("%s: every byte agrees with the receipt", folder)
+    _warn_of_others(written)
+    return written
 
 
 def _folder_of(named: AnyPath) -> Path:

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 import click
 from click.shell_completion import CompletionItem
 
-from . import check, comparison, complete, convert, share
+from . import check, comparison, complete, convert, share, signing
 
 
 class Commands(click.Group):
@@ -71,6 +71,7 @@ for command in (
     convert.torchvision,
     convert.file,
     share.push,
+    signing.sign,
     share.describe,
     share.export,
     check.verify,

@@ -16,6 +16,7 @@ from . import complete
 from .keywords import as_command
 from .options import ANY_PATH, printing_options, proof_options, shared_options
 from .reporting import Results, draw_bars, explain_error, reporting_errors, set_up_logging, show_exported
+from .signing import expected_options
 from .status import echo, progress_bar
 
 
@@ -34,6 +35,7 @@ from .status import echo, progress_bar
     help="Compare an ONNX file, named in place of a folder, with the converted folder that it is of.",
 )
 @proof_options
+@expected_options
 @shared_options
 @click.pass_context
 def verify(
@@ -57,6 +59,7 @@ def verify(
       densenet-convert verify densenet169
       densenet-convert verify densenet169 --source densenet169-b2777c0a.pth
       densenet-convert verify hf://USER/NAME@main
+      densenet-convert verify hf://USER/NAME --public-key key.pub
       densenet-convert verify model.onnx --against densenet169
     """
     if against is not None:
@@ -70,7 +73,8 @@ def verify(
 
         here = local_folder(folder)
         verified = verify(here, source=source, progress=progress_bar(quiet), **options)
-        results.add(folder, receipt_with(verified.proof, here), source)
+        receipt = {**receipt_with(verified.proof, here), "signed_by": verified.signed_by}
+        results.add(folder, receipt, source)
     context.exit(results.finish())
 
 

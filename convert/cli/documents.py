@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..api.exported import Exported
     from ..api.inspected import Inspection
     from ..api.many import Outcome
+    from ..folder.signed import Signed
     from ..hub.records import Published
     from ..proof.selftest.counting import SelfTest
 
@@ -40,6 +41,8 @@ def receipt_as_json(receipt: Mapping[str, Any], *, status: str, folder: str) -> 
         "verification",
     )
     document = {key: receipt[key] for key in fields}
+    if receipt.get("signed_by"):
+        document["signed_by"] = receipt["signed_by"]
     return {
         "schema_version": SCHEMA_VERSION,
         "status": status,
@@ -79,6 +82,13 @@ def exported_as_json(file: Exported, *, status: str, folder: str) -> dict[str, A
     proof = None if file.proof is None else asdict(file.proof)
     document = {"status": status, "folder": folder, "path": str(file.path), "proof": proof}
     return {"schema_version": SCHEMA_VERSION, **document}
+
+
+def signed_as_json(signed: Signed, *, folder: str) -> dict[str, Any]:
+    """Who signed, and what."""
+    status = "skipped" if signed.skipped else "signed"
+    said = {"signed_by": signed.signed_by, "files": list(signed.files)}
+    return {"schema_version": SCHEMA_VERSION, "status": status, "folder": folder, **said}
 
 
 def inspection_as_json(found: Inspection) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from . import complete
+from .keywords import as_command
 from .options import ANY_PATH, claim_options, working_options
 from .reporting import Results, draw_bars, reporting_errors, set_up_logging, show_exported
 
@@ -33,6 +34,12 @@ from .reporting import Results, draw_bars, reporting_errors, set_up_logging, sho
 @click.option("--revision", default="main", show_default=True, help="Branch; it is made if it is missing.")
 @click.option("--commit-message", help="Message of the commit.  [default: the network and the converter]")
 @click.option("--token", help="Access token.  [default: HF_TOKEN, or the login of `hf auth login`]")
+@click.option(
+    "--sign",
+    metavar="KEY|sigstore",
+    shell_complete=complete.files,
+    help="Sign what is sent, by the private key in the file KEY; see densenet-convert sign.",
+)
 @click.option("--dry-run", is_flag=True, help="Print exactly what would be sent, and send nothing.")
 @working_options
 def push(
@@ -55,6 +62,7 @@ def push(
       densenet-convert push densenet169 densenet169
       densenet-convert push chest USER/chest --license mit --private
       densenet-convert push chest SOMEBODY/chest --add
+      densenet-convert push chest USER/chest --sign key.pem
     """
     from . import documents
 
@@ -70,7 +78,7 @@ def push(
 
         published = push(folder, named, **options)
     for remark in published.remarks:
-        click.echo(remark, err=True)
+        click.echo(as_command(remark), err=True)
     if as_json:
         click.echo(json.dumps(documents.published_as_json(published, folder=folder), indent=2))
     elif not quiet:

@@ -22,6 +22,10 @@ GOLDEN = "parity.safetensors"
 CARD = "README.md"
 # All that a conversion may write.
 FILE_NAMES = (*FILES, GOLDEN, CARD, receipt.FILE_NAME)
+# What signs a folder: a statement of what was verified, and a signature of all files, this one included.
+STATEMENT = "verification.intoto.json"
+SIGNATURE = "model.sig"
+SIGNATURE_FILES = (STATEMENT, SIGNATURE)
 # Files that the Hub's client and server add to a folder.
 ADDED_BY_HUB = (".gitattributes", ".cache")
 CHUNK = 1 << 20

@@ -17,7 +17,17 @@ from ..formats.safetensors import Entry, read_data, read_header
 from ..records import MULTI_LABEL, ORIGIN_FILE, ORIGIN_IMAGENET, ORIGIN_MEMORY, ORIGIN_RANDOM
 from ..tensors import announce_torch
 from . import receipt
-from .files import CARD, FILE_NAMES, FILES, GOLDEN, METADATA, WEIGHTS, file_digests, file_sha256
+from .files import (
+    CARD,
+    FILE_NAMES,
+    FILES,
+    GOLDEN,
+    METADATA,
+    SIGNATURE_FILES,
+    WEIGHTS,
+    file_digests,
+    file_sha256,
+)
 from .others import require_ours_taken
 from .records import Written
 
@@ -125,7 +135,7 @@ def _read_bytes(path: Path) -> Iterator[tuple[Entry, bytearray]]:
 
 def _require_regular_files(folder: Path) -> None:
     """A pipe of one of these names would be waited for without end."""
-    for name in FILE_NAMES:
+    for name in (*FILE_NAMES, *SIGNATURE_FILES):
         path = folder / name
         if path.exists() and not path.is_file():
             raise FolderError(f"{name} is no regular file. Get the folder from where it came from.")

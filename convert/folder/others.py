@@ -12,7 +12,7 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..errors import FolderError, first_few
 from . import receipt
-from .files import ADDED_BY_HUB, WEIGHTS, file_digests
+from .files import ADDED_BY_HUB, SIGNATURE_FILES, WEIGHTS, file_digests
 
 # transformers with peft takes an adapter, and whoever reads all parts of a network an index and its parts.
 INSTEAD_OF_WEIGHTS = (f"{WEIGHTS}.index.json", "model-*-of-*", "adapter_config.json")
@@ -22,8 +22,11 @@ INSTEAD_OF_CONFIG = ("preprocessor_config.json", "processor_config.json")
 
 def uncovered(names: Iterable[str], content: Mapping[str, Any]) -> list[str]:
     """Returns, in order, those names of a folder or a repository that its receipt does not cover."""
+    found = set(names)
     known = {receipt.FILE_NAME, *ADDED_BY_HUB, *file_digests(content)}
-    return sorted(set(names) - known)
+    if found >= set(SIGNATURE_FILES):  # one of them alone is somebody else's
+        known |= set(SIGNATURE_FILES)
+    return sorted(found - known)
 
 
 def say_uncovered(names: Iterable[str], content: Mapping[str, Any]) -> str:

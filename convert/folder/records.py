@@ -28,12 +28,14 @@ class Verified(Shown):
         proof: how it was shown.
         golden: the reference's outputs, as parity.safetensors holds them; None where they were not asked for.
         claims: what is said of it beside the proof.
+        signed_by: who signed the folder, where that was asked and checked.
     """
 
     loaded: Loaded
     proof: Proof
     golden: Mapping[str, Tensor] | None = None
     claims: Claims = field(default_factory=Claims)
+    signed_by: str | None = None
 
     def __str__(self) -> str:
         said = {
@@ -41,6 +43,7 @@ class Verified(Shown):
             **describe_claims(self.claims),
             "verification": {**describe_proof(self.proof), "files": {}},
             "files": {},
+            "signed_by": self.signed_by,
         }
         return receipt_as_text(said)
 

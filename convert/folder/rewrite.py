@@ -13,7 +13,7 @@ from densenet_convert.densenet.config_file import FILE_NAME as CONFIG
 
 from ..errors import FolderError, first_few
 from . import receipt
-from .files import CARD, card_was_edited
+from .files import CARD, SIGNATURE_FILES, card_was_edited
 from .open import open_folder
 from .records import Written
 from .replace import put_in_place
@@ -42,7 +42,7 @@ def rewrite_folder(written: Written, content: Mapping[str, Any], names: Sequence
     try:
         with staging_folder(target, {*OURS, *(path.name for path in present)}) as staging:
             for path in present:
-                if path.name not in MADE:
+                if path.name not in (*MADE, *SIGNATURE_FILES):  # the signature is of what was said before
                     _carry(path, staging / path.name)
             new = write_claims(content, names, staging)
             if edited or not (target / CARD).exists():

@@ -57,6 +57,7 @@ def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str,
     yield "source", source_text(receipt["source"], source)
     yield "network", f"{network_text(config)}, {classes_text(config)}{_labels(receipt['labels'])}"
     yield "verdict", verdict(proof)
+    yield "signed", receipt.get("signed_by") or ""
     yield "beware", other_function(config)
     yield "assumed", assumed_text(receipt)
     yield "images", _images(receipt)

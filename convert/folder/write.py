@@ -22,6 +22,7 @@ from .files import (
     FILES,
     GOLDEN,
     METADATA,
+    SIGNATURE_FILES,
     WEIGHTS,
     card_was_edited,
     file_sha256,
@@ -36,7 +37,7 @@ from .staging import staging_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-OURS = (*FILE_NAMES, *ADDED_BY_HUB)
+OURS = (*FILE_NAMES, *SIGNATURE_FILES, *ADDED_BY_HUB)
 
 
 def check_target(folder: Path, *, force: bool) -> None:

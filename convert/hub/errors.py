@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConvertError, HubError, quoted
+from .trusted import SECRETS, identity_reason
 
 SIGN_IN = "set HF_TOKEN, or run `hf auth login`"
 
@@ -29,7 +31,7 @@ def hub_errors(name: str, token: str | None = None, before: str = "") -> Iterato
     except ConvertError:
         raise
     except Exception as error:  # its HTTP library is another one in each of its major versions
-        secrets = {secret for secret in (token, _token()) if secret}
+        secrets = {secret for secret in (token, _token(error), *map(os.environ.get, SECRETS)) if secret}
         hidden = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
         reason = _reason(error)
         for form in sorted(hidden, key=len, reverse=True):
@@ -38,17 +40,21 @@ def hub_errors(name: str, token: str | None = None, before: str = "") -> Iterato
         raise HubError(f"{before}{quoted(name)}: {reason}.") from None if holds_token else error
 
 
-def _token() -> str | None:
+def _token(error: BaseException) -> str | None:
     from huggingface_hub import get_token
 
+    if identity_reason(error) is not None:  # there may be none, and it is not asked for again
+        return None
     try:
         return get_token()
-    except (OSError, ValueError):  # a file of the login that can't be read
+    except Exception:  # a file of the login that can't be read, or an identity that is refused
         return None
 
 
 def _reason(error: BaseException) -> str:
     """Says what is wrong, and what to do."""
+    if (identity := identity_reason(error)) is not None:
+        return identity
     cause = error.__cause__ or error.__context__
     if isinstance(error, RuntimeError) and cause is not None:
         # The client's own words for an upload that failed, whatever for.

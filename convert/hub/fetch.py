@@ -11,7 +11,7 @@ from pathlib import Path
 from densenet_convert.densenet import config_file
 
 from ..errors import FolderError, HubError, ReadError, first_few, quoted
-from ..folder.files import CARD, FILE_NAMES, WEIGHTS
+from ..folder.files import CARD, FILE_NAMES, SIGNATURE_FILES, WEIGHTS
 from ..folder.others import require_ours_taken, require_weights_taken, say_uncovered
 from ..folder.receipt import FILE_NAME, unseal
 from ..formats.recognise import SUFFIXES
@@ -54,7 +54,8 @@ def local_folder(named: str | os.PathLike[str]) -> Path:
             names = [file.rfilename for file in found.siblings or ()]
             _require_conversion(name, names)
         # By the name that was given, or it would not be found in the cache without a network.
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILE_NAMES)))
+        ours = [*FILE_NAMES, *SIGNATURE_FILES]
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=ours))
     _look_at_others(name, names, folder)
     return folder
 

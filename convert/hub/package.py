@@ -11,7 +11,7 @@ from ..errors import FolderError, PublishError, quoted
 from ..folder import receipt
 from ..folder.card import model_card
 from ..folder.card_fields import license_of, merged_card
-from ..folder.files import CARD, FILE_NAMES, card_was_edited, file_digests
+from ..folder.files import CARD, FILE_NAMES, SIGNATURE_FILES, card_was_edited, file_digests
 from ..folder.open import label_names
 from ..folder.records import Written
 from ..records import ORIGIN_IMAGENET
@@ -108,13 +108,15 @@ def _compare(package: Mapping[str, Content], there: RemoteState) -> list[Sent]:
     held = there.files
     files = []
     for name, content in sorted(package.items()):
-        data = _bytes(content)
+        data = bytes_of(content)
         digest = hashlib.sha256(data).hexdigest()
         action = "change" if name in held else "add"
         if held.get(name) in (("sha256", digest), ("git", _git_sha1(data))):
             action = "keep"
         files.append(Sent(name, len(data), digest, action))
     stale = held.keys() & set(FILE_NAMES) - package.keys()
+    if held.keys() >= set(SIGNATURE_FILES):  # one of them alone is somebody else's
+        stale |= set(SIGNATURE_FILES) - package.keys()
     return files + [Sent(name, None, None, "delete") for name in sorted(stale)]
 
 
@@ -123,7 +125,7 @@ def plan_push(
 ) -> Published:
     """Returns what a push of ``package`` would send."""
     files = tuple(_compare(package, there))
-    card = _bytes(package[CARD]).decode(errors="replace")
+    card = bytes_of(package[CARD]).decode(errors="replace")
     return Published(to.repo_id, to.revision, None, None, to.message, files, card, tuple(remarks))
 
 
@@ -148,7 +150,8 @@ def file_digest(path: Path) -> str:
     return _git_sha1(path.read_bytes())
 
 
-def _bytes(content: Content) -> bytes:
+def bytes_of(content: Content) -> bytes:
+    """Returns the bytes of a file, wherever they are."""
     return content if isinstance(content, bytes) else content.read_bytes()
 
 

@@ -26,6 +26,7 @@ from .package import Content, digests_of, file_digest
 from .publish import MAIN, commit_files, compare_with_hub, fetch_files, require_fit, require_owner
 from .records import Destination, Published, RemoteState, Sent
 from .their_config import contradictions
+from .trusted import is_trusted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -181,7 +182,8 @@ def _open_request(api: HfApi, to: Destination, written: Written, scratch: Path) 
     """Returns an open pull request of this title, and whether it is whole, as the user's own may not be."""
     from huggingface_hub import get_token
 
-    user = api.whoami()["name"] if to.token or get_token() else None
+    # A workflow's token is good for the repository alone, and does not say whose it is.
+    user = api.whoami()["name"] if (to.token or get_token()) and not is_trusted() else None
     for found in api.get_repo_discussions(to.repo_id, discussion_type="pull_request"):
         if (found.title, found.status) != (to.message, "open"):
             continue

@@ -23,7 +23,10 @@ from ..temporary import temporary_folder
 from .errors import SIGN_IN, hub_errors
 from .fetch import SCHEME
 from .package import Content, digests_of, make_package, plan_push, require_unchanged
+from .pull_requests import continued, same_request
 from .records import Destination, Published, RemoteState
+from .signing import Package, sign_package
+from .trusted import is_trusted, require_publisher, require_repository
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -54,15 +57,12 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         with asking():
             api = HfApi(token=to.token)
             to = require_owner(api, to)
-            if to.create_pr:
-                to = _continued(api, to)
+            to = continued(api, to) if to.create_pr else to
             there = fetch_state(api, to)
-            edited = _fetch_card(api, to, there, scratch)
-        package, remarks = make_package(written, to, edited)
-        remarks += _on_others(written, to, there)
-        if dry_run and not there.branch:
-            remarks.append(_would_be_made(to, there))
-        planned = plan_push(to, package, there, remarks)
+            plan = partial(_plan, api, written, scratch, dry_run)
+            package, planned = plan(to, there)
+            if to.create_pr and is_trusted() and (same := same_request(api, to, there, plan, fetch_state)):
+                to, there, package, planned = same
         require_unchanged(written, planned)
         if dry_run:
             return planned
@@ -71,6 +71,20 @@ def publish_folder(written: Written, to: Destination, *, dry_run: bool = False) 
         with asking(before=f"Commit {sent.commit} is there, but was not fetched back. "):
             compare_with_hub(api, sent, scratch)
         return sent
+
+
+def _plan(
+    api: HfApi, written: Written, scratch: Path, dry_run: bool, to: Destination, there: RemoteState
+) -> tuple[Package, Published]:
+    """Returns all that a push would leave in a branch, and what becomes of each file of it."""
+    edited = _fetch_card(api, to, there, scratch)
+    unsigned, remarks = make_package(written, to, edited)
+    remarks += _on_others(written, to, there)
+    if dry_run and not there.branch:
+        remarks.append(_would_be_made(to, there))
+    fetch = partial(fetch_files, api, to.repo_id, str(there.commit), cache=scratch / "signed")
+    package, said = sign_package(written, to, unsigned, there, edited, fetch, dry_run=dry_run)
+    return package, plan_push(to, package, there, [*remarks, *said])
 
 
 def _on_others(written: Written, to: Destination, there: RemoteState) -> list[str]:
@@ -111,6 +125,7 @@ def require_fit(written: Written, to: Destination) -> None:
         )
     if to.token is not None and not (to.token.isascii() and to.token.isprintable() and " " not in to.token):
         raise PublishError("The token holds what no token does: a blank, a line's end or the like.")
+    require_publisher(to)
 
 
 def require_owner(api: HfApi, to: Destination) -> Destination:
@@ -127,25 +142,6 @@ def require_owner(api: HfApi, to: Destination) -> Destination:
     return replace(to, repo_id=f"{api.whoami()['name']}/{to.repo_id}")
 
 
-def _continued(api: HfApi, to: Destination) -> Destination:
-    """The user's own open pull request of this title, if there is one: a second one would say the same."""
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if not (to.token or get_token()):
-        return to
-    user = api.whoami()["name"]
-    try:
-        for found in api.get_repo_discussions(to.repo_id, discussion_type="pull_request"):
-            if (found.title, found.author, found.status) == (to.message, user, "open"):
-                return replace(to, revision=f"refs/pr/{found.num}", create_pr=False)
-    except HfHubHTTPError as error:
-        # No repository yet; any other fault would end in a second pull request.
-        if getattr(error.response, "status_code", None) not in (401, 404):
-            raise
-    return to
-
-
 def fetch_state(api: HfApi, to: Destination) -> RemoteState:
     """Returns what the branch has, or what the main branch has if the branch is to be made."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -154,6 +150,7 @@ def fetch_state(api: HfApi, to: Destination) -> RemoteState:
     try:
         found = api.model_info(to.repo_id, revision=to.revision, files_metadata=True)
     except RepositoryNotFoundError:
+        require_repository(to)
         return RemoteState()
     except RevisionNotFoundError:
         if to.create_pr:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..columns import rows_as_text, wrapped
+from ..folder.signature import Signer
 from ..shown import Shown
 
 
@@ -38,6 +39,7 @@ class Destination:
         private: whether the repository must be private.
         create_pr: open a pull request instead of a commit to the branch.
         token: what signs in; None for the environment's, or the login's.
+        signer: who signs what is sent; None for nobody.
     """
 
     repo_id: str
@@ -47,6 +49,7 @@ class Destination:
     private: bool = False
     create_pr: bool = False
     token: str | None = field(default=None, repr=False)
+    signer: Signer | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -135,4 +138,4 @@ def published_as_text(published: Published) -> str:
 
 
 def _sent(file: Sent) -> str:
-    return file.name if file.size is None else f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}"
+    return file.name if file.size is None else f"{file.name:<24}{file.size:>12,} bytes  sha256 {file.sha256}"

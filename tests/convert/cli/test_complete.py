@@ -44,6 +44,8 @@ FREE = {
     "--revision",
     "--commit-message",
     "--token",
+    "--identity",
+    "--identity-provider",
 }
 
 

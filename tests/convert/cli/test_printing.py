@@ -15,18 +15,21 @@ from densenet_convert.api.doctor import examine
 from densenet_convert.cli import main
 from densenet_convert.folder.open import open_folder
 from densenet_convert.folder.records import Written
+from densenet_convert.folder.signed import Signed
 from densenet_convert.hub.records import Published
 from densenet_convert.proof.selftest.counting import FaultKind, SelfTest
 
 KIND = FaultKind("swap", 1, 0, 1, 1, {"bytes": (1, 1)}, {"names": (0, 1)})
 TESTED = SelfTest("a small network", "cpu", (KIND,), 1, (), (), {"versions": {}, "flags": {}})
 PUBLISHED = Published("USER/NAME", "main", "0" * 40, "https://huggingface.co/USER/NAME", "made", (), "# card")
+SIGNED = Signed(Path("chest"), "by the key with SHA-256 ...", ("config.json",))
 # What each is called with, and the definition of its document in output.schema.json.
 COMMANDS = {
     "torchvision": (["121", "-o", "chest"], "conversion"),
     "file": (["source.pth", "-o", "chest"], "conversion"),
     "push": (["chest", "USER/NAME"], "publication"),
     "describe": (["chest", "--license", "mit"], "conversion"),
+    "sign": (["chest", "--private-key", "key.pem"], "signature"),
     "export": (["chest", "--to", "monai", "-f"], "export"),
     "verify": (["chest", "--device", "cpu"], "conversion"),
     "inspect": (["chest"], "inspection"),
@@ -39,6 +42,7 @@ FAILING = {
     "file": ["gone.pth"],
     "push": ["gone", "USER/NAME"],
     "describe": ["gone"],
+    "sign": ["gone", "--private-key", "gone.pem"],
     "export": ["gone", "--to", "monai"],
     "verify": ["gone"],
     "inspect": ["gone.pth"],
@@ -60,6 +64,7 @@ def without_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Written(Path("chest"), open_folder(Path("chest")).receipt)
     monkeypatch.setattr("densenet_convert.api.convert.convert_torchvision", lambda *_, **__: made)
     monkeypatch.setattr("densenet_convert.api.push.push", lambda *_, **__: PUBLISHED)
+    monkeypatch.setattr("densenet_convert.api.sign.sign", lambda *_, **__: SIGNED)
     monkeypatch.setattr("densenet_convert.proof.selftest.run.run_self_test", lambda *_, **__: TESTED)
 
 

@@ -158,7 +158,7 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(folder: Path, hub: 
     for file in planned.files:
         assert file.sha256 is not None
         if file.name in ("config.json", LARGE):
-            assert f"{file.name:<20}{file.size:>12,} bytes  sha256 {file.sha256}" in done.stdout
+            assert f"{file.name:<24}{file.size:>12,} bytes  sha256 {file.sha256}" in done.stdout
     assert 'pipeline("image-classification"' not in done.stdout  # of a network that transformers has not
     assert 'DenseNet.from_pretrained("user/other")' in done.stdout
 
