@@ -13,9 +13,11 @@ from ..columns import rows_as_text
 from ..errors import FolderError, first_few, quoted
 from ..folder.files import require_outside
 from ..folder.replace import sync
+from ..hub.fetch import local_folder
 from ..shown import Shown
 
 if TYPE_CHECKING:
+    from ..records import AnyPath
     from ..results import ExportProof, LayerError, Measured
 
 # What a network is exported to beside the layouts, by the ending of its file.
@@ -72,6 +74,21 @@ def _nearest_layer(layer: LayerError) -> str:
 
 def _nearest_run(run: Measured) -> str:
     return f"the largest error is {run.ours / run.bound:.0%} of its bound ({run.setting})"
+
+
+def folder_of(named: AnyPath) -> Path:
+    """Returns the folder, or says how a network that was exported is verified.
+
+    Raises:
+        FolderError: it is such a network.
+    """
+    path = Path(named)
+    if path.suffix.lower().removeprefix(".") in RUNTIMES and path.is_file():
+        raise FolderError(
+            f"{path} is a network that was exported. Compare it with the folder that it was exported from:\n"
+            f"dc.verify_exported({str(path)!r}, against='FOLDER')"
+        )
+    return local_folder(named)
 
 
 def check_target(path: Path, force: bool) -> None:

@@ -28,7 +28,7 @@ from ..folder.records import Verified, Written
 from ..folder.recover import recover_checkpoint
 from ..folder.signature import Expected, choose_expected
 from ..folder.signed import check_signature
-from ..hub.fetch import local_file, local_folder, was_fetched
+from ..hub.fetch import local_file, was_fetched
 from ..layouts import known_layouts
 from ..layouts.assumptions import RELU_OPTIONS
 from ..layouts.attempt import network_of
@@ -56,7 +56,7 @@ from ..records import (
 from ..results import Proof
 from ..source.memory import copy_of, read_memory
 from ..source.read import Opened, is_imagenet, open_checkpoint
-from .exported import RUNTIMES
+from .exported import folder_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +114,7 @@ def verify(
         >>> verified.proof.compared["tensors"]
         727
     """
-    folder = _folder_of(folder)
+    folder = folder_of(folder)
     signed_by = _signed_by(folder, choose_expected(public_key, identity, identity_provider))
     at_hand = _at_hand(source)
     extras = ProofExtras(
@@ -161,17 +161,6 @@ def _open(folder: Path) -> Written:
     log.info("%s: every byte agrees with the receipt", folder)
     _warn_of_others(written)
     return written
-
-
-def _folder_of(named: AnyPath) -> Path:
-    """Returns the folder, or says how a network that was exported is verified."""
-    path = Path(named)
-    if path.suffix.lower().removeprefix(".") in RUNTIMES and path.is_file():
-        raise FolderError(
-            f"{path} is a network that was exported. Compare it with the folder that it was exported from:\n"
-            f"dc.verify_exported({str(path)!r}, against='FOLDER')"
-        )
-    return local_folder(named)
 
 
 def _warn_of_others(written: Written) -> None:
