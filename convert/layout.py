@@ -102,6 +102,7 @@ class Layout:
         sign: a name by which files are found, where other networks call their first convolution so, too.
         features: what stands before the names of all but the head, where ``first_conv`` begins with it.
         head: what it calls the last layer.
+        dimensions: of its networks' inputs beside the channels: 2 of images.
         relu: what runs the ReLU behind the last norm: the ``"network"``, for a head beside its features; the
             ``"features"``, wherever the head is; or ``"unknown"``, where no library has such a network.
         overrides: fields of DenseNetConfig that this layout implies, and shapes don't tell.
@@ -127,6 +128,7 @@ class Layout:
     sign: str = ""
     features: str = FEATURES
     head: str = HEAD
+    dimensions: tuple[int, ...] = (2,)
     relu: Literal["network", "features", "unknown"] = "network"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None

@@ -109,7 +109,7 @@ def _advised(
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
         return str(error)
-    refuse_strangers(held.tensors, holds_densenet=bool(networks))
+    refuse_strangers(held.tensors, holds_densenet=bool(networks), layout_is_named=options.layout is not None)
     through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
     refusals: list[str] = []
     asked = None if options.only is None else options.only.rstrip("./")
