@@ -200,11 +200,13 @@ def size_of(config: DenseNetConfig) -> str | None:
 
 def architecture_label(config: DenseNetConfig) -> str:
     """Returns the architecture's name, or what it is made of where it has none."""
-    label = architecture_of(replace(config, spatial_dims=2)) or (
-        f"DenseNet with blocks {config.block_config}, growth rate {config.growth_rate}, "
+    architecture, dimensions = architecture_of(replace(config, spatial_dims=2)), dimensions_text(config)
+    if architecture:
+        return architecture + dimensions
+    return (
+        f"DenseNet{dimensions} with blocks {config.block_config}, growth rate {config.growth_rate}, "
         f"{config.num_init_features} channels in the stem and bottlenecks {config.bn_size} times as wide"
     )
-    return label + dimensions_text(config)
 
 
 def dimensions_text(config: DenseNetConfig) -> str:

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config import dimensions_text
 
 from ..errors import ClaimError, quoted
 from ..records import ORIGIN_BESIDE, ORIGIN_STATED, Numbers, Options, Size
@@ -72,10 +73,9 @@ def _require_images(options: Options, config: DenseNetConfig) -> None:
     if asked and config.spatial_dims != 2:
         raise ClaimError(
             f"{' and '.join(f'`{name}=...`' for name in asked)} "
-            f"{'is' if len(asked) == 1 else 'are'} for images, and this network takes inputs of "
-            f"{config.spatial_dims} {'side' if config.spatial_dims == 1 else 'sides'}, for which no library "
-            "reads how they are prepared. Leave that out, and tell it in a section of the card, by "
-            "`card_sections=...`."
+            f"{'is' if len(asked) == 1 else 'are'} for images, and this network takes "
+            f"inputs{dimensions_text(config)}, which no library prepares by these. Leave that out, and tell "
+            "how inputs are prepared in a section of the card, by `card_sections=...`."
         )
 
 

@@ -111,10 +111,9 @@ def _refuse_dimensions(stems: Sequence[str], shapes: Mapping[str, Sequence[int]]
         return
     dimensions = len(shape) - 2
     raise ArchitectureError(
-        f"This is a DenseNet of {dimensions} dimension{'s' * (dimensions > 1)}, and not under the names of "
-        f"MONAI, whose are converted: {quoted(name)} is {list(shape)}. No other library that is known here "
-        "has such a network, to which it could be compared. If MONAI 0.1 to 0.3 wrote it, which called all "
-        "but the head as torchvision does, say so by `layout='monai-0.3'`."
+        f"This is a DenseNet in {dimensions} dimension{'s' * (dimensions > 1)} under other names than "
+        f"MONAI's: {quoted(name)} is {list(shape)}. MONAI's alone are converted, for no other library is "
+        "known here that has such a network, to compare it with."
     )
 
 

@@ -127,7 +127,7 @@ def prove_parity(
     """
     if extras.images is not None and config.spatial_dims != 2:
         raise ImageError(
-            f"This network has inputs{dimensions_text(config)}, and takes no images: leave `images=...` out. "
+            f"This network takes inputs{dimensions_text(config)}, and no images: leave `images=...` out. "
             "It can be compared with outputs that you recorded, by `outputs=...`."
         )
     phases.info("loading torchvision and both networks")

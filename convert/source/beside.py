@@ -26,6 +26,7 @@ from ..folder.preprocessing import SOUND
 from ..folder.receipt import FILE_NAME as RECEIPT
 from ..folder.receipt import config_from, unseal
 from ..formats.class_names import is_label
+from ..layouts.tables.monai import MONAI_0_3
 from .bundle import NAME as METADATA
 from .bundle import metadata_of, read_metadata
 
@@ -107,14 +108,25 @@ def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any
     return known
 
 
+def layout_beside(path: Path, *, ignore_config: bool = False) -> str | None:
+    """Returns the layout of weights that this converter or its network wrote in one or three dimensions.
+
+    Their names are torchvision's, which has no such networks; None for all others.
+
+    Args and Raises: as ``settings_beside``.
+    """
+    if path.name != WEIGHTS:
+        return None
+    if is_ours(path.parent):
+        config = unseal((path.parent / RECEIPT).read_bytes().decode())["config"]
+    else:
+        config = {} if ignore_config else _content_of(path.parent / FILE_NAME)
+    return MONAI_0_3.name if config.get("spatial_dims", 2) != 2 else None
+
+
 def _own_config(path: Path) -> DenseNetConfig:
     """Returns the settings that ``DenseNet.save_pretrained`` wrote; torchvision's where it did not."""
-    try:
-        content = json.loads(_bytes_of(path, []) or b"{}")
-    except (ValueError, RecursionError):
-        return DenseNetConfig()
-    if not isinstance(content, dict):
-        return DenseNetConfig()
+    content = _content_of(path)
     try:
         return DenseNetConfig(**{name: content[name] for name in UNSEEN_IN_SHAPES if name in content})
     except (ValueError, TypeError) as error:
@@ -122,6 +134,15 @@ def _own_config(path: Path) -> DenseNetConfig:
             f"{path} tells of a function that no DenseNet has: {quoted(str(error))}. Mend it, or leave it "
             "alone with `ignore_config=True`."
         ) from error
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    """Returns the object in a file; an empty one where there is none."""
+    try:
+        content = json.loads(_bytes_of(path, []) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _bytes_of(path: Path, remarks: list[Remark]) -> bytes | None:

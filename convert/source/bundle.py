@@ -40,7 +40,9 @@ def read_metadata(
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
-        remarks.append(_not_read("What stands", "it is no JSON"))
+        remarks.append(
+            Remark("not-read", f"{NAME} beside the source was not read: it holds no JSON.", (NAME,))
+        )
         return None, {}
     formats = _field(content, "network_data_format")
     names = _labels_in(_only(_field(formats, "outputs"), OUTPUT), config, remarks)
@@ -56,8 +58,8 @@ def _labels_in(
         return None
     counts = {count for count in (output.get("num_channels"), len(names)) if type(count) is int}
     if other := sorted(counts - {config.num_classes}):
-        why = f"it is of {other[0]:,} outputs, and the network has {config.num_classes:,}"
-        remarks.append(_not_read("The labels", why))
+        why = f"they are of {other[0]:,} outputs, and the network has {config.num_classes:,}"
+        remarks.append(_not_read("labels", why))
         return None
     return names
 
@@ -65,12 +67,12 @@ def _labels_in(
 def _size_in(given: Mapping[str, Any], config: DenseNetConfig, remarks: list[Remark]) -> dict[str, Any]:
     channels, sides = given.get("num_channels"), given.get("spatial_shape")
     if type(channels) is int and channels != config.in_channels:
-        why = f"it is of {channels:,} channels, and the network takes {config.in_channels:,}"
-        remarks.append(_not_read("The input", why))
+        why = f"they are of {channels:,} channels, and the network takes {config.in_channels:,}"
+        remarks.append(_not_read("inputs", why))
         return {}
     if isinstance(sides, list) and sides and len(sides) != config.spatial_dims:
-        why = f"it has {len(sides)} sides, and the network takes {config.spatial_dims}"
-        remarks.append(_not_read("The input", why))
+        why = f"they have {len(sides)} sides, and the network's {config.spatial_dims}"
+        remarks.append(_not_read("inputs", why))
         return {}
     # A side may be a condition, such as "16*n", and is then none that is known.
     size = [config.in_channels, *sides] if isinstance(sides, list) else None
@@ -78,7 +80,7 @@ def _size_in(given: Mapping[str, Any], config: DenseNetConfig, remarks: list[Rem
 
 
 def _not_read(what: str, why: str) -> Remark:
-    return Remark("not-read", f"{what} in {NAME} beside the source was not read: {why}.", (NAME,))
+    return Remark("not-read", f"The {what} in {NAME} were not read: {why}.", (NAME,))
 
 
 def _field(content: Any, name: str) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ def deep(state: StateDict) -> StateDict:
 DENSENETS = {
     "3x3 stem, as for small images": {**STATE, WEIGHT: torch.rand(8, 3, 3, 3)},
     "deep stem of three convolutions": deep(STATE),
-    "of 3 dimensions": {**STATE, WEIGHT: torch.rand(8, 3, 7, 7, 7)},
+    "in 3 dimensions under other names than MONAI's": {**STATE, WEIGHT: torch.rand(8, 3, 7, 7, 7)},
     "convolutions of 5x5 in its dense layers": {**STATE, LAST: torch.rand(4, 8, 5, 5)},
     "norms keep no running statistics": without_statistics(STATE),
 }
