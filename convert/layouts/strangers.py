@@ -17,7 +17,7 @@ DENSE_LAYER = re.compile(
     r"(?:.*\.)?denseblock\d+\.denselayer\d+\.(?:layers\.)?(norm|conv)\.?([12])\.(\w+)", re.ASCII
 )
 # Names that MONAI alone has.
-OF_MONAI = re.compile(r"denselayer\d+\.layers\.(?:norm|conv)|class_layers\.class\.", re.ASCII)
+OF_MONAI = re.compile(r"denselayer\d+\.layers\.(?:norm|conv)|class_layers\.(?:class|out)\.", re.ASCII)
 BATCH_NORM = ("running_mean", "running_var")
 SMALL = "a DenseNet for images as small as CIFAR's"
 # Networks of other families: what they are called, and names that only they have.  Each must be there.

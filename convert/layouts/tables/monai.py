@@ -33,6 +33,7 @@ MONAI_0_3 = Layout(
     reference="densenet_convert.proof.references.trees:tree_of_monai_0_3",
     library="densenet_convert.proof.references.libraries:monai_network_of_0_3",
     sign="class_layers.class.weight",
+    other_stems=("class_layers.out.weight",),  # as between 0.3 and 0.4
     head="class_layers.class",
     dimensions=(1, 3),
 )
