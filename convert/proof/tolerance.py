@@ -57,9 +57,15 @@ class Setting:
     run: Run
 
 
-def precisions(device: torch.device) -> tuple[Setting, ...]:
-    """The settings that differ in how numbers are rounded; TF32 is a GPU's."""
-    halves = [Setting(_name(d), d, _cast(d)) for d in (torch.bfloat16, torch.float16)]
+def precisions(device: torch.device, dimensions: int = 2) -> tuple[Setting, ...]:
+    """The settings that differ in how numbers are rounded; TF32 is a GPU's.
+
+    On the CPU torch averages volumes in no half precision.
+    """
+    known: tuple[torch.dtype, ...] = (
+        () if device.type == "cpu" and dimensions == 3 else (torch.bfloat16, torch.float16)
+    )
+    halves = [Setting(_name(d), d, _cast(d)) for d in known]
     reduced = [Setting("TF32", torch.float32, _in_tf32)] if device.type == "cuda" else []
     return (Setting("float32", torch.float32, logits_of), *reduced, *halves)
 

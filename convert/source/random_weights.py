@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
-# Images, and each side of them, that the running statistics are measured on.
-SAMPLE = (4, 64)
+# Inputs that the running statistics are measured on, and each side of them by their number.
+SAMPLES, SIDES = 4, {1: 64, 2: 64, 3: 40}
 
 
 def random_checkpoint(config: DenseNetConfig, seed: int) -> bytes:
@@ -57,8 +57,8 @@ def random_network(config: DenseNetConfig, seed: int) -> DenseNet:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(_draw(name, parameter, generator))
-        images, side = SAMPLE
-        shape = (images, config.in_channels, *[side] * config.spatial_dims)
+        sides = [SIDES[config.spatial_dims]] * config.spatial_dims
+        shape = (SAMPLES, config.in_channels, *sides)
         sample = _uniform(shape, -2, 2, generator)
         _measure_statistics(network, sample)
     return network

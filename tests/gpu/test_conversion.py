@@ -20,8 +20,8 @@ from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.proof.tolerance import Setting, orders, precisions
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-ON_CPU = [*precisions(CPU), *orders()]
-ON_GPU = [*precisions(GPU), *orders(), compiled_by("inductor")]
+ON_CPU = [*precisions(CPU), *orders(2)]
+ON_GPU = [*precisions(GPU), *orders(2), compiled_by("inductor")]
 # One architecture shows on the CPU that the measure works.
 CASES = [
     *(pytest.param("densenet121", CPU, setting, id=f"121-cpu-{setting.name}") for setting in ON_CPU),

@@ -57,7 +57,7 @@ def diagnose(
     with deterministic(device), half_the_threads():
         ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
         x = draw(measured_shape(config), seed=0).to(device)
-        double, layered = deepcopy(theirs).double(), precisions(device)
+        double, layered = deepcopy(theirs).double(), precisions(device, config.spatial_dims)
         exact = _values(double, x.double())
         apart = _run(layered[0], ours, x, _values(theirs, x)).errors  # The first setting is float32.
         runs: dict[str, tuple[_Run, _Run]] = {}

@@ -60,7 +60,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted network of volumes, which no test changes; its source is beside it."""
     parent = tmp_path_factory.mktemp("volumes")
     source = save(of_monai(VOLUMES), parent / "source.pt", legacy=False)
-    return dc.convert(source, parent / "volumes", device="cpu", golden=True).folder
+    return dc.convert(source, parent / "volumes", device="cpu").folder
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])
@@ -107,7 +107,7 @@ SIZES = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 264: (6, 12, 64, 48)}
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_size_of_monai_is_told_by_its_tensors(size: int) -> None:
+def test_tensors_tell_every_size_of_monai(size: int) -> None:
     nets = pytest.importorskip("monai.networks.nets", reason="monai is not installed")
     kind = getattr(nets, f"DenseNet{size}")
     with torch.device("meta"):
@@ -119,6 +119,16 @@ def test_every_size_of_monai_is_told_by_its_tensors(size: int) -> None:
     expected = {"block_config": SIZES[size], "spatial_dims": 3, "in_channels": 4, "num_classes": 14}
     assert found.layout == "monai"
     assert {name: getattr(found.config, name) for name in expected} == expected
+
+
+def test_kernels_of_three_sides_tell_that_they_were_never_loaded() -> None:
+    nets = pytest.importorskip("monai.networks.nets", reason="monai is not installed")
+    torch.manual_seed(0)
+    fresh = nets.DenseNet(spatial_dims=3, in_channels=1, out_channels=2, init_features=8, block_config=(1, 1))
+    (features, head) = dc.inspect(fresh.state_dict()).remarks
+    assert features.text.startswith("6 of 6 convolutions are as drawn at random (He's normal)")
+    assert head.text.startswith("The head, class_layers.out.weight, is as drawn")
+    assert not [one for one in dc.inspect(of_monai(VOLUMES)).remarks if "convolutions" in one.text]
 
 
 def test_a_whole_module_of_monai_tells_its_layers(tmp_path: Path) -> None:
@@ -177,9 +187,16 @@ def test_a_network_of_images_has_no_layout_of_signals_and_volumes(converted: Pat
 def test_the_folder_is_verified_with_and_without_its_source(volumes: Path) -> None:
     for source in (None, volumes.parent / "source.pt"):
         proof = dc.verify(volumes, source=source, device="cpu").proof
-        assert proof.golden is not None
-        assert proof.golden < 1
         assert proof.every_input.logits == "equal"
+
+
+def test_golden_outputs_are_computed_again(tmp_path: Path) -> None:
+    state = of_monai(replace(TINY, spatial_dims=1))
+    proof = dc.verify(
+        dc.convert(state, tmp_path / "new", device="cpu", golden=True).folder, device="cpu"
+    ).proof
+    assert proof.golden is not None
+    assert proof.golden < 1
 
 
 def test_without_monai_torch_s_own_modules_are_the_reference(
@@ -190,8 +207,9 @@ def test_without_monai_torch_s_own_modules_are_the_reference(
 
     for name in ("monai_network", "monai_network_of_0_3"):
         monkeypatch.setattr(f"densenet_convert.proof.references.libraries.{name}", missing)
-    for layout in ("monai", "monai-0.3"):
-        written = dc.convert(of_monai(VOLUMES, layout), tmp_path / layout, device="cpu")
+    for layout, dimensions in (("monai", 3), ("monai-0.3", 1)):
+        config = replace(TINY, spatial_dims=dimensions)
+        written = dc.convert(of_monai(config, layout), tmp_path / layout, device="cpu")
         proof = written.receipt["verification"]
         assert proof["reference"].startswith("torch's modules under the source's names, torch ")
         assert {proof["every_input"][kind] for kind in ("logits", "gradients", "buffers")} == {"equal"}
@@ -257,7 +275,7 @@ def test_there_are_no_images_to_compare_on(volumes: Path, tmp_path: Path) -> Non
 
 
 def test_outputs_that_were_recorded_elsewhere_are_compared(volumes: Path, tmp_path: Path) -> None:
-    x = drawn(12, 1, 33, 33, 33)
+    x = drawn(12, 1, 29, 30, 31)
     network = DenseNet.from_pretrained(volumes)
     with torch.no_grad():
         save_file({"input": x, "outputs": network(x)}, tmp_path / "outputs.safetensors")
@@ -272,7 +290,7 @@ def test_outputs_that_were_recorded_elsewhere_are_compared(volumes: Path, tmp_pa
 def test_a_network_at_hand_is_its_own_reference(tmp_path: Path) -> None:
     nets = pytest.importorskip("monai.networks.nets", reason="monai is not installed")
     sizes = {"init_features": 8, "growth_rate": 4, "block_config": (1, 1, 1, 2), "bn_size": 2}
-    for dimensions, size in ((1, "99"), (3, "40x36x44")):
+    for dimensions, size in ((1, "99"), (3, "33x29x31")):
         network = nets.DenseNet(spatial_dims=dimensions, in_channels=1, out_channels=2, **sizes)
         network.load_state_dict(of_monai(replace(TINY, spatial_dims=dimensions)))
         written = dc.convert(network, tmp_path / size, reference_input_size=size)
@@ -283,13 +301,15 @@ def test_a_network_at_hand_is_its_own_reference(tmp_path: Path) -> None:
         dc.verify(tmp_path / size, source=network, reference_input_size="320x256")
 
 
-def test_the_report_shows_a_network_of_signals(tmp_path: Path) -> None:
-    state, report = of_monai(replace(TINY, spatial_dims=1)), tmp_path / "report.html"
-    written = dc.convert(state, tmp_path / "new", report=report, device="cpu")
-    settings = [one["setting"] for one in written.receipt["verification"]["measured"]]
-    assert "channels_last" not in settings
-    assert "a larger batch" in settings
-    assert "densenet" in report.read_text().lower()
+@pytest.mark.parametrize(
+    ("dimensions", "settings"), [(1, {"float32", "bfloat16", "float16"}), (3, {"float32", "channels_last"})]
+)
+def test_the_report_measures_what_torch_runs(dimensions: int, settings: set[str], tmp_path: Path) -> None:
+    config, report = replace(TINY, spatial_dims=dimensions), tmp_path / "report.html"
+    written = dc.convert(of_monai(config), tmp_path / "new", report=report, device="cpu")
+    measured = {one["setting"] for one in written.receipt["verification"]["measured"]}
+    assert measured == {*settings, "one image at a time", "a larger batch"}
+    assert f"in {dimensions} dimension" in report.read_text()
 
 
 def test_the_card_tells_how_monai_and_we_load_it(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
