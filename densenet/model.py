@@ -184,7 +184,9 @@ class DenseNet(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json and model.safetensors, which ``from_pretrained``, timm and transformers load.
+        """Writes config.json and model.safetensors, which ``from_pretrained`` loads.
+
+        timm and transformers load them too, of a network for images.
 
         Labels and pre-processing of what ``from_pretrained`` loaded are kept: the labels unless the
         classifier has another width now, the pre-processing unless the input has other channels.
