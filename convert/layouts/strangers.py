@@ -105,9 +105,10 @@ def _other_stem(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
 def _refuse_dimensions(stems: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> None:
     """Raises ArchitectureError for networks that take no images, under names of libraries that have none."""
     name, shape = stems[0], shapes[stems[0]]
+    block = f"{name.removesuffix('conv0.weight')}denseblock"
     if any(len(shapes[stem]) == 4 for stem in stems) or len(shape) not in (3, 5):
         return
-    if any(OF_MONAI.search(one) for one in shapes):
+    if any(map(OF_MONAI.search, shapes)) or not any(one.startswith(block) for one in shapes):
         return
     dimensions = len(shape) - 2
     raise ArchitectureError(

@@ -16,7 +16,7 @@ from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config import UNSEEN_IN_SHAPES, unlike_torchvision
-from densenet_convert.densenet.config_file import FILE_NAME, SAID_OF_VOLUMES, WEIGHTS
+from densenet_convert.densenet.config_file import FILE_NAME, OTHER, SAID_OF_VOLUMES, WEIGHTS
 
 from ..claims import Beside, Remark
 from ..errors import ConvertError, FolderError, quoted
@@ -121,6 +121,7 @@ def layout_beside(path: Path, *, ignore_config: bool = False) -> str | None:
         config = unseal((path.parent / RECEIPT).read_bytes().decode())["config"]
     else:
         config = {} if ignore_config else _content_of(path.parent / FILE_NAME)
+        config = config if config.get("architecture") == OTHER else {}  # others may say it of any names
     return MONAI_0_3.name if config.get("spatial_dims", 2) != 2 else None
 
 

@@ -239,6 +239,13 @@ def test_what_we_wrote_is_known_by_what_lies_beside_it(volumes: Path, tmp_path: 
         assert dc.compare(other, volumes).same
 
 
+def test_a_stranger_s_config_json_does_not_choose_the_layout(tmp_path: Path) -> None:
+    state = {name: tensor.contiguous() for name, tensor in of_monai(replace(TINY, spatial_dims=1)).items()}
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "densenet121", "spatial_dims": 1}))
+    assert dc.inspect(tmp_path / "model.safetensors").layout == "monai"
+
+
 def test_networks_of_other_dimensions_are_other_networks(volumes: Path, tmp_path: Path) -> None:
     signals = save(of_monai(replace(TINY, spatial_dims=1)), tmp_path / "signals.pt")
     (difference,) = dc.compare(volumes, signals).differences

@@ -74,6 +74,10 @@ def test_no_densenet_is_a_stranger(layout: str) -> None:
     refuse_strangers(in_names_of(layout, STATE))
 
 
+def test_another_network_of_volumes_is_not_taken_for_a_densenet() -> None:
+    refuse_strangers({"net.conv0.weight": torch.rand(8, 1, 7, 7, 7), "net.head.weight": torch.rand(2, 8)})
+
+
 def test_a_densenet_beside_a_stranger_is_still_found() -> None:
     resnet = {f"layer{i}.0.conv1.weight": torch.rand(4, 4, 3, 3) for i in (1, 4)}
     state = {f"teacher.{name}": tensor for name, tensor in in_names_of("mmpretrain", STATE).items()}
