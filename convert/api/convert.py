@@ -118,7 +118,7 @@ def convert(
         reference_output: which of its outputs is compared, or which module of it.
         reference_input_size: height and width of an input that it takes, ``"320"`` or ``"320x256"``.
         outputs: a file of outputs that the source's network gave elsewhere: safetensors with ``input``,
-            ``[N, C, H, W]``, and ``outputs``, ``[N, classes]``.
+            ``[N, C, H, W]``, or with as many sides as the network takes, and ``outputs``, ``[N, classes]``.
         labels: names of the classes: a list, ``"imagenet1k"``, ``"checkpoint"`` for those in ``source``, or a
             file (one a line, JSON or CSV); by default torchvision's for its own weights, none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
