@@ -203,7 +203,7 @@ def golden_both_ways(config: DenseNetConfig, device: torch.device) -> Result:
 def bounds(asked: Asked, emit: Emit) -> None:
     with compiling(compile_subject, asked.networks, asked):
         subjects = {name: Subject.of(config, asked.device) for name, config in asked.networks.items()}
-        for setting in (*precisions(asked.device), *orders()):
+        for setting in (*precisions(asked.device), *orders(2)):
             each(bounds_in(setting, subjects), emit)
     each(bounds_in(compiled_by(asked.compiler), subjects), emit)
 

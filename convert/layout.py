@@ -98,7 +98,7 @@ class Layout:
         has_head: whether its library's network has one, so that ``export`` writes it.
         has_counters: whether its files hold ``num_batches_tracked``, so that its library takes them.
         first_conv: what the source calls the first convolution's weight.
-        other_stems: what else it has called it.
+        other_stems: what else it has called it, or its sign.
         sign: a name by which files are found, where other networks call their first convolution so, too.
         features: what stands before the names of all but the head, where ``first_conv`` begins with it.
         head: what it calls the last layer.
@@ -108,6 +108,7 @@ class Layout:
         problem_type: how the logits are to be read, where the layout implies it; see ``Labels``.
         preprocessing: fields of config.json's ``pretrained_cfg`` that the layout implies, where images
             are not prepared as torchvision does.
+        dimensions: of the inputs of its networks, beside the channels: 2 of images.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Layout:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     problem_type: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    dimensions: tuple[int, ...] = (2,)
 
     @property
     def separator(self) -> str:

@@ -39,6 +39,8 @@ class DenseNetConfig:
             first convolution.
         final_relu: whether a ReLU stands behind the last norm, as in torchvision.
         stem_bias: whether the first convolution has a bias, as torchvision's has not.
+        spatial_dims: dimensions of the input beside its channels: 2 of an image, or 1 or 3 as in
+            ``monai.networks.nets.DenseNet``.
 
     Raises:
         ValueError: a value is out of range.
@@ -64,6 +66,7 @@ class DenseNetConfig:
     stem_padding: tuple[int, int] = (3, 3)
     final_relu: bool = True
     stem_bias: bool = False
+    spatial_dims: int = 2
 
     def __post_init__(self) -> None:
         # A config that came from JSON carries lists; the record must be hashable.
@@ -92,6 +95,8 @@ class DenseNetConfig:
             for name in ("final_relu", "stem_bias")
             if not isinstance(getattr(self, name), bool)
         ]
+        if type(self.spatial_dims) is not int or not 1 <= self.spatial_dims <= 3:
+            problems.append(f"spatial_dims is {self.spatial_dims!r}, expected 1, 2 or 3")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -113,7 +118,7 @@ class DenseNetConfig:
 
         The names are torchvision's of today, ``num_batches_tracked`` included.
         """
-        shapes: dict[str, Shape] = {_FIRST_CONV: (self.num_init_features, self.in_channels, 7, 7)}
+        shapes: dict[str, Shape] = {_FIRST_CONV: self._kernel(self.num_init_features, self.in_channels, 7)}
         if self.stem_bias:
             shapes[_FIRST_CONV_BIAS] = (self.num_init_features,)
         shapes.update(_norm_shapes("features.norm0", self.num_init_features))
@@ -124,7 +129,7 @@ class DenseNetConfig:
                 width += self.growth_rate
             if block < last_block:
                 shapes.update(_norm_shapes(f"features.transition{block}.norm", grown))
-                shapes[f"features.transition{block}.conv.weight"] = (grown // 2, grown, 1, 1)
+                shapes[f"features.transition{block}.conv.weight"] = self._kernel(grown // 2, grown, 1)
         shapes.update(_norm_shapes("features.norm5", self.num_features))
         if self.num_classes:
             shapes[_CLASSIFIER] = (self.num_classes, self.num_features)
@@ -135,10 +140,13 @@ class DenseNetConfig:
         bottleneck = self.bn_size * self.growth_rate
         return {
             **_norm_shapes(f"{prefix}.norm1", width),
-            f"{prefix}.conv1.weight": (bottleneck, width, 1, 1),
+            f"{prefix}.conv1.weight": self._kernel(bottleneck, width, 1),
             **_norm_shapes(f"{prefix}.norm2", bottleneck),
-            f"{prefix}.conv2.weight": (self.growth_rate, bottleneck, 3, 3),
+            f"{prefix}.conv2.weight": self._kernel(self.growth_rate, bottleneck, 3),
         }
+
+    def _kernel(self, out: int, width: int, side: int) -> Shape:
+        return (out, width, *[side] * self.spatial_dims)
 
 
 def _norm_shapes(prefix: str, width: int) -> dict[str, Shape]:
@@ -161,7 +169,7 @@ ARCHITECTURES: dict[str, DenseNetConfig] = {
 def architecture_of(config: DenseNetConfig) -> str | None:
     """The name of the architecture, such as ``"densenet169"``, or None where it has none.
 
-    Classes, input channels, dropout and memory use do not change the name.
+    Classes, input channels, dropout and memory use do not change the name; it is one of networks for images.
 
     Examples:
         >>> architecture_of(DenseNetConfig(num_classes=14))
@@ -186,16 +194,26 @@ def unlike_torchvision(config: DenseNetConfig) -> dict[str, Any]:
 
 def size_of(config: DenseNetConfig) -> str | None:
     """Returns the architecture's name, whatever a library sets beside it, such as its own epsilon."""
-    usual = {name: getattr(DenseNetConfig(), name) for name in UNSEEN_IN_SHAPES}
-    return architecture_of(replace(config, **usual, stem_bias=False))
+    names = (*UNSEEN_IN_SHAPES, "stem_bias", "spatial_dims")
+    return architecture_of(replace(config, **{name: getattr(DenseNetConfig(), name) for name in names}))
 
 
 def architecture_label(config: DenseNetConfig) -> str:
     """Returns the architecture's name, or what it is made of where it has none."""
-    return architecture_of(config) or (
-        f"DenseNet with blocks {config.block_config}, growth rate {config.growth_rate}, "
+    architecture, dimensions = architecture_of(replace(config, spatial_dims=2)), dimensions_text(config)
+    if architecture:
+        return architecture + dimensions
+    return (
+        f"DenseNet{dimensions} with blocks {config.block_config}, growth rate {config.growth_rate}, "
         f"{config.num_init_features} channels in the stem and bottlenecks {config.bn_size} times as wide"
     )
+
+
+def dimensions_text(config: DenseNetConfig) -> str:
+    """``" in 3 dimensions"``, which a network's name ends with; empty for one of images."""
+    if config.spatial_dims == 2:
+        return ""
+    return f" in {config.spatial_dims} dimension{'s' * (config.spatial_dims > 1)}"
 
 
 def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
@@ -213,9 +231,12 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
         >>> infer_config(DenseNetConfig(num_classes=14).tensor_shapes()).num_classes
         14
     """
-    stem = _shape_of(shapes, _FIRST_CONV, 4)
-    bottleneck = _shape_of(shapes, _FIRST_BOTTLENECK, 4)[0]
-    growth_rate = _shape_of(shapes, _FIRST_GROWTH, 4)[0]
+    # Kernels of one and of three dimensions are MONAI's.
+    rank = len(shapes.get(_FIRST_CONV, ()))
+    rank = rank if rank in (3, 5) else 4
+    stem = _shape_of(shapes, _FIRST_CONV, rank)
+    bottleneck = _shape_of(shapes, _FIRST_BOTTLENECK, rank)[0]
+    growth_rate = _shape_of(shapes, _FIRST_GROWTH, rank)[0]
     if bottleneck % growth_rate:
         raise ValueError(
             f"{_FIRST_BOTTLENECK} has {bottleneck} channels, which is no multiple of the "
@@ -230,6 +251,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> DenseNetConfig:
         num_classes=_shape_of(shapes, _CLASSIFIER, 2)[0] if has_head else 0,
         in_channels=stem[1],
         stem_bias=_FIRST_CONV_BIAS in shapes,
+        spatial_dims=rank - 2,
     )
 
 

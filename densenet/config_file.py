@@ -26,7 +26,10 @@ OWN_FIELDS = (
 )
 
 # Settings that older files don't name.
-ADDED = ("final_relu", "stem_bias")
+ADDED = ("final_relu", "stem_bias", "spatial_dims")
+
+# All that is said of the input where it is no image: timm has no such network, and no fields for it.
+SAID_OF_VOLUMES = ("input_size",)
 
 # timm and transformers refuse it; where there is none, transformers makes a ResNet-50 of random weights.
 OTHER = "densenet-convert"
@@ -39,7 +42,7 @@ class Claimed(NamedTuple):
         config: the network that it says it of.
         labels: names of the classes; None where it has none.
         problem_type: see ``config_json``.
-        preprocessing: fields of its ``pretrained_cfg``.
+        preprocessing: fields of its ``pretrained_cfg``, or of the file where it has none.
     """
 
     config: DenseNetConfig
@@ -53,18 +56,20 @@ class Claimed(NamedTuple):
         A classifier of another width has other classes, and other channels are prepared otherwise.
         """
         same_classes = config.num_classes == self.config.num_classes
-        same_channels = config.in_channels == self.config.in_channels
+        kinds = [(one.in_channels, one.spatial_dims) for one in (config, self.config)]
         return config_json(
             config,
             self.labels if same_classes else None,
             self.problem_type if same_classes else None,
-            {**self.preprocessing, "num_classes": config.num_classes} if same_channels else None,
+            {**self.preprocessing, "num_classes": config.num_classes} if kinds[0] == kinds[1] else None,
         )
 
 
 def claimed_in(content: Mapping[str, Any], config: DenseNetConfig) -> Claimed:
     """Returns what a config.json says beside ``config``; what is not of its proper form is left out."""
     labels, problem, cfg = (content.get(name) for name in ("label_names", "problem_type", "pretrained_cfg"))
+    if config.spatial_dims != 2:
+        cfg = {name: content[name] for name in SAID_OF_VOLUMES if name in content}
     return Claimed(
         config,
         labels if isinstance(labels, list) and all(isinstance(name, str) for name in labels) else None,
@@ -79,7 +84,7 @@ def config_json(
     problem_type: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """timm's keys, then ours.
+    """timm's keys, then ours; of a network that takes no images ours alone.
 
     Args:
         labels: names of the classes; without them ImageNet's of timm are shown for a head of 1,000.
@@ -89,19 +94,25 @@ def config_json(
     ``interpolation`` is torchvision's; timm's own default for DenseNet, bicubic, gives
     other images.
     """
-    channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
     fields = as_json(config)
     claims = {"label_names": None if labels is None else list(labels), "problem_type": problem_type}
     return {
         "architecture": architecture_of(config) or OTHER,
         "num_classes": config.num_classes,
         "num_features": config.num_features,
-        **channels,
-        "pretrained_cfg": {**_pretrained_cfg(config), **(preprocessing or {})},
+        **_of_input(config, preprocessing or {}),
         **{name: value for name, value in claims.items() if value is not None},
         **{name: fields[name] for name in OWN_FIELDS},
         **{name: fields[name] for name in ADDED if name in fields},
     }
+
+
+def _of_input(config: DenseNetConfig, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields on the input: timm's, or without images what is known of its size."""
+    if config.spatial_dims != 2:
+        return dict(preprocessing)
+    channels = {"model_args": {"in_chans": config.in_channels}} if config.in_channels != 3 else {}
+    return {**channels, "pretrained_cfg": {**_pretrained_cfg(config), **preprocessing}}
 
 
 def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) -> DenseNetConfig:
@@ -121,9 +132,9 @@ def config_from_file(content: Mapping[str, Any], shapes: Mapping[str, Shape]) ->
         config = replace(found, **{name: content[name] for name in unseen if name in content})
     except TypeError as error:
         raise ValueError(f"{FILE_NAME} holds a value of another type: {error}.") from error
-    fields = as_json(config)
-    fields.setdefault("stem_bias", config.stem_bias)
-    stated = [name for name in ("num_classes", "stem_bias", *OWN_FIELDS) if name in content]
+    seen = ("stem_bias", "spatial_dims")
+    fields = {**as_json(config), **{name: getattr(config, name) for name in seen}}
+    stated = [name for name in ("num_classes", *seen, *OWN_FIELDS) if name in content]
     problems = [
         f"{name} {content[name]!r}, and its tensors {fields[name]!r}"
         for name in stated

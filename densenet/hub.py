@@ -55,7 +55,8 @@ def from_pretrained(
         content = json.loads((folder / FILE_NAME).read_bytes())
     else:
         # The config.json is somebody else's, who may say less.
-        content = {**receipt["config"], "pretrained_cfg": receipt.get("preprocessing")}
+        said = receipt.get("preprocessing") or {}
+        content = {**receipt["config"], **said, "pretrained_cfg": said}
     tensors = load_file(folder / WEIGHTS)
     config = config_from_file(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     with torch.device("meta"), SkipInit():

@@ -2,15 +2,17 @@
 
 Modules, names, order of construction and order of operations are torchvision's, so
 that names, initial values and results agree to the bit.  Shapes stand beside the
-lines: N batch, C channels that enter, k growth rate, H and W the sides there.
+lines: N batch, C channels that enter, k growth rate, H and W the sides there, of
+which a network of one dimension has one and of three dimensions three.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +23,36 @@ from .config import ARCHITECTURES, DenseNetConfig
 from .config_file import Claimed
 
 
+class Layers(NamedTuple):
+    """torch's layers for inputs of so many dimensions."""
+
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    max_pool: Callable[..., nn.Module]
+    avg_pool: Callable[..., nn.Module]
+    zero_pad: Callable[..., nn.Module]
+    average: Callable[..., Tensor]
+
+
+LAYERS = {
+    1: Layers(nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.ZeroPad1d, F.adaptive_avg_pool1d),
+    2: Layers(nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d, F.adaptive_avg_pool2d),
+    3: Layers(nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AvgPool3d, nn.ZeroPad3d, F.adaptive_avg_pool3d),
+}
+
+
 class DenseLayer(nn.Module):
     """Bottleneck and 3x3 convolution; takes all earlier features, returns k new channels."""
 
     def __init__(self, width: int, config: DenseNetConfig) -> None:
         super().__init__()
-        bottleneck = config.bn_size * config.growth_rate
-        self.norm1 = nn.BatchNorm2d(width, eps=config.norm_eps)
+        layers, bottleneck = LAYERS[config.spatial_dims], config.bn_size * config.growth_rate
+        self.norm1 = layers.norm(width, eps=config.norm_eps)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv1 = nn.Conv2d(width, bottleneck, kernel_size=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(bottleneck, eps=config.norm_eps)
+        self.conv1 = layers.conv(width, bottleneck, kernel_size=1, bias=False)
+        self.norm2 = layers.norm(bottleneck, eps=config.norm_eps)
         self.relu2 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(bottleneck, config.growth_rate, kernel_size=3, padding=1, bias=False)
+        self.conv2 = layers.conv(bottleneck, config.growth_rate, kernel_size=3, padding=1, bias=False)
         self.drop_rate = config.drop_rate
         self.memory_efficient = config.memory_efficient
 
@@ -70,12 +90,13 @@ class Transition(nn.Sequential):
     """Halves the channels by a 1x1 convolution and the sides by 2x2 pooling."""
 
     def __init__(self, width: int, config: DenseNetConfig) -> None:
-        pool = nn.AvgPool2d if config.transition_pool == "avg" else nn.MaxPool2d
+        layers = LAYERS[config.spatial_dims]
+        pool = layers.avg_pool if config.transition_pool == "avg" else layers.max_pool
         super().__init__(
             OrderedDict(
-                norm=nn.BatchNorm2d(width, eps=config.norm_eps),
+                norm=layers.norm(width, eps=config.norm_eps),
                 relu=nn.ReLU(inplace=True),
-                conv=nn.Conv2d(width, width // 2, kernel_size=1, bias=False),  # [N, C / 2, H, W]
+                conv=layers.conv(width, width // 2, kernel_size=1, bias=False),  # [N, C / 2, H, W]
                 pool=pool(kernel_size=2, stride=2),  # [N, C / 2, H // 2, W // 2]
             )
         )
@@ -87,7 +108,8 @@ class DenseNet(nn.Module):
     Args:
         config: the hyperparameters; DenseNet-121 by default.
 
-    The input is ``[N, in_channels, H, W]``, at least 29 pixels a side for four blocks.
+    The input is ``[N, in_channels, H, W]``, or has ``spatial_dims`` other sides, each of at least 29 for four
+    blocks.
     The output is ``[N, num_classes]`` logits, or with ``num_classes=0`` the pooled
     features, ``[N, num_features]``.  Both have the dtype of the weights.
 
@@ -110,7 +132,8 @@ class DenseNet(nn.Module):
             if block < last_block:
                 self.features.add_module(f"transition{block}", Transition(grown, config))
         # torchvision numbers the last norm 5 whatever the number of blocks is.
-        self.features.add_module("norm5", nn.BatchNorm2d(config.num_features, eps=config.norm_eps))
+        norm = LAYERS[config.spatial_dims].norm
+        self.features.add_module("norm5", norm(config.num_features, eps=config.norm_eps))
         self.classifier = (
             nn.Linear(config.num_features, config.num_classes) if config.num_classes else nn.Identity()
         )
@@ -120,7 +143,7 @@ class DenseNet(nn.Module):
         # He's initialisation for convolutions (arXiv 1502.01852), as torchvision does;
         # a batch norm starts as 1 and 0, and a linear layer's weight as torch draws it.
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -161,7 +184,9 @@ class DenseNet(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json and model.safetensors, which ``from_pretrained``, timm and transformers load.
+        """Writes config.json and model.safetensors, which ``from_pretrained`` loads.
+
+        timm and transformers load them too, of a network for images.
 
         Labels and pre-processing of what ``from_pretrained`` loaded are kept: the labels unless the
         classifier has another width now, the pre-processing unless the input has other channels.
@@ -182,16 +207,17 @@ class DenseNet(nn.Module):
         features = self.features(x)  # [N, num_features, H // 32, W // 32]
         if self.config.final_relu:
             features = F.relu(features, inplace=True)
-        pooled = F.adaptive_avg_pool2d(features, (1, 1)).flatten(1)  # [N, num_features]
+        average = LAYERS[self.config.spatial_dims].average
+        pooled = average(features, 1).flatten(1)  # [N, num_features]
         return cast(Tensor, self.classifier(pooled))  # [N, num_classes]
 
 
 def _stem(config: DenseNetConfig) -> OrderedDict[str, nn.Module]:
-    before, after = config.stem_padding
+    layers, (before, after) = LAYERS[config.spatial_dims], config.stem_padding
     stem: OrderedDict[str, nn.Module] = OrderedDict()
     if before != after:
-        stem["pad0"] = nn.ZeroPad2d((before, after, before, after))
-    stem["conv0"] = nn.Conv2d(
+        stem["pad0"] = layers.zero_pad((before, after) * config.spatial_dims)
+    stem["conv0"] = layers.conv(
         config.in_channels,
         config.num_init_features,
         kernel_size=7,
@@ -199,9 +225,9 @@ def _stem(config: DenseNetConfig) -> OrderedDict[str, nn.Module]:
         padding=before if before == after else 0,
         bias=config.stem_bias,
     )  # [N, num_init_features, H / 2, W / 2]
-    stem["norm0"] = nn.BatchNorm2d(config.num_init_features, eps=config.norm_eps)
+    stem["norm0"] = layers.norm(config.num_init_features, eps=config.norm_eps)
     stem["relu0"] = nn.ReLU(inplace=True)
-    stem["pool0"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)  # [N, ..., H / 4, W / 4]
+    stem["pool0"] = layers.max_pool(kernel_size=3, stride=2, padding=1)  # [N, ..., H / 4, W / 4]
     return stem
 
 

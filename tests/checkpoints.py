@@ -92,6 +92,8 @@ def in_names_of(layout: str, state: StateDict) -> StateDict:
             name = name.replace("features.", "features_")
         if layout == "monai":
             name = re.sub(r"(denselayer\d+)\.", r"\1.layers.", name).replace("classifier", "class_layers.out")
+        elif layout == "monai-0.3":
+            name = name.replace("classifier", "class_layers.class")
         elif layout == "efficient-densenet":
             name = name.replace("norm5", "norm_final")
         renamed[name] = tensor

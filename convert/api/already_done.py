@@ -218,7 +218,7 @@ def _compare_claims(
     beside: Beside,
 ) -> Compared:
     labels = labels_of(receipt["source"]["origin"], network, held, options, beside)
-    stated = stated_preprocessing(options, network.config.in_channels)
+    stated = stated_preprocessing(options, network.config)
     layout = network.reading.layout.preprocessing
     preprocessing = choose_preprocessing(layout, beside.preprocessing, stated)
     found, expected = receipt["labels"], describe_labels(labels)

@@ -24,7 +24,7 @@ def check_stated(network: Identified, held: Mapping[str, tuple[str, ...]], optio
 
     Args and Raises: as ``labels_of`` and ``make_claims``.
     """
-    stated_preprocessing(options, network.config.in_channels)
+    stated_preprocessing(options, network.config)
     if options.labels is not None and options.labels != IMAGENET:
         labels_of(ORIGIN_FILE, network, held, options, Beside())
 
@@ -47,7 +47,7 @@ def make_claims(checkpoint: Checkpoint, network: Identified, options: Options, b
     for remark in remarks:
         log.warning("%s", remark.text)
     assumed = checkpoint.origin in (ORIGIN_FILE, ORIGIN_MEMORY)
-    stated = stated_preprocessing(options, network.config.in_channels)
+    stated = stated_preprocessing(options, network.config)
     layout = network.reading.layout.preprocessing
     preprocessing, origin = choose_preprocessing(layout, beside.preprocessing, stated)
     return Claims(

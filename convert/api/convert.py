@@ -34,7 +34,7 @@ from ..records import (
     Size,
     options_from,
 )
-from ..source.beside import read_beside
+from ..source.beside import layout_beside, read_beside
 from ..source.memory import read_memory
 from ..source.read import is_imagenet, read_imagenet, read_random
 from .already_done import keep, refuse_proofs, require_done_of_torchvision
@@ -118,7 +118,7 @@ def convert(
         reference_output: which of its outputs is compared, or which module of it.
         reference_input_size: height and width of an input that it takes, ``"320"`` or ``"320x256"``.
         outputs: a file of outputs that the source's network gave elsewhere: safetensors with ``input``,
-            ``[N, C, H, W]``, and ``outputs``, ``[N, classes]``.
+            ``[N, C, H, W]``, or with as many sides as the network takes, and ``outputs``, ``[N, classes]``.
         labels: names of the classes: a list, ``"imagenet1k"``, ``"checkpoint"`` for those in ``source``, or a
             file (one a line, JSON or CSV); by default torchvision's for its own weights, none for others.
         multi_label: several classes may hold at once, so that a sigmoid and no softmax is for the logits.
@@ -261,6 +261,8 @@ def _convert_file(source: AnyPath, folder: Path, options: Options, extras: Proof
     known = opened.settings
     if options.final_relu is None:
         options = replace(options, final_relu=known.get("final_relu"))
+    if options.layout is None:
+        options = replace(options, layout=layout_beside(path, ignore_config=options.ignore_config))
     network = identify_network(opened.content, options, known.get("norm_eps"), source=os.fspath(source))
     beside = Beside() if options.ignore_config else read_beside(path, network.config)
     check_stated(network, opened.content.labels, options)

@@ -82,7 +82,7 @@ def describe(
             "Convert again, with these options."
         )
     names, described = _labels(written, options)
-    stated = stated_preprocessing(options, config_from(content["config"]).in_channels)
+    stated = stated_preprocessing(options, config_from(content["config"]))
     fields, origins = with_stated(content["preprocessing"], content["preprocessing_origin"], stated)
     _say_what_stays(written, card)
     changed = {

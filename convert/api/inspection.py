@@ -30,7 +30,7 @@ from ..layouts.identify import identify_layout
 from ..layouts.network import identify_network
 from ..layouts.prepare import Held, prepare
 from ..records import ORIGIN_MEMORY, AnyPath, InMemory, Options
-from ..source.beside import settings_beside
+from ..source.beside import layout_beside, settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from ..source.memory import read_memory
 from ..tensors import dtype_name
@@ -79,7 +79,7 @@ def inspect(path: AnyPath | InMemory, *, key: str | None = None, hashes: bool = 
     with ThreadPoolExecutor(1) as executor:  # hashing holds no lock of Python's
         digest = executor.submit(hashlib.sha256, data)
         content, keys = _parse(data, path, key)
-        found = _identify(content, path, Options(key=key))
+        found = _identify(content, path, Options(key=key, layout=layout_beside(path)))
         reading, config, problem = (None, None, _choices(keys, data, path)) if keys else found
     return Inspection(
         path=path,

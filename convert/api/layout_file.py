@@ -114,6 +114,12 @@ def _require_same_function(config: DenseNetConfig, layout: Layout, source: str) 
             "library does not take them. Choose another layout."
         )
     back = f" It can go back to {source} alone." if source != layout.name else ""
+    if config.spatial_dims not in layout.dimensions:
+        taken = " or ".join(map(str, layout.dimensions))
+        raise LayoutError(
+            f"A network of {layout.name} has kernels of {taken} dimensions, and this one of "
+            f"{config.spatial_dims}: no library loads it under such names.{back}"
+        )
     if config.stem_bias and layout.names is not None:
         raise LayoutError(f"A network of {layout.name} has no bias in its first convolution.{back}")
     for name in UNSEEN_IN_SHAPES:

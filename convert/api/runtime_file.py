@@ -46,6 +46,7 @@ def write_network(
     if path.suffix.lower() != f".{RUNTIMES[0]}":
         raise LayoutError(f"{path} is no name of an ONNX file. Choose an `output=...` that ends in .onnx.")
     check_target(path, force)
+    sides = None if dynamic_size else _sides(folder)
     announce_torch()
     import torch
 
@@ -56,7 +57,6 @@ def write_network(
     with plain_torch():
         network = DenseNet.from_pretrained(folder)
         phases.info("exporting with torch %s", torch.__version__)
-        sides = None if dynamic_size else _sides(folder)
         digest = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
         data = onnx_model(network, getattr(torch, dtype or "float32"), sides, {RECEIPT: digest})
         proof = prove_graph(graph_of(data), network)
@@ -64,7 +64,12 @@ def write_network(
     return Exported(path, folder, proof)
 
 
-def _sides(folder: Path) -> tuple[int, int]:
-    """Returns height and width of the images, as config.json states them."""
-    _, height, width = json.loads((folder / CONFIG).read_bytes())["pretrained_cfg"]["input_size"]
-    return height, width
+def _sides(folder: Path) -> tuple[int, ...]:
+    """Returns height and width of the images, or as many sides as there are, as config.json states them."""
+    said = json.loads((folder / CONFIG).read_bytes())
+    size = said.get("pretrained_cfg", said).get("input_size")
+    if size is None:
+        raise LayoutError(
+            f"{folder / CONFIG} states no size of the input. Leave it free with `dynamic_size=True`."
+        )
+    return tuple(size[1:])

@@ -18,7 +18,7 @@ from ..formats.untrusted import FormatError
 from ..hub.fetch import local_file
 from ..layouts.network import identify_tensors
 from ..records import AnyPath, Rewrite
-from ..source.beside import preprocessing_beside, settings_beside
+from ..source.beside import layout_beside, preprocessing_beside, settings_beside
 from ..source.file import map_whole, parse_checkpoint
 from .choices import MOST_CHOICES
 
@@ -153,7 +153,8 @@ def _side(opened: Opened) -> Side:
     if opened.path.name == WEIGHTS and is_ours(opened.path.parent):
         return _converted(opened)
     settings = settings_beside(opened.path)
-    network = identify_tensors(opened.content, settings.get("norm_eps"))
+    layout = layout_beside(opened.path)
+    network = identify_tensors(opened.content, settings.get("norm_eps"), layout)
     stated = {**network.reading.layout.overrides, **settings}
     if network.norm_eps is not None:
         stated["norm_eps"] = network.norm_eps

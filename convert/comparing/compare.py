@@ -27,7 +27,7 @@ from .tensor_causes import (
 ARCHITECTURE, HEAD, FINE_TUNED, STATISTICS = "architecture", "head", "fine-tuned", "statistics"
 EPSILON, FUNCTION, PREPROCESSING = "epsilon", "function", "preprocessing"
 # Settings of a config that change the names or the shapes of tensors; the classes are the head's own.
-SIZES = ("growth_rate", "block_config", "num_init_features", "bn_size")
+SIZES = ("growth_rate", "block_config", "num_init_features", "bn_size", "spatial_dims")
 # The cosine of two weights above which one was made of the other.
 ALIKE = 0.5
 

@@ -68,7 +68,7 @@ def _misfit(name: str, values: Array, shape: tuple[int, ...]) -> float:
         return _misfit_of_bias(values) if name == f"{HEAD}.bias" else float("inf")
     inputs = prod(shape[1:])
     outputs = shape[0] * prod(shape[2:])
-    drawn = [(NORMAL, 2 / inputs)] if len(shape) == 4 else []
+    drawn = [(NORMAL, 2 / inputs)] if len(shape) > 2 else []
     drawn += [(UNIFORM, 1 / (3 * inputs)), (UNIFORM, 2 / (inputs + outputs))]
     return min(_misfit_of_draw(values, family, variance) for family, variance in drawn)
 

@@ -6,6 +6,7 @@ Nothing stands in it that the receipt does not hold, but for what torchvision sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
@@ -13,6 +14,7 @@ from densenet_convert.densenet.config_file import WEIGHTS
 
 from ..records import ORIGIN_IMAGENET
 from ..torchvision_weights import DATASET, LICENSE, imagenet_accuracy
+from .card_monai import example_of_monai
 from .card_proof import as_text, assumed, proof_of, provenance, table
 from .receipt import CONVERTER, config_from
 from .wording import (
@@ -66,7 +68,7 @@ def model_card(
         *provenance(receipt),
         "## What was verified",
         *proof_of(receipt["verification"]),
-        *assumed(receipt),
+        *assumed(receipt, "torchvision" if config.spatial_dims == 2 else "MONAI"),
         "## Verify it",
         f"```\npip install {CONVERTER}\n{CONVERTER} verify hf://{repo_id}\n```",
         f"It repeats this on your machine. `{CONVERTER} verify hf://{repo_id} --source FILE` "
@@ -86,6 +88,8 @@ def _metadata(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) 
         "pipeline_tag": "image-classification" if config.num_classes else "image-feature-extraction",
         "tags": ["densenet", CONVERTER, *_libraries(config)],
     }
+    if config.spatial_dims != 2:  # the Hub has no task for it
+        del fields["pipeline_tag"]
     if receipt["source"]["origin"] == ORIGIN_IMAGENET:
         # The same weights, as timm's registry names them.
         base = f"timm/{architecture}.tv_in1k"
@@ -126,6 +130,8 @@ def _as_result(measured: Mapping[str, Any]) -> Any:
 
 def _libraries(config: DenseNetConfig) -> list[str]:
     """Which of the Hub's libraries load it."""
+    if config.spatial_dims != 2:
+        return ["monai"]
     if architecture_of(config) is None:
         return []
     return ["timm", "transformers"] if config.num_classes and config.in_channels == 3 else ["timm"]
@@ -136,11 +142,12 @@ def _head(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) -> I
     imagenet = receipt["source"]["origin"] == ORIGIN_IMAGENET
     whose = f", torchvision's {ORIGIN_IMAGENET}" if imagenet else ""
     yield f"# {name}{whose}" if repo_id == NOBODY else f"# {repo_id}"
-    blocks = "" if architecture_of(config) else f" of blocks {list(config.block_config)}"
-    channels = "" if config.in_channels == 3 else f" with in_channels {config.in_channels}"
+    named = architecture_of(replace(config, spatial_dims=2))
+    blocks = "" if named else f" of blocks {list(config.block_config)}"
+    takes = _taken(config)
     what = f"{config.num_classes:,} classes" if config.num_classes else "features, and no classes"
     yield (
-        f"A {name}{blocks}{whose} ([Huang et al.]({PAPER})) that takes images{channels} and gives {what}"
+        f"A {name}{blocks}{whose} ([Huang et al.]({PAPER})) that takes {takes} and gives {what}"
         f"{_read(receipt)}."
     )
     if imagenet:
@@ -152,6 +159,14 @@ def _head(receipt: Mapping[str, Any], config: DenseNetConfig, repo_id: str) -> I
             "it was not measured again here. torchvision is under the BSD-3-Clause license; its "
             f"authors say that weights [may have terms of their own]({TERMS}), which follow from the data."
         )
+
+
+def _taken(config: DenseNetConfig) -> str:
+    """``"images with in_channels 1"``, or what else the network takes."""
+    if config.spatial_dims != 2:
+        kind = "volumes" if config.spatial_dims == 3 else "signals"
+        return f"{kind} with in_channels {config.in_channels}"
+    return "images" if config.in_channels == 3 else f"images with in_channels {config.in_channels}"
 
 
 def _read(receipt: Mapping[str, Any]) -> str:
@@ -170,7 +185,8 @@ def _purpose(
     """Yields what the network is for: its task, its size, its input and the first of its classes."""
     yield "## What it is for"
     card = receipt["card"]
-    task = "image classification" if config.num_classes else "features of images, for other tasks"
+    kind = {1: "signal", 2: "image", 3: "volume"}[config.spatial_dims]
+    task = f"{kind} classification" if config.num_classes else f"features of {kind}s, for other tasks"
     rows = [("task", task), *cost_text(receipt, config)]
     rows += [("trained on", ", ".join(map(as_text, card["datasets"])))] if "datasets" in card else []
     rows += [("made from", as_text(card["base_model"]))] if "base_model" in card else []
@@ -191,11 +207,13 @@ def _examples(config: DenseNetConfig, repo_id: str) -> Iterator[str]:
         f'model = DenseNet.from_pretrained("{repo_id}")  # strict, in eval mode',
     )
     architecture = architecture_of(config)
-    if architecture is None:
+    if config.spatial_dims != 2:
+        yield from example_of_monai(config, repo_id)
+    elif architecture is None:
         other = other_function(config)
         yield f"timm and transformers have no such network{f', and {other}' if other else ''}."
-        return
-    yield from _examples_of_others(architecture, config, repo_id)
+    else:
+        yield from _examples_of_others(architecture, config, repo_id)
 
 
 def _examples_of_others(architecture: str, config: DenseNetConfig, repo_id: str) -> Iterator[str]:
@@ -224,12 +242,19 @@ def _examples_of_others(architecture: str, config: DenseNetConfig, repo_id: str)
 
 def _preparation(receipt: Mapping[str, Any], config: DenseNetConfig) -> Iterator[str]:
     """Yields how images are to be prepared, as config.json tells it, and who says so."""
+    rows = preprocessing_rows(receipt, config)
+    if config.spatial_dims != 2:
+        yield "## How inputs are prepared"
+        yield "It is not known: whoever trained the network tells it."
+        if rows:
+            yield table(("setting", "value", "known by"), rows)
+        return
     yield "## How images are prepared"
     yield (
         "config.json tells timm and transformers: the shorter side is resized to the input's by `crop_pct`, "
         "the middle is cut out, and what is then 0 to 1 is normalised."
     )
-    yield table(("setting", "value", "known by"), preprocessing_rows(receipt, config))
+    yield table(("setting", "value", "known by"), rows)
 
 
 def _metrics(receipt: Mapping[str, Any], config: DenseNetConfig) -> Iterator[str]:

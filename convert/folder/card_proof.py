@@ -53,13 +53,13 @@ def proof_of(proof: Mapping[str, Any]) -> Iterator[str]:
         yield table(("setting", "ours", "the reference's", "bound"), map(_setting, measured))
 
 
-def assumed(receipt: Mapping[str, Any]) -> Iterator[str]:
+def assumed(receipt: Mapping[str, Any], library: str = "torchvision") -> Iterator[str]:
     """Yields what the source does not tell, and what was noticed in it."""
     assumptions, remarks = receipt["assumptions"] or [], receipt["remarks"]
     if assumptions:
         yield (
             "The source does not tell everything about its network's function. This was assumed, as "
-            "torchvision has it:"
+            f"{library} has it:"
         )
         rows = [(one["what"], one["because"], one["settled_by"]) for one in assumptions]
         yield table(("assumed", "because", "settled by"), rows)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from densenet_convert.densenet import DenseNetConfig
+from densenet_convert.densenet.config import dimensions_text
+
 from ..errors import ClaimError, quoted
 from ..records import ORIGIN_BESIDE, ORIGIN_STATED, Numbers, Options, Size
 
 # As timm and Pillow call them.
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+STATED = ("mean", "std", "input_size", "interpolation", "crop_pct")
 LARGEST_SIDE = 1 << 14
 ORIGIN_LAYOUT = "layout"
 
@@ -39,13 +43,15 @@ def with_stated(
     return {**kept, **stated}, {**whose, **dict.fromkeys(stated, ORIGIN_STATED)}
 
 
-def stated_preprocessing(options: Options, channels: int) -> dict[str, Any]:
-    """Returns the fields of ``pretrained_cfg`` that the user states, for images of so many channels.
+def stated_preprocessing(options: Options, config: DenseNetConfig) -> dict[str, Any]:
+    """Returns the fields of ``pretrained_cfg`` that the user states, for images that a network takes.
 
     Raises:
-        ClaimError: a value is none that an image can be prepared with.
+        ClaimError: a value is none that an image can be prepared with, or the network takes no images.
     """
     stated: dict[str, Any] = {}
+    channels = config.in_channels
+    _require_images(options, config)
     if options.mean is not None:
         stated["mean"] = _for_each_channel("mean", options.mean, channels)
     if options.std is not None:
@@ -57,9 +63,20 @@ def stated_preprocessing(options: Options, channels: int) -> dict[str, Any]:
     if options.crop_pct is not None:
         stated["crop_pct"] = float(options.crop_pct)
     for name, value in stated.items():
-        if not SOUND[name](value, channels):
+        if not SOUND[name](value, config):
             raise ClaimError(f"{name} is {quoted(str(value))}, expected {EXPECTED[name]}.")
     return stated
+
+
+def _require_images(options: Options, config: DenseNetConfig) -> None:
+    asked = [name for name in STATED if getattr(options, name) is not None]
+    if asked and config.spatial_dims != 2:
+        raise ClaimError(
+            f"{' and '.join(f'`{name}=...`' for name in asked)} "
+            f"{'is' if len(asked) == 1 else 'are'} for images, and this network takes "
+            f"inputs{dimensions_text(config)}, which no library prepares by these. Leave that out, and tell "
+            "how inputs are prepared in a section of the card, by `card_sections=...`."
+        )
 
 
 def _for_each_channel(name: str, value: Numbers, channels: int) -> list[float]:
@@ -88,32 +105,34 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def _is_mean(value: Any, channels: int) -> bool:
-    return isinstance(value, list) and len(value) == channels and all(map(is_number, value))
+def _is_mean(value: Any, config: DenseNetConfig) -> bool:
+    return isinstance(value, list) and len(value) == config.in_channels and all(map(is_number, value))
 
 
-def _is_deviation(value: Any, channels: int) -> bool:
-    return _is_mean(value, channels) and all(number > 0 for number in value)
+def _is_deviation(value: Any, config: DenseNetConfig) -> bool:
+    return _is_mean(value, config) and all(number > 0 for number in value)
 
 
-def _is_size(value: Any, channels: int) -> bool:
-    if not isinstance(value, list) or len(value) != 3 or not all(type(side) is int for side in value):
+def _is_size(value: Any, config: DenseNetConfig) -> bool:
+    if not isinstance(value, list) or len(value) != 1 + config.spatial_dims:
         return False
-    return value[0] == channels and all(0 < side <= LARGEST_SIDE for side in value[1:])
+    if not all(type(side) is int for side in value):
+        return False
+    return value[0] == config.in_channels and all(0 < side <= LARGEST_SIDE for side in value[1:])
 
 
-def _is_share(value: Any, _channels: int) -> bool:
+def _is_share(value: Any, _config: DenseNetConfig) -> bool:
     return is_number(value) and 0 < value <= 1
 
 
-# The fields that are taken, and the test of each value for so many channels.
-SOUND: dict[str, Callable[[Any, int], bool]] = {
+# The fields that are taken, and the test of each value for a network.
+SOUND: dict[str, Callable[[Any, DenseNetConfig], bool]] = {
     "input_size": _is_size,
     "test_input_size": _is_size,
-    "interpolation": lambda value, _channels: value in INTERPOLATIONS,
+    "interpolation": lambda value, _config: value in INTERPOLATIONS,
     "crop_pct": _is_share,
     "test_crop_pct": _is_share,
-    "crop_mode": lambda value, _channels: value == "center",
+    "crop_mode": lambda value, _config: value == "center",
     "mean": _is_mean,
     "std": _is_deviation,
 }

@@ -6,6 +6,7 @@ Numbers are rounded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
@@ -60,7 +61,7 @@ def _rows(receipt: Mapping[str, Any], source: str | None) -> Iterator[tuple[str,
     yield "signed", receipt.get("signed_by") or ""
     yield "beware", other_function(config)
     yield "assumed", assumed_text(receipt)
-    yield "images", _images(receipt)
+    yield "images" if config.spatial_dims == 2 else "input", _images(receipt)
     yield "steps", rewrites_text(receipt)
     yield "left out", first_few([entry["source_name"] for entry in receipt["dropped"]])
     yield "beside", first_few(list(receipt["beside"]))
@@ -85,7 +86,8 @@ def size_text(count: int) -> str:
 
 
 def network_text(config: DenseNetConfig) -> str:
-    return network_name(config) if architecture_of(config) else architecture_label(config)
+    named = architecture_of(replace(config, spatial_dims=2))
+    return network_name(config) if named else architecture_label(config)
 
 
 def classes_text(config: DenseNetConfig) -> str:

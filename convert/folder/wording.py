@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import floor, isfinite, prod
 from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of, config_file
-from densenet_convert.densenet.config import unlike_torchvision
+from densenet_convert.densenet.config import dimensions_text, unlike_torchvision
 
 from ..errors import quoted
 from ..layout import FEATURES
@@ -17,9 +18,10 @@ from ..results import DIFFERS, EQUAL, UNKNOWN
 
 
 def network_name(config: DenseNetConfig) -> str:
-    """``"DenseNet-169"``, or ``"DenseNet"`` for others than the four."""
-    architecture = architecture_of(config)
-    return f"DenseNet-{architecture.removeprefix('densenet')}" if architecture else "DenseNet"
+    """``"DenseNet-169"``, or ``"DenseNet"`` for others than the four; ``"DenseNet-169 in 3 dimensions"``."""
+    architecture = architecture_of(replace(config, spatial_dims=2))
+    name = f"DenseNet-{architecture.removeprefix('densenet')}" if architecture else "DenseNet"
+    return name + dimensions_text(config)
 
 
 def other_function(config: DenseNetConfig) -> str:
@@ -27,7 +29,8 @@ def other_function(config: DenseNetConfig) -> str:
     other = ", ".join(f"{name} {value}" for name, value in unlike_torchvision(config).items())
     if not other:
         return ""
-    return f"torchvision's network would take these weights and compute something else: {other}"
+    whose = "torchvision's" if config.spatial_dims == 2 else "MONAI's"
+    return f"{whose} network would take these weights and compute something else: {other}"
 
 
 def assumed_text(receipt: Mapping[str, Any]) -> str:
@@ -195,8 +198,16 @@ PREPARED = ("input_size", "interpolation", "crop_pct", "mean", "std")
 
 def preprocessing_rows(receipt: Mapping[str, Any], config: DenseNetConfig) -> list[tuple[str, str, str]]:
     """Returns each setting of pre-processing, its value, and how it is known."""
-    fields = config_file.config_json(config, preprocessing=receipt["preprocessing"])["pretrained_cfg"]
-    return [(name, _value_text(fields[name]), _known_by(receipt, config, name)) for name in PREPARED]
+    fields = _fields_of_input(receipt, config)
+    known = [name for name in PREPARED if name in fields]
+    return [(name, _value_text(fields[name]), _known_by(receipt, config, name)) for name in known]
+
+
+def _fields_of_input(receipt: Mapping[str, Any], config: DenseNetConfig) -> Mapping[str, Any]:
+    """Returns what config.json tells of the input: timm's fields, or what is known where it is no image."""
+    content = config_file.config_json(config, preprocessing=receipt["preprocessing"])
+    fields: Mapping[str, Any] = content.get("pretrained_cfg", content)
+    return fields
 
 
 def _value_text(value: Any) -> str:
@@ -206,9 +217,10 @@ def _value_text(value: Any) -> str:
 
 
 def _known_by(receipt: Mapping[str, Any], config: DenseNetConfig, name: str) -> str:
+    files = [one for one in receipt["beside"] if one.endswith(".json")]
     words = {
         "stated": "stated by whoever converted it",
-        "beside": "config.json beside the source",
+        "beside": f"{files[0] if len(files) == 1 else 'config.json'} beside the source",
         "layout": f"the layout, {receipt['source']['layout']}",
     }
     if name in receipt["preprocessing"]:
@@ -235,25 +247,29 @@ def prepared_text(receipt: Mapping[str, Any]) -> str:
 def cost_text(receipt: Mapping[str, Any], config: DenseNetConfig) -> list[tuple[str, str]]:
     """Returns a network's size, its input, and what one image costs, each in words."""
     counted = [one["shape"] for one in receipt["tensors"] if one["name"].endswith((".weight", ".bias"))]
-    fields = config_file.config_json(config, preprocessing=receipt["preprocessing"])["pretrained_cfg"]
-    channels, height, width = fields["input_size"]
+    parameters = ("parameters", f"{sum(map(prod, counted)):,}")
+    size = _fields_of_input(receipt, config).get("input_size")
+    if size is None:
+        channels = f"{config.in_channels} channel{'s' * (config.in_channels > 1)}"
+        return [parameters, ("input", f"{channels}{dimensions_text(config)}, of any size")]
+    one = "image" if config.spatial_dims == 2 else "input"
     return [
-        ("parameters", f"{sum(map(prod, counted)):,}"),
-        ("input", f"{channels} x {height} x {width}; other sizes are taken, too"),
-        ("multiply-adds", f"{_multiply_adds(config, height, width) / 1e9:.3g} billion an image of this size"),
+        parameters,
+        ("input", f"{' x '.join(map(str, size))}; other sizes are taken, too"),
+        ("multiply-adds", f"{_multiply_adds(config, *size[1:]) / 1e9:.3g} billion an {one} of this size"),
     ]
 
 
-def _multiply_adds(config: DenseNetConfig, height: int, width: int) -> int:
+def _multiply_adds(config: DenseNetConfig, *input_sides: int) -> int:
     """Those of all convolutions and the classifier on one image, whose sides they and the pools round."""
     shapes = config.tensor_shapes()
     padding = sum(config.stem_padding)
-    stem = [(side + padding - 7) // 2 + 1 for side in (height, width)]
+    stem = [(side + padding - 7) // 2 + 1 for side in input_sides]
     sides = [(side - 1) // 2 + 1 for side in stem]
     total = prod(shapes["features.conv0.weight"]) * prod(stem)
     for number in range(1, len(config.block_config) + 1):
         within = (f"features.denseblock{number}.", f"features.transition{number}.conv.")
         weights = [shape for name, shape in shapes.items() if name.startswith(within)]
-        total += sum(prod(shape) for shape in weights if len(shape) == 4) * prod(sides)
+        total += sum(prod(shape) for shape in weights if len(shape) > 2) * prod(sides)
         sides = [side // 2 for side in sides]
     return total + prod(shapes.get("classifier.weight", (0,)))

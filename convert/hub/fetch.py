@@ -88,10 +88,17 @@ def local_file(named: str | os.PathLike[str]) -> Path:
         chosen = file or _only_checkpoint(name, repository, revision)
         folder = chosen.rpartition("/")[0]
         # A receipt beside the weights says that they were converted; other files tell labels and a license.
-        for beside in (FILE_NAME, config_file.FILE_NAME, CARD):
+        beside = [f"{folder}/{one}".lstrip("/") for one in (FILE_NAME, config_file.FILE_NAME, CARD)]
+        for one in (*beside, *_metadata_of(folder)):
             with suppress(EntryNotFoundError):
-                hf_hub_download(repository, f"{folder}/{beside}".lstrip("/"), revision=revision)
+                hf_hub_download(repository, one, revision=revision)
         return Path(hf_hub_download(repository, chosen, revision=revision))
+
+
+def _metadata_of(folder: str) -> list[str]:
+    """Returns the metadata of the MONAI bundle whose weights lie in a folder."""
+    root, _, last = f"/{folder}".rpartition("/")
+    return [f"{root}/configs/metadata.json".lstrip("/")] if last == "models" else []
 
 
 def _here(name: str) -> Path:

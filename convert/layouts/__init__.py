@@ -11,7 +11,7 @@ from .tables.densenet_keras import DENSENET_KERAS
 from .tables.efficient_densenet import EFFICIENT_DENSENET
 from .tables.keras_applications import KERAS_APPLICATIONS
 from .tables.mmpretrain import MMPRETRAIN
-from .tables.monai import MONAI
+from .tables.monai import MONAI, MONAI_0_3
 from .tables.numbered import NUMBERED, NUMBERED_DOTTED, NUMBERED_TIMM
 from .tables.paddleclas import PADDLECLAS
 from .tables.pytorchcv import PYTORCHCV
@@ -24,6 +24,7 @@ BUILT_IN: tuple[Layout, ...] = (
     TORCHVISION,
     TORCHVISION_DOTTED,
     MONAI,
+    MONAI_0_3,
     TORCHXRAYVISION,
     EFFICIENT_DENSENET,
     KERAS_APPLICATIONS,

@@ -44,6 +44,8 @@ def choose_config(
         if found is not None and found.tensor_shapes() == shapes:
             raise ArchitectureError(_another_network(found, architecture))
         classes = (shapes.get("classifier.weight") or (0,))[0]
+        if found is not None:
+            known["spatial_dims"] = found.spatial_dims
         found = replace(ARCHITECTURES[architecture], num_classes=classes, **known)
     assert found is not None  # either branch above has set it
     _check_shapes(shapes, found, source_names or {})

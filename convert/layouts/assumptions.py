@@ -10,12 +10,11 @@ from ..claims import Assumption
 from ..errors import first_few, quoted
 from ..layout import WRAPPERS, Reading
 from ..records import Rewrite
-from .declared_tree import LAST_NORM, DeclaredTree
+from .declared_tree import FIRST_CONV, LAST_NORM, DeclaredTree
 from .explain import LEFT_OUT
 from .layer_kinds import LIBRARIES, holds_in_order, last_of
 from .prepare import ZEROED
 
-FIRST_CONV = "features.conv0"
 RELU_OPTIONS = "--final-relu or --no-final-relu"
 BY_LAYERS = "a whole module of a library's class, or a Keras model"
 BY_OWNER = "the code of the network that it was a part of"

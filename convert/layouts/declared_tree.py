@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import ArchitectureError, quoted
@@ -17,7 +18,7 @@ from .layer_kinds import (
 )
 
 OTHER_FUNCTION = "The converted network would be another function."
-LAST_NORM = "features.norm5"
+FIRST_CONV, LAST_NORM = "features.conv0", "features.norm5"
 # Classes that hold another module and compute what it does.
 WRAPPING_KINDS = (
     *("OptimizedModule", "CheckpointWrapper", "FullyShardedDataParallel", "GradSampleModule"),
@@ -73,7 +74,7 @@ class DeclaredTree:
         Raises:
             ArchitectureError: what is left out is in one sequence with the head, or behind the features.
         """
-        read = layers_of_keras if self.keras else layers_of_torch
+        read = layers_of_keras if self.keras else partial(layers_of_torch, dimensions=self._dimensions())
         kept = {self._top_ancestor(path) for path in self.places}
         beside = self._not_feeding_head()
         left_out = {self._top_ancestor(path) for path in self.dropped if path in self.layers} - kept
@@ -109,6 +110,12 @@ class DeclaredTree:
             return False
         layer = self.layers[common]
         return last_of(layer.kind) == "Sequential" or layer.kind.startswith("monai.")
+
+    def _dimensions(self) -> int:
+        """Returns those of the first convolution, by its class."""
+        first = next((path for path, place in self.places.items() if place == FIRST_CONV), "")
+        kind = last_of(self.layers[first].kind) if first in self.layers else ""
+        return {"Conv1d": 1, "Conv3d": 3}.get(kind, 2)
 
     def _not_feeding_head(self) -> set[str]:
         """Returns the layers of the head's Keras model whose output the head does not use."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import LayoutError, first_few, quoted
 from ..layout import Layout, Reading
 from .explain import LEFT_OUT, explain, missing
 from .views import views
+
+FIRST_WEIGHT = "features.conv0.weight"
 
 
 def identify_layout(
@@ -108,13 +111,31 @@ def _fitting(
     fitting: list[Reading] = []
     nearest: Reading | None = None
     for reading in readings:
-        found = explain(reading, names, expect_drops=whole)
+        found = _of_its_dimensions(explain(reading, names, expect_drops=whole), names)
         problems = len(found.explanation.problems)
         if not problems:
             fitting.append(found)
         elif nearest is None or problems < len(nearest.explanation.problems):
             nearest = found
     return fitting, nearest
+
+
+def _of_its_dimensions(found: Reading, names: Collection[str]) -> Reading:
+    """Returns the reading; with a problem where the first kernel has not the dimensions of its layout.
+
+    Names alone tell no dimensions.
+    """
+    sources = {ours: name for name, ours in found.explanation.targets.items()}
+    first = sources.get(FIRST_WEIGHT)
+    if first is None or not isinstance(names, Mapping) or found.explanation.axes:
+        return found
+    layout, dimensions = found.layout, len(names[first].shape) - 2
+    if dimensions in layout.dimensions or dimensions not in (1, 2, 3):
+        return found
+    expected = " or ".join(map(str, layout.dimensions))
+    problem = f"{first} is a kernel of {dimensions} dimensions, and {layout.name} has those of {expected}"
+    explanation = replace(found.explanation, problems=(*found.explanation.problems, problem))
+    return replace(found, explanation=explanation)
 
 
 def named_layout(name: str, layouts: Sequence[Layout]) -> Layout:

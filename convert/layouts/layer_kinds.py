@@ -110,17 +110,20 @@ def holds_in_order(layer: Layer | None) -> bool:
     return name == "Sequential" or (library in LIBRARIES[1:] and not name.startswith("DenseNet"))
 
 
-def layers_of_torch(layers: Mapping[str, Layer], places: Collection[str]) -> Iterator[DeclaredLayer]:
+def layers_of_torch(
+    layers: Mapping[str, Layer], places: Collection[str], dimensions: int = 2
+) -> Iterator[DeclaredLayer]:
     """The modules that hold no other, and those that hold tensors of the network.
 
     Args:
         layers: what the file tells.
         places: paths of what holds tensors of the network.
+        dimensions: of the network's kernels; layers of others are not known.
     """
     holders = {layer.within for layer in layers.values()}
     for path, (kind, settings, within, *_) in layers.items():
         name, library = last_of(kind), kind.partition(".")[0]
-        what = TORCH.get(name, OTHER)
+        what = TORCH.get(_in_two_dimensions(name, dimensions), OTHER)
         if "Dropout" in name or "loss" in kind.lower():
             what = NOTHING
         if path in holders and path not in places and "pool_type" not in settings:
@@ -129,6 +132,13 @@ def layers_of_torch(layers: Mapping[str, Layer], places: Collection[str]) -> Ite
             what = NOTHING if path in holders else GLOBAL
         runs = holds_in_order(layers.get(within)) if within is not None else False
         yield DeclaredLayer(path, kind, what, settings, path in places, runs, library in LIBRARIES)
+
+
+def _in_two_dimensions(name: str, dimensions: int) -> str:
+    """``MaxPool3d`` is ``MaxPool2d`` in a network of three dimensions, in which ``MaxPool2d`` is none."""
+    if dimensions == 2 or not name.endswith("d") or name[-2:-1] not in ("1", "2", "3"):
+        return name
+    return f"{name[:-2]}2d" if name.endswith(f"{dimensions}d") else f"{name} of other dimensions"
 
 
 def layers_of_keras(layers: Mapping[str, Layer], places: Collection[str]) -> Iterator[DeclaredLayer]:
@@ -167,14 +177,16 @@ def padding_of(layer: DeclaredLayer) -> Any:
     if padding == "valid":
         return 0
     kernel, stride = pair(layer.settings.get("kernel_size")), pair(layer.settings.get("stride", 1))
-    if padding == "same" and stride == (1, 1) and isinstance(kernel, tuple):
+    if padding == "same" and isinstance(kernel, tuple) and set(stride) == {1}:
         odd = all(isinstance(side, int) and side % 2 for side in kernel)
         return tuple(side // 2 for side in kernel) if odd else padding
     return padding
 
 
 def pair(value: Any) -> Any:
-    """Returns a value for each of the two axes; a single number stands for both."""
+    """Returns a value for each of the two axes; a single number stands for both, and equal ones of others."""
+    if isinstance(value, tuple) and len(value) in (1, 3) and len(set(value)) == 1:
+        value = value[0]
     return (value, value) if isinstance(value, int | float) else value
 
 

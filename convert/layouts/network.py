@@ -22,6 +22,7 @@ from .prepare import Held, Prepared, StateDict, prepare
 from .remedies import remedies
 from .strangers import refuse_strangers
 from .surroundings import Surroundings, UnclearError
+from .tables.monai import MONAI_0_3
 
 # Options that say nothing of the network, or of what is written of it.
 UNSAID = ("device", "force", "golden")
@@ -65,18 +66,19 @@ def identify_network(
         raise ArchitectureError(_advised(error, prepared, options, norm_eps, source)) from error
 
 
-def identify_tensors(held: Held, norm_eps: float | None = None) -> Identified:
+def identify_tensors(held: Held, norm_eps: float | None = None, layout: str | None = None) -> Identified:
     """Returns which network a source's tensors are of, whatever they leave open of its function.
 
     Args:
         held, norm_eps: as ``identify_network`` takes them.
+        layout: that it must be in.
 
     Raises:
         LayoutError: no layout explains its names, even if all but one network in it is left out.
         ArchitectureError: the tensors are those of another network.
     """
     prepared = prepare(held)
-    options = Options(reference=ORIGIN_MEMORY)
+    options = Options(reference=ORIGIN_MEMORY, layout=layout)
     try:
         return identify_once(prepared, options, norm_eps)
     except (LayoutError, ArchitectureError):
@@ -109,7 +111,8 @@ def _advised(
         networks = whole_networks(held.tensors, known_layouts())
     except LayoutError:  # there are too many to try
         return str(error)
-    refuse_strangers(held.tensors, holds_densenet=bool(networks))
+    if found := _under_other_names(held, options, norm_eps, source, bool(networks)):
+        return found
     through = _first_through(_other_settings(error, held, options), held, norm_eps, networks)
     refusals: list[str] = []
     asked = None if options.only is None else options.only.rstrip("./")
@@ -126,6 +129,26 @@ def _advised(
     if calls:
         said.append(_introduction(through))
     return "\n".join([" ".join(said), *calls])
+
+
+def _under_other_names(
+    held: Prepared, options: Options, norm_eps: float | None, source: str | None, holds_densenet: bool
+) -> str | None:
+    """Returns the message on a network under names of MONAI that are torchvision's as well; None for others.
+
+    Raises:
+        ArchitectureError: the tensors are for certain those of a network that can't be converted.
+    """
+    named = options.layout is not None
+    try:
+        refuse_strangers(held.tensors, holds_densenet=holds_densenet, layout_is_named=named)
+    except ArchitectureError as error:
+        through = _first_through([] if named else [replace(options, layout=MONAI_0_3.name)], held, norm_eps)
+        if not through or (call := call_for(source, through[0].options)) is None:
+            raise
+        why = "MONAI 0.1 to 0.3 called all but the head so. If one of these wrote it, this converts it:"
+        return f"{error} {why}\n{call}"
+    return None
 
 
 def _fitting(one: Attempt) -> Options:

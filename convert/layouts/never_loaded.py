@@ -116,7 +116,7 @@ def layers_of(samples: Samples) -> Layers:
     """Returns what is known of each layer; one of which a tensor is missing is left out."""
     names = [name.removesuffix(".weight") for name in samples.shapes if name.endswith(".weight")]
     norms = {name: _norm_of(name, samples) for name in names if _is_norm(name, samples)}
-    convolutions = [name for name in names if len(samples.shapes[f"{name}.weight"]) == 4]
+    convolutions = [name for name in names if len(samples.shapes[f"{name}.weight"]) > 2]
     kernels = {name: samples.kernel(f"{name}.weight") for name in convolutions}
     has_head = len(samples.shapes.get(f"{HEAD}.weight", ())) == 2
     head = samples.kernel(f"{HEAD}.weight") if has_head else None

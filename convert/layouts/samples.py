@@ -58,7 +58,7 @@ class Samples:
     Attributes:
         shapes: of each.
         numbers: returns all elements of a tensor of one dimension, or of none.
-        kernel: returns what is known of a weight of two or four dimensions.
+        kernel: returns what is known of a weight of two dimensions or more.
     """
 
     shapes: Mapping[str, tuple[int, ...]]

@@ -16,6 +16,8 @@ STEM = re.compile(r"(?:.*\.)?(?:features_)?conv0\.weight", re.ASCII)
 DENSE_LAYER = re.compile(
     r"(?:.*\.)?denseblock\d+\.denselayer\d+\.(?:layers\.)?(norm|conv)\.?([12])\.(\w+)", re.ASCII
 )
+# Names that MONAI alone has.
+OF_MONAI = re.compile(r"denselayer\d+\.layers\.(?:norm|conv)|class_layers\.(?:class|out)\.", re.ASCII)
 BATCH_NORM = ("running_mean", "running_var")
 SMALL = "a DenseNet for images as small as CIFAR's"
 # Networks of other families: what they are called, and names that only they have.  Each must be there.
@@ -54,16 +56,21 @@ MATCHERS = tuple(
 )
 
 
-def refuse_strangers(tensors: Mapping[str, Any], *, holds_densenet: bool = False) -> None:
+def refuse_strangers(
+    tensors: Mapping[str, Any], *, holds_densenet: bool = False, layout_is_named: bool = False
+) -> None:
     """Raises ArchitectureError if the tensors are for certain those of a network that can't be converted.
 
     Args:
         tensors: each with a ``shape``, under the source's names.
         holds_densenet: whether a DenseNet is among them by its names, so that another network may be, too.
+        layout_is_named: whether the user says which library wrote them, so that names alone decide nothing.
     """
     *_, view = views(tensors)
     shapes = dict(zip(view.names, (tuple(tensor.shape) for tensor in tensors.values()), strict=True))
     stems = [name for name in shapes if STEM.fullmatch(name)]
+    if stems and not layout_is_named:
+        _refuse_dimensions(stems, shapes)
     if stems:
         reasons = [_other_stem(name, shapes) for name in stems]
         what = reasons[0] if all(reasons) else _other_layers(shapes)
@@ -82,12 +89,7 @@ def _other_stem(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
     if not own:
         return ""
     kernel = "x".join(map(str, shape[2:]))
-    if len(shape) in (3, 5):
-        dimensions = len(shape) - 2
-        return (
-            f"a DenseNet of {dimensions} dimension{'s' * (dimensions > 1)}: {quoted(name)} is {list(shape)}"
-        )
-    if len(shape) != 4 or kernel == "7x7":
+    if len(shape) not in (3, 4, 5) or set(shape[2:]) == {7}:
         return ""
     if f"{place}conv1.weight" in shapes and f"{place}conv2.weight" in shapes:
         return (
@@ -97,6 +99,22 @@ def _other_stem(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
     return (
         f"a DenseNet with a {kernel} stem, as for small images: {quoted(name)} is {list(shape)}, expected a "
         "kernel of 7x7"
+    )
+
+
+def _refuse_dimensions(stems: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raises ArchitectureError for networks that take no images, under names of libraries that have none."""
+    name, shape = stems[0], shapes[stems[0]]
+    block = f"{name.removesuffix('conv0.weight')}denseblock"
+    if any(len(shapes[stem]) == 4 for stem in stems) or len(shape) not in (3, 5):
+        return
+    if any(map(OF_MONAI.search, shapes)) or not any(one.startswith(block) for one in shapes):
+        return
+    dimensions = len(shape) - 2
+    raise ArchitectureError(
+        f"This is a DenseNet in {dimensions} dimension{'s' * (dimensions > 1)} under other names than "
+        f"MONAI's: {quoted(name)} is {list(shape)}. MONAI's alone are converted, for no other library is "
+        "known here that has such a network, to compare it with."
     )
 
 
@@ -111,7 +129,7 @@ def _other_layers(shapes: Mapping[str, Sequence[int]]) -> str:
         norms |= kind == "norm"
         tracked |= field in BATCH_NORM
         kernel = "x".join(map(str, shape[2:]))
-        if (kind, half, field) == ("conv", "2", "weight") and kernel != "3x3":
+        if (kind, half, field) == ("conv", "2", "weight") and set(shape[2:]) != {3}:
             found = f"{quoted(name)} is {list(shape)}"
             return f"a DenseNet with convolutions of {kernel} in its dense layers: {found}"
     if norms and not tracked:

@@ -77,7 +77,7 @@ class View:
 
     def _prefixes(self, layout: Layout) -> Iterator[tuple[str, str]]:
         """Yields each prefix that may stand before the layout's names, and what is missing in them."""
-        firsts = (layout.sign,) if layout.sign else (layout.first_conv, *layout.other_stems)
+        firsts = (layout.sign or layout.first_conv, *layout.other_stems)
         for first in firsts:
             for name in self._by_end.get(_end_of(first), ()):
                 if _ends_with(name, first):

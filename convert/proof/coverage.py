@@ -116,11 +116,12 @@ class CoverageMeter:
 
     @staticmethod
     def _add(seen: dict[str, Tensor], name: str, now: Tensor) -> None:
-        seen[name] = now | seen[name] if name in seen else now
+        seen[name] = now | seen[name].to(now.device) if name in seen else now
 
 
 def _seen_in_norm(norm: Any, x: Tensor) -> dict[str, Tensor]:
-    low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    others = (0, *range(2, x.ndim))
+    low, high = x.amin(others), x.amax(others)
     if norm.training:  # by statistics of the batch
         return {"weight": low != high}
     varied = (low != norm.running_mean) | (high != norm.running_mean)
@@ -138,16 +139,20 @@ def _seen_in_product(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
     present = (x != 0).any(0)  # [C, H, W], or [C]
     bias = getattr(layer, "bias", None)
     masks = {} if bias is None else {"bias": torch.ones_like(bias, dtype=torch.bool)}
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, _ConvNd):
         return {"weight": present, **masks}
-    if layer.kernel_size == (1, 1):  # without padding, here
-        return {"weight": present.flatten(1).any(1)[:, None, None], **masks}
+    if set(layer.kernel_size) == {1}:  # without padding, here
+        channels = present.flatten(1).any(1)
+        return {"weight": channels.view(-1, *layer.kernel_size), **masks}
     return {"weight": _under_kernel(layer, present), **masks}
 
 
-def _under_kernel(layer: nn.Conv2d, present: Tensor) -> Tensor:
+def _under_kernel(layer: _ConvNd, present: Tensor) -> Tensor:
     """Which elements of the kernel ever lie over a pixel of ``present``, ``[C, H, W]``."""
-    (top, left), (down, right) = cast("tuple[int, int]", layer.padding), layer.stride
-    padded = F.pad(present, (left, left, top, top))
-    windows = padded.unfold(1, layer.kernel_size[0], down).unfold(2, layer.kernel_size[1], right)
-    return windows.any(2).any(1)  # [C, rows, columns, kh, kw] to [C, kh, kw]
+    padding = cast("tuple[int, ...]", layer.padding)
+    # From the last side to the first, before and after each.
+    windows = F.pad(present, [width for width in reversed(padding) for _ in range(2)])
+    for axis, (size, stride) in enumerate(zip(layer.kernel_size, layer.stride, strict=True), start=1):
+        windows = windows.unfold(axis, size, stride)
+    sides = len(padding)
+    return windows.flatten(1, sides).any(1)  # [C, rows, columns, kh, kw] to [C, kh, kw]

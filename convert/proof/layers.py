@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from .recorder import Recorder
 
@@ -20,8 +21,8 @@ LAYERS: dict[str, type[nn.Module]] = {
     "convolution": _ConvNd,
     "norm": _BatchNorm,
     "linear": nn.Linear,
-    "average pooling": nn.AvgPool2d,
-    "max pooling": nn.MaxPool2d,
+    "average pooling": _AvgPoolNd,
+    "max pooling": _MaxPoolNd,
 }
 
 # The name of the logits among the layers.

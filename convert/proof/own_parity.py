@@ -25,19 +25,19 @@ from ..tensors import same_bits
 from .comparisons import describe
 from .determinism import deterministic
 from .every_input import Judgement
-from .inputs import FEWEST_LOGITS, INPUTS, Shape, draw
+from .inputs import FEWEST_LOGITS, INPUTS, LARGER, Shape, draw
 from .layers import OUTPUT
 from .own_runs import OwnPart, Run, operators_beyond, run_ours, run_up_to
 from .own_training import judge_steps, train_both, train_exactly
 from .references.own_network import OwnNetwork
 from .tolerance import bound, largest_error
 
-# Sides of a further input, for networks that do not take the proof's own.
-LARGER = (224, 224)
+# Sizes of an input, by its dimensions.
+EXAMPLES = {1: "320", 2: "320x256", 3: "96x96x64"}
 EACH_TIME = "its code does something else each time"
 WITHOUT = "Compare with a network that runs without it."
 LAST_NORM = f"{FEATURES}norm5"
-Size = tuple[int, int]
+Size = tuple[int, ...]
 T = TypeVar("T")
 
 
@@ -56,13 +56,14 @@ def compare_own(
         own: the owner's, which is moved to ``device``.
         device: where both run.
         output: which of several outputs is compared, or the module that is, or whose output is.
-        input_size: ``"320"`` or ``"320x256"``, height first; None for the proof's own sizes.
+        input_size: ``"320"`` or ``"320x256"``, height first, and of volumes all three; None for the proof's
+            own sizes.
 
     Raises:
         ParityError: it computes something else in eval mode.
         OwnNetworkError: it takes no input, or has not one output that can be compared.
     """
-    sizes = _sizes(input_size)
+    sizes = _sizes(input_size, loaded.config.spatial_dims)
     with deterministic(device):
         own.network.to(device)
         both = _Both(deepcopy(loaded.model), OwnPart(loaded, own, output), device)
@@ -82,14 +83,18 @@ def compare_own(
     )
 
 
-def _sizes(asked: str | None) -> Mapping[str, Sequence[Size]]:
-    """Returns height and width of the inputs to try in each mode."""
+def _sizes(asked: str | None, dimensions: int) -> Mapping[str, Sequence[Size]]:
+    """Returns the sides of the inputs to try in each mode."""
     if asked is None:
-        return {mode: ((height, width), LARGER) for mode, (_, height, width) in INPUTS[:2]}
-    height, _, width = asked.partition("x")
-    if not (height.isdecimal() and (width or height).isdecimal()):
-        raise OwnNetworkError(f"{quoted(asked)!r} is no size of an input, expected such as 320 or 320x256.")
-    return dict.fromkeys(("eval", "train"), ((int(height), int(width or height)),))
+        inputs = INPUTS[dimensions][:2]
+        return {mode: (tuple(sides), LARGER[dimensions]) for mode, (_, *sides) in inputs}
+    parts = asked.split("x")
+    if not all(part.isdecimal() for part in parts) or len(parts) not in (1, dimensions):
+        raise OwnNetworkError(
+            f"{quoted(asked)!r} is no size of an input, expected such as 320 or {EXAMPLES[dimensions]}."
+        )
+    sides = tuple(map(int, parts))
+    return dict.fromkeys(("eval", "train"), (sides * dimensions if len(sides) == 1 else sides,))
 
 
 class _InEval(NamedTuple):
@@ -126,7 +131,8 @@ class _Both:
         with torch.no_grad():
             x, theirs = self._first_taken("eval", sizes, self.theirs.run)
             if theirs is None:
-                way = "`reference_input_size='320x256'`"
+                size = EXAMPLES[self.ours.config.spatial_dims]
+                way = f"`reference_input_size={size!r}`"
                 raise OwnNetworkError(
                     f"{self.theirs.own.words} takes no input of the proof. {'; '.join(self.refused)}. Name a "
                     f"size that it takes, height first, such as {way}."

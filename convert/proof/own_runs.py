@@ -69,7 +69,8 @@ class OwnPart:
     def __init__(self, loaded: Loaded, own: OwnNetwork, key: str | None) -> None:
         self.loaded, self.own, self.key = loaded, own, key
         config = loaded.config
-        self.width, self.maps = config.num_classes or config.num_features, not config.num_classes
+        self.width = config.num_classes or config.num_features
+        self.maps = 0 if config.num_classes else 2 + config.spatial_dims
         rewritten = {step.target for step in loaded.renamed.checkpoint.rewrites}
         kept = [trace for trace in loaded.renamed.trail if trace.source_name not in rewritten]
         traces = [trace for trace in kept if trace.axes is None]
@@ -192,7 +193,7 @@ def operators_beyond(theirs: Sequence[Step], ours: Sequence[Step]) -> tuple[str,
     return tuple(name for name in dict.fromkeys(plain) if name in more)
 
 
-def choose_output(value: Any, images: int, width: int, key: str | None, *, maps: bool) -> Tensor:
+def choose_output(value: Any, images: int, width: int, key: str | None, *, maps: int) -> Tensor:
     """Returns the one tensor among what a network returned that the converted network may give.
 
     Args:
@@ -200,7 +201,7 @@ def choose_output(value: Any, images: int, width: int, key: str | None, *, maps:
         images: number of images.
         width: number of classes, or of features.
         key: which of several, as keys, fields and numbers, joined by dots.
-        maps: take ``[images, width, H, W]`` as well.
+        maps: number of dimensions of ``[images, width, H, W]``, which are taken as well; 0 if they are not.
 
     Returns:
         ``[images, width]``, or the maps.
@@ -215,7 +216,7 @@ def choose_output(value: Any, images: int, width: int, key: str | None, *, maps:
         )
     asked = found if key is None else {key: found[key]}
     flat = {name: _without_sides(one) for name, one in asked.items()}
-    expected = [(images, width, rank) for rank in ((2, 4) if maps else (2,))]
+    expected = [(images, width, rank) for rank in ((2, maps) if maps else (2,))]
     fitting = [name for name, one in flat.items() if (*one.shape[:2], one.ndim) in expected]
     if len({id(asked[name]) for name in fitting}) == 1:
         return flat[fitting[0]]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densenet_convert.densenet.config import dimensions_text
 from densenet_convert.densenet.config_file import config_json
 
 from ..claims import Claims
-from ..errors import ParityError, ReportError
+from ..errors import ImageError, ParityError, ReportError
 from ..folder.records import Verified
 from ..records import AnyPath, Loaded, Options, Progress, Renamed
 from ..results import Agreement, Measured, OwnParity, Proof
@@ -122,7 +123,13 @@ def prove_parity(
 
     Raises:
         ParityError: they are not.
+        ImageError: images were named for a network that takes none.
     """
+    if extras.images is not None and config.spatial_dims != 2:
+        raise ImageError(
+            f"This network takes inputs{dimensions_text(config)}, and no images: leave `images=...` out. "
+            "It can be compared with outputs that you recorded, by `outputs=...`."
+        )
     phases.info("loading torchvision and both networks")
     from .references.reference import load_reference
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..records import Checkpoint, Loaded
 
 NAMES = ("input", "outputs")
+# What the sides of an input are called, by their number.
+SIDES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 
 
 def compare_recorded_outputs(loaded: Loaded, path: Path, device: torch.device) -> OutputsParity:
@@ -68,11 +70,12 @@ def _tensors(held: Checkpoint, loaded: Loaded, path: Path) -> tuple[Tensor, Tens
         )
     x, outputs = (held.tensors[name] for name in NAMES)
     for name, tensor, expected in (
-        ("input", x, ("N", config.in_channels, "H", "W")),
+        ("input", x, ("N", config.in_channels, *SIDES[config.spatial_dims])),
         ("outputs", outputs, (len(x) if x.ndim else "N", width)),
     ):
         fits = [
-            wanted in (found, "N", "H", "W") for found, wanted in zip(tensor.shape, expected, strict=False)
+            isinstance(wanted, str) or wanted == found
+            for found, wanted in zip(tensor.shape, expected, strict=False)
         ]
         if tensor.ndim != len(expected) or not all(fits) or not tensor.dtype.is_floating_point:
             shape = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -57,17 +57,24 @@ class Setting:
     run: Run
 
 
-def precisions(device: torch.device) -> tuple[Setting, ...]:
-    """The settings that differ in how numbers are rounded; TF32 is a GPU's."""
-    halves = [Setting(_name(d), d, _cast(d)) for d in (torch.bfloat16, torch.float16)]
+def precisions(device: torch.device, dimensions: int = 2) -> tuple[Setting, ...]:
+    """The settings that differ in how numbers are rounded; TF32 is a GPU's.
+
+    On the CPU torch averages volumes in no half precision.
+    """
+    known: tuple[torch.dtype, ...] = (
+        () if device.type == "cpu" and dimensions == 3 else (torch.bfloat16, torch.float16)
+    )
+    halves = [Setting(_name(d), d, _cast(d)) for d in known]
     reduced = [Setting("TF32", torch.float32, _in_tf32)] if device.type == "cuda" else []
     return (Setting("float32", torch.float32, logits_of), *reduced, *halves)
 
 
-def orders() -> tuple[Setting, ...]:
-    """The settings that differ in the order in which float32 numbers are summed."""
+def orders(dimensions: int) -> tuple[Setting, ...]:
+    """The settings that differ in the order of sums of float32; with one side channels can't be last."""
+    last = [Setting("channels_last", torch.float32, _channels_last)] if dimensions > 1 else []
     return (
-        Setting("channels_last", torch.float32, _channels_last),
+        *last,
         Setting("one image at a time", torch.float32, _one_by_one),
         Setting("a larger batch", torch.float32, _in_a_larger_batch),
     )
@@ -153,7 +160,7 @@ def _in_tf32(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def _channels_last(network: nn.Module, x: Tensor) -> Tensor:
-    last = torch.channels_last
+    last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     return logits_of(network.to(memory_format=last), x.to(memory_format=last))
 
 
@@ -162,7 +169,7 @@ def _one_by_one(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def _in_a_larger_batch(network: nn.Module, x: Tensor) -> Tensor:
-    return logits_of(network, x.repeat(3, 1, 1, 1))[: len(x)]
+    return logits_of(network, torch.cat([x, x, x]))[: len(x)]
 
 
 def _name(dtype: torch.dtype) -> str:

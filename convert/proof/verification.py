@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,15 @@ from .every_input import (
     summarise,
     training_results,
 )
-from .inputs import MOST_ADDED, Shape, draw, proof_inputs
+from .inputs import MOST_ADDED, MOST_BLOCKS, Shape, draw, proof_inputs
 from .recorder import Recorder
 from .storages import Contents
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from .references.reference import Reference
+    from densenet_convert.densenet import DenseNetConfig
 
-# The shorter side of the smallest input, 64, is halved by the stem twice and by each transition.
-MOST_BLOCKS = 5
+    from .references.reference import Reference
 
 
 def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, seed: int = 0) -> Proof:
@@ -59,8 +59,8 @@ def verify_model(loaded: Loaded, reference: Reference, device: torch.device, *, 
         ValueRangeError: the network's output overflows.
         ArchitectureError: it has too many blocks for the inputs.
     """
-    _require_few_blocks(len(loaded.config.block_config))
-    inputs = proof_inputs(loaded.config.in_channels)
+    _require_few_blocks(loaded.config)
+    inputs = proof_inputs(loaded.config)
     with deterministic(device), half_the_threads():
         both = _Both(loaded, reference, device, seed)
         compare_bytes(loaded.renamed, loaded.model, both.tally)
@@ -74,6 +74,7 @@ class _Both:
     """Both networks on one device, and what came of comparing them.
 
     Attributes:
+        trains_on: where a training step is taken.
         tally: number of comparisons, and their largest differences.
         meter: what the comparisons could see; None where the recorded steps tell more.
     """
@@ -85,6 +86,9 @@ class _Both:
         if device.type != "cpu" or next(self.ours.parameters()).dtype != self.dtype:
             self.ours = deepcopy(self.ours).to(device, self.dtype)
         self.theirs = reference.network.to(device)
+        # CUDA adds up the gradients of max pooling in three dimensions in no fixed order.
+        in_order = device.type == "cpu" or loaded.config.spatial_dims < 3
+        self.trains_on = device if in_order else torch.device("cpu")
         self.tally = Tally(loaded.renamed.source_names)
         self.meter: CoverageMeter | None = None
         self.inputs: list[tuple[str, Shape]] = []
@@ -103,9 +107,10 @@ class _Both:
         _require_finite(logits[0], x)
         judged = judge_results(*in_eval, eval_results(in_eval, logits, pairs))
         require_one_function(self.tally, judged)
-        x = self._draw(*trained)
-        in_training = Recorder(leaves=leaves), Recorder(leaves=leaves)
-        ran = compare_training_step(self.ours, self.theirs, x, self.tally, in_training)
+        with self._where_it_trains():
+            x = self._draw(*trained)
+            in_training = Recorder(leaves=leaves), Recorder(leaves=leaves)
+            ran = compare_training_step(self.ours, self.theirs, x, self.tally, in_training)
         after = judge_results(*in_training, training_results(in_training, *ran))
         return summarise(self.tally, judged, after)
 
@@ -118,13 +123,16 @@ class _Both:
         self.inputs.clear()
         self.meter = meter = CoverageMeter(self.ours)
         with ThreadPoolExecutor(max_workers=1) as beside:
-            taken = []
+            taken: list[Future[None]] = []
             for mode, shape in inputs:
+                if mode == "train":
+                    wait(taken if self.trains_on != self.device else [])  # these gradients are taken there
+                    with self._where_it_trains(), meter.watching():
+                        x = self._draw(mode, shape)
+                        compare_training_step(self.ours, self.theirs, x, self.tally)
+                    continue
                 x = self._draw(mode, shape)
                 with meter.watching():
-                    if mode == "train":
-                        compare_training_step(self.ours, self.theirs, x, self.tally)
-                        continue
                     pairs, logits, _ = compare_outputs(self.ours, self.theirs, x, self.tally)
                 taken.append(beside.submit(meter.backward, logits))
                 del logits  # and with it the graph, once it was gone through
@@ -154,17 +162,35 @@ class _Both:
             environment=environment(self.device),
         )
 
+    @contextmanager
+    def _where_it_trains(self) -> Iterator[None]:
+        """Moves both networks there, and back."""
+        here = self.device
+        if here == self.trains_on:
+            yield
+            return
+        self._move(self.trains_on)
+        try:
+            yield
+        finally:
+            self._move(here)
+
+    def _move(self, device: torch.device) -> None:
+        self.device = device
+        self.ours.to(device)
+        self.theirs.to(device)
+
     def _draw(self, mode: str, shape: Shape) -> Tensor:
         x = draw(shape, seed=self.seed + len(self.inputs)).to(self.device, self.dtype)
         self.inputs.append((mode, shape))
         return x
 
 
-def _require_few_blocks(blocks: int) -> None:
-    if blocks > MOST_BLOCKS:
+def _require_few_blocks(config: DenseNetConfig) -> None:
+    blocks, most = len(config.block_config), MOST_BLOCKS[config.spatial_dims]
+    if blocks > most:
         raise ArchitectureError(
-            f"This network has {blocks} dense blocks, and the proof's inputs are large enough for "
-            f"{MOST_BLOCKS}."
+            f"This network has {blocks} dense blocks, and the proof's inputs are large enough for {most}."
         )
 
 

@@ -1,4 +1,5 @@
-"""Reads what lies beside a checkpoint: a config.json of timm or transformers, and a card's front matter.
+"""Reads what lies beside a checkpoint: a config.json of timm or transformers, a card's front matter, or the
+metadata of a MONAI bundle.
 
 The files are a stranger's: they are bounded in size and depth, and each value is checked before it is taken.
 What converted folders hold beside their weights is not read here: their receipt is.
@@ -15,7 +16,7 @@ from typing import Any
 
 from densenet_convert.densenet import DenseNetConfig
 from densenet_convert.densenet.config import UNSEEN_IN_SHAPES, unlike_torchvision
-from densenet_convert.densenet.config_file import FILE_NAME, WEIGHTS
+from densenet_convert.densenet.config_file import FILE_NAME, OTHER, SAID_OF_VOLUMES, WEIGHTS
 
 from ..claims import Beside, Remark
 from ..errors import ConvertError, FolderError, quoted
@@ -25,6 +26,9 @@ from ..folder.preprocessing import SOUND
 from ..folder.receipt import FILE_NAME as RECEIPT
 from ..folder.receipt import config_from, unseal
 from ..formats.class_names import is_label
+from ..layouts.tables.monai import MONAI_0_3
+from .bundle import NAME as METADATA
+from .bundle import metadata_of, read_metadata
 
 MOST_BYTES = 1 << 20
 # transformers' name for a class that nobody named.
@@ -48,6 +52,11 @@ def read_beside(path: Path, config: DenseNetConfig) -> Beside:
         names, preprocessing = _read_config(data, config, remarks)
         if names or preprocessing or settings_beside(path):
             files[FILE_NAME] = hashlib.sha256(data).hexdigest()
+    if (metadata := metadata_of(folder)) and (data := _bytes_of(metadata, remarks)):
+        of_bundle, size = read_metadata(data, config, remarks)
+        if (of_bundle and not names) or size:
+            files[METADATA] = hashlib.sha256(data).hexdigest()
+        names, preprocessing = names or of_bundle, {**size, **preprocessing}
     if data := _bytes_of(folder / CARD, remarks):
         card = _read_card(folder / CARD, remarks)
         if card:
@@ -56,9 +65,12 @@ def read_beside(path: Path, config: DenseNetConfig) -> Beside:
 
 
 def preprocessing_beside(path: Path, config: DenseNetConfig) -> dict[str, Any]:
-    """Returns the fields of ``pretrained_cfg`` that a config.json beside a checkpoint tells."""
+    """Returns the fields of ``pretrained_cfg`` that the files beside a checkpoint tell."""
     data = _bytes_of(path.parent / FILE_NAME, [])
-    return _read_config(data, config, [])[1] if data else {}
+    found = _read_config(data, config, [])[1] if data else {}
+    metadata = metadata_of(path.parent)
+    data = _bytes_of(metadata, []) if metadata else None
+    return {**(read_metadata(data, config, [])[1] if data else {}), **found}
 
 
 def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any]:
@@ -96,14 +108,26 @@ def settings_beside(path: Path, *, ignore_config: bool = False) -> dict[str, Any
     return known
 
 
+def layout_beside(path: Path, *, ignore_config: bool = False) -> str | None:
+    """Returns the layout of weights that this converter or its network wrote in one or three dimensions.
+
+    Their names are torchvision's, which has no such networks; None for all others.
+
+    Args and Raises: as ``settings_beside``.
+    """
+    if path.name != WEIGHTS:
+        return None
+    if is_ours(path.parent):
+        config = unseal((path.parent / RECEIPT).read_bytes().decode())["config"]
+    else:
+        config = {} if ignore_config else _content_of(path.parent / FILE_NAME)
+        config = config if config.get("architecture") == OTHER else {}  # others may say it of any names
+    return MONAI_0_3.name if config.get("spatial_dims", 2) != 2 else None
+
+
 def _own_config(path: Path) -> DenseNetConfig:
     """Returns the settings that ``DenseNet.save_pretrained`` wrote; torchvision's where it did not."""
-    try:
-        content = json.loads(_bytes_of(path, []) or b"{}")
-    except (ValueError, RecursionError):
-        return DenseNetConfig()
-    if not isinstance(content, dict):
-        return DenseNetConfig()
+    content = _content_of(path)
     try:
         return DenseNetConfig(**{name: content[name] for name in UNSEEN_IN_SHAPES if name in content})
     except (ValueError, TypeError) as error:
@@ -111,6 +135,15 @@ def _own_config(path: Path) -> DenseNetConfig:
             f"{path} tells of a function that no DenseNet has: {quoted(str(error))}. Mend it, or leave it "
             "alone with `ignore_config=True`."
         ) from error
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    """Returns the object in a file; an empty one where there is none."""
+    try:
+        content = json.loads(_bytes_of(path, []) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _bytes_of(path: Path, remarks: list[Remark]) -> bytes | None:
@@ -150,7 +183,7 @@ def _read_config(
         why = f"it names {len(names):,} classes, and the network has {config.num_classes:,}"
         remarks.append(Remark("not-read", f"The labels in {FILE_NAME} were not read: {why}.", (FILE_NAME,)))
         names = None
-    preprocessing = dict(_preprocessing_in(content, config.in_channels, remarks))
+    preprocessing = dict(_preprocessing_in(content, config, remarks))
     return names, preprocessing
 
 
@@ -175,16 +208,16 @@ def _labels_in(content: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _preprocessing_in(
-    content: Mapping[str, Any], channels: int, remarks: list[Remark]
+    content: Mapping[str, Any], config: DenseNetConfig, remarks: list[Remark]
 ) -> Iterator[tuple[str, Any]]:
     """Yields the fields of ``pretrained_cfg``, which older files of timm have at their top."""
     fields = content.get("pretrained_cfg")
     fields = fields if isinstance(fields, dict) else content
     for name, is_sound in SOUND.items():
         value = fields.get(name)
-        if value is None:
+        if value is None or (config.spatial_dims != 2 and name not in SAID_OF_VOLUMES):
             continue
-        if is_sound(value, channels):
+        if is_sound(value, config):
             yield name, value
         else:
             shown = quoted(repr(value), 60)

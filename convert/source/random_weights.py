@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from densenet_convert.densenet import DenseNet, DenseNetConfig
 
-# [N, H, W] of what the running statistics are measured on.
-SAMPLE = (4, 64, 64)
+# Inputs that the running statistics are measured on, and each side of them by their number.
+SAMPLES, SIDES = 4, {1: 64, 2: 64, 3: 40}
 
 
 def random_checkpoint(config: DenseNetConfig, seed: int) -> bytes:
@@ -57,13 +57,15 @@ def random_network(config: DenseNetConfig, seed: int) -> DenseNet:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(_draw(name, parameter, generator))
-        sample = _uniform((SAMPLE[0], config.in_channels, *SAMPLE[1:]), -2, 2, generator)
+        sides = [SIDES[config.spatial_dims]] * config.spatial_dims
+        shape = (SAMPLES, config.in_channels, *sides)
+        sample = _uniform(shape, -2, 2, generator)
         _measure_statistics(network, sample)
     return network
 
 
 def _draw(name: str, parameter: Tensor, generator: Generator) -> Tensor:
-    if parameter.ndim == 4:
+    if parameter.ndim > 2:
         # He's variance (arXiv 1502.01852), 2 / fan_in, is that of U(-b, b) with b = sqrt(6 / fan_in).
         bound = sqrt(6 / parameter[0].numel())
     elif name.startswith("classifier."):
@@ -83,9 +85,9 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, generator: Generat
 
 def _measure_statistics(network: DenseNet, sample: Tensor) -> None:
     """Sets the running statistics of the float32 network to those of ``sample``, in bfloat16's precision."""
-    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
 
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = 1.0  # the running statistics become those of the one batch

@@ -249,7 +249,8 @@ def test_a_deciding_tensor_that_is_missing_is_named(name: str) -> None:
     ("name", "shape"),
     [
         (CONV0, ()),
-        (CONV0, (8, 3, 7)),
+        (CONV0, (8, 3)),
+        (CONV0, (8, 3, 7, 7, 7, 7)),
         (CONV0, (0, 3, 7, 7)),
         (CONV0, (8, 0, 7, 7)),
         (CONV1, (0, 8, 1, 1)),

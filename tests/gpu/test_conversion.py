@@ -7,21 +7,23 @@ What is checked, and by which options of the command, is in benchmarks/gpu_steps
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import SMALL, in_names_of, state_dict_of
 from click.testing import CliRunner
 from gpu_steps import Subject, compiled_by, convert_and_verify, golden_both_ways, within_bound
 
+import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.densenet import ARCHITECTURES
 from densenet_convert.proof.tolerance import Setting, orders, precisions
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-ON_CPU = [*precisions(CPU), *orders()]
-ON_GPU = [*precisions(GPU), *orders(), compiled_by("inductor")]
+ON_CPU = [*precisions(CPU), *orders(2)]
+ON_GPU = [*precisions(GPU), *orders(2), compiled_by("inductor")]
 # One architecture shows on the CPU that the measure works.
 CASES = [
     *(pytest.param("densenet121", CPU, setting, id=f"121-cpu-{setting.name}") for setting in ON_CPU),
@@ -37,6 +39,14 @@ CASES = [
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_is_converted_and_proven_to_the_bit(architecture: str) -> None:
     assert convert_and_verify(ARCHITECTURES[architecture], GPU)["difference"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_networks_of_monai_are_proven_to_the_bit(dimensions: int, tmp_path: Path) -> None:
+    state = in_names_of("monai", state_dict_of(replace(SMALL, spatial_dims=dimensions)))
+    proof = dc.convert(state, tmp_path / "new", device="cuda").receipt["verification"]
+    assert set(proof["largest_difference"].values()) == {0.0}
 
 
 @pytest.mark.gpu

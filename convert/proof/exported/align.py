@@ -29,7 +29,7 @@ BEHIND = "operators behind the logits"
 
 ADVICE = "Export the network again, and look at what the exporter was told of this layer."
 # What may stand between the last ReLU and the classifier.
-POOLING = {"AveragePool", "Flatten", "GlobalAveragePool", "ReduceMean", "Reshape", "Squeeze"}
+POOLING = {"AveragePool", "Flatten", "GlobalAveragePool", "ReduceMean", "Reshape", "Squeeze", "Unsqueeze"}
 HEADS = {"Gemm", "MatMul"}
 LAST = {"Sigmoid", "Softmax"}
 

@@ -29,8 +29,9 @@ from .weights import check_weights
 
 phases = logging.getLogger("densenet_convert.phases")
 
-# Images and their sides where each layer runs alone: odd ones, and about as many pixels as 224 x 224.
-LAYERS_ON = (2, 155, 163)
+# Images and their sides where each layer runs alone, by the number of dimensions: odd sides, and enough of
+# them behind the last pooling.
+LAYERS_ON = {1: (24, 155), 2: (2, 155, 163), 3: (2, 65, 71, 67)}
 DTYPES = (torch.float32, torch.float16)
 
 
@@ -88,11 +89,12 @@ def _environment() -> dict[str, Any]:
 
 
 def _require_input(graph: Graph, config: DenseNetConfig) -> None:
-    channels = graph.shape[1] if len(graph.shape) == 4 else None
-    if len(graph.shape) != 4 or channels not in (None, config.in_channels):
+    fits = len(graph.shape) == config.spatial_dims + 2
+    if not fits or graph.shape[1] not in (None, config.in_channels):
+        sides = ", ".join("DHW"[-config.spatial_dims :])
         raise ReadError(
             f"The graph's input {graph.input!r} is {_sides(graph.shape)}, and this network takes "
-            f"[N, {config.in_channels}, H, W]. Export it with channels first, and name the folder that it "
+            f"[N, {config.in_channels}, {sides}]. Export it with channels first, and name the folder that it "
             "is of."
         )
 
@@ -118,7 +120,7 @@ def _run_layers(
 ) -> LayerError:
     """Runs every layer alone, on several images and enough pixels: the error of few values tells little."""
     alone = Alone(graph, alignment)
-    few, *usual = LAYERS_ON
+    few, *usual = LAYERS_ON[reference.config.spatial_dims]
     _, channels, *sides = _with_sides(graph, reference.config, 1, usual)
     images = max(2, ceil(few * prod(usual) / prod(sides)))
     batch = graph.shape[0] or images
@@ -134,7 +136,8 @@ def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterab
 
 def _shapes(graph: Graph, config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
     """Yields each shape that the graph takes, and how many of them make enough logits to compare."""
-    found = {_with_sides(graph, config, graph.shape[0] or n, sides): None for _, (n, *sides) in INPUTS}
+    usual = INPUTS[config.spatial_dims]
+    found = {_with_sides(graph, config, graph.shape[0] or n, sides): None for _, (n, *sides) in usual}
     for shape in found:
         logits = shape[0] * (config.num_classes or config.num_features)
         yield shape, ceil(FEWEST_LOGITS / logits)

@@ -8,15 +8,17 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.padding import _ConstantPadNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from ...errors import ParityError
 from .align import ADVICE, Unit
 
-# The value of each where a node does not state it, for two dimensions.
+# The value of each where a node does not state it.
 DEFAULTS: dict[str, Any] = {
-    "strides": [1, 1],
-    "dilations": [1, 1],
-    "pads": [0, 0, 0, 0],
+    "strides": 1,
+    "dilations": 1,
+    "pads": 0,
     "group": 1,
     "ceil_mode": 0,
     "epsilon": 1e-5,
@@ -41,8 +43,7 @@ def check_settings(unit: Unit) -> None:
         expected.pop("pads", None)
     for name, value in expected.items():
         found = node.attributes.get(name, DEFAULTS.get(name))
-        found = list(found) if isinstance(found, list | tuple) else found
-        if found is not None and found != value:
+        if found is not None and not _same(found, value):
             raise ParityError(
                 f"{node} has {name} {found}, expected {value}.",
                 where=unit.layer,
@@ -54,11 +55,12 @@ def check_settings(unit: Unit) -> None:
 def _expected(unit: Unit) -> dict[str, Any]:
     module, op = unit.steps[0].module, unit.nodes[0].op
     match module:
-        case nn.ZeroPad2d() if op != "Pad":
-            left, right, top, bottom = module.padding
+        case _ConstantPadNd() if op != "Pad":
             inner = _of_window(cast(nn.Module, unit.steps[1].module))
-            return {**inner, "pads": [top, left, bottom, right]}
-        case _ConvNd() | nn.MaxPool2d() | nn.AvgPool2d():
+            # torch begins with the last side, ONNX with the first.
+            before, after = list(module.padding[::2])[::-1], list(module.padding[1::2])[::-1]
+            return {**inner, "pads": [*before, *after]}
+        case _ConvNd() | _MaxPoolNd() | _AvgPoolNd():
             return _of_window(module)
         case _BatchNorm() if op == "BatchNormalization":
             return {"epsilon": float(np.float32(module.eps)), "training_mode": 0}
@@ -70,14 +72,17 @@ def _expected(unit: Unit) -> dict[str, Any]:
 def _of_window(module: nn.Module) -> dict[str, Any]:
     """Returns the settings of what goes over the image in windows."""
     settings: dict[str, Any] = {
-        "kernel_shape": _pair(module.kernel_size),
-        "strides": _pair(module.stride),
-        "pads": [*_pair(module.padding), *_pair(module.padding)],
+        "kernel_shape": module.kernel_size,
+        "strides": module.stride,
+        "pads": module.padding,
     }
     if isinstance(module, _ConvNd):
-        return {**settings, "dilations": _pair(module.dilation), "group": module.groups}
+        return {**settings, "dilations": module.dilation, "group": module.groups}
     return {**settings, "ceil_mode": int(cast(bool, module.ceil_mode))}
 
 
-def _pair(value: Any) -> list[int]:
-    return list(value) if isinstance(value, tuple) else [value, value]
+def _same(found: Any, expected: Any) -> bool:
+    """Whether two settings agree, either of which may be one number for every side."""
+    one, other = (list(value) if isinstance(value, list | tuple) else [value] for value in (found, expected))
+    count = max(len(one), len(other))
+    return one * (count // len(one)) == other * (count // len(other))

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.padding import _ConstantPadNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+
+from densenet_convert.densenet.model import LAYERS
 
 # The operation of each module, by its name in ONNX.
 MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "Conv": (_ConvNd,),
     "BatchNormalization": (_BatchNorm,),
     "Relu": (nn.ReLU,),
-    "MaxPool": (nn.MaxPool2d,),
-    "AveragePool": (nn.AvgPool2d,),
-    "Pad": (nn.ZeroPad2d,),
+    "MaxPool": (_MaxPoolNd,),
+    "AveragePool": (_AvgPoolNd,),
+    "Pad": (_ConstantPadNd,),
     "Gemm": (nn.Linear,),
 }
 # The same of each function that runs between modules, and what it is called.
 FUNCTIONS: dict[object, tuple[str, str]] = {
     torch.cat: ("Concat", "concat"),
     F.relu: ("Relu", "relu"),
-    F.adaptive_avg_pool2d: ("GlobalAveragePool", "pool"),
+    **{layers.average: ("GlobalAveragePool", "pool") for layers in LAYERS.values()},
     "flatten": ("Flatten", "flatten"),
 }
 
@@ -86,7 +91,8 @@ def _step(traced: fx.GraphModule, node: fx.Node, inputs: tuple[str, ...]) -> Ste
     kind, name = FUNCTIONS[node.target]
     # The names of the modules around a function, of which the last is the innermost.
     owner = [str(name) for name, _ in node.meta.get("nn_module_stack", {}).values()][-1:]
-    return Step(".".join([*owner, name]), kind, node.name, inputs, None, _RUN[kind])
+    run = _averaging(node.target) if kind == "GlobalAveragePool" else _RUN[kind]
+    return Step(".".join([*owner, name]), kind, node.name, inputs, None, run)
 
 
 def _run_module(module: nn.Module) -> Callable[[Sequence[Tensor]], Tensor]:
@@ -100,10 +106,13 @@ def _run_module(module: nn.Module) -> Callable[[Sequence[Tensor]], Tensor]:
     return run
 
 
+def _averaging(average: Any) -> Callable[[Sequence[Tensor]], Tensor]:
+    return lambda inputs: average(inputs[0], 1)
+
+
 _RUN: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "Concat": lambda inputs: torch.cat(list(inputs), 1),
     "Relu": lambda inputs: F.relu(inputs[0]),
-    "GlobalAveragePool": lambda inputs: F.adaptive_avg_pool2d(inputs[0], (1, 1)),
     "Flatten": lambda inputs: inputs[0].flatten(1),
 }
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.padding import _ConstantPadNd
 
 from ...errors import ParityError
 from ...tensors import dtype_name, same_bits
@@ -37,7 +38,7 @@ def check_weights(graph: Graph, unit: Unit) -> int:
     """
     modules = [step.module for step in unit.steps if step.module is not None]
     node = unit.nodes[0]
-    if isinstance(modules[0] if modules else None, nn.ZeroPad2d) and node.op != "Pad":
+    if isinstance(modules[0] if modules else None, _ConstantPadNd) and node.op != "Pad":
         modules = modules[1:]
     if not modules or not list(modules[0].parameters()):
         return 0

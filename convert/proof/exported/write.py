@@ -14,6 +14,7 @@ import torch
 
 from densenet_convert.densenet import DenseNet
 
+from ..inputs import INPUTS
 from .align import Alignment, align
 from .graph import Graph, with_types
 from .reference import in_eval
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # The exporter's own, to which no operator has to be converted.
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"
+SIDES = ("depth", "height", "width")
 # The first that goes with the opset, so that older runtimes read it as well.
 IR_VERSION = 8
 # Key of a node's metadata.
@@ -33,14 +35,14 @@ LAYER = "densenet_convert.layer"
 
 
 def onnx_model(
-    network: DenseNet, dtype: torch.dtype, sides: tuple[int, int] | None, properties: Mapping[str, str]
+    network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | None, properties: Mapping[str, str]
 ) -> bytes:
     """Returns a network as a file in ONNX's format, whose batch is free.
 
     Args:
         network: on the CPU; it is left as it was.
         dtype: of the weights, the input and the logits.
-        sides: height and width of the input; None leaves them free.
+        sides: height and width of the input, or as many as it has; None leaves them free.
         properties: metadata of the model.
     """
     network = in_eval(network).to(dtype)
@@ -52,10 +54,13 @@ def onnx_model(
     return data
 
 
-def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, int] | None) -> ModelProto:
+def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | None) -> ModelProto:
     onnx_and_runtime()  # the exporter's own message names one package alone
     free = torch.export.Dim.DYNAMIC
-    x = torch.zeros(2, network.config.in_channels, *(sides or (64, 96)), dtype=dtype)
+    dimensions = network.config.spatial_dims
+    _, (_, *usual) = INPUTS[dimensions][1]
+    x = torch.zeros(2, network.config.in_channels, *(sides or usual), dtype=dtype)
+    every_side = {side + 2: free for side in range(dimensions)}
     with _quietly():
         program: Any = torch.onnx.export(
             network,
@@ -64,7 +69,7 @@ def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, int] | No
             external_data=False,
             optimize=False,
             opset_version=OPSET,
-            dynamic_shapes=({0: free} if sides else {0: free, 2: free, 3: free},),
+            dynamic_shapes=({0: free} if sides else {0: free, **every_side},),
             input_names=[INPUT],
             output_names=[OUTPUT],
             verbose=False,
@@ -117,8 +122,9 @@ def _clean(model: ModelProto, alignment: Alignment, properties: Mapping[str, str
         if one.output[0] in layers:
             onnx.helper.set_model_props(node, {LAYER: layers[one.output[0]]})
         nodes.append(node)
+    dimensions = len(model.graph.input[0].type.tensor_type.shape.dim) - 2
     ends = [
-        _end(model.graph.input[0], ("batch", None, "height", "width")),
+        _end(model.graph.input[0], ("batch", None, *SIDES[-dimensions:])),
         _end(model.graph.output[0], ("batch",)),
     ]
     weights = sorted(model.graph.initializer, key=lambda weight: weight.name)

@@ -5,10 +5,11 @@ Each function raises ImportError where its library is not installed.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from densenet_convert.densenet.blank import SkipInit
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def monai_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
-    """``monai.networks.nets.DenseNet`` for images of two dimensions."""
+    """``monai.networks.nets.DenseNet``, in one, two or three dimensions."""
     import monai
     from monai.networks.nets.densenet import DenseNet
 
     with torch.device("meta"), SkipInit():
         network: nn.Module = DenseNet(
-            spatial_dims=2,
+            spatial_dims=config.spatial_dims,
             in_channels=config.in_channels,
             out_channels=config.num_classes or 1,
             init_features=config.num_init_features,
@@ -35,6 +36,28 @@ def monai_network(config: DenseNetConfig) -> tuple[nn.Module, str]:
     if not config.num_classes:
         network.get_submodule("class_layers").out = nn.Identity()
     return network, f"MONAI's own network, MONAI {monai.__version__}"
+
+
+def monai_network_of_0_3(config: DenseNetConfig) -> tuple[nn.Module, str]:
+    """The same, its modules under the names that MONAI 0.1 to 0.3 gave them.
+
+    Source: ``monai/networks/nets/densenet.py`` of MONAI 0.3.0, whose dense layers are themselves sequences.
+    """
+    network, description = monai_network(config)
+    for block in network.get_submodule("features").children():
+        for name, layer in list(block.named_children()):
+            if name.startswith("denselayer"):
+                parts = OrderedDict(layer.get_submodule("layers").named_children())
+                block._modules[name] = _LayerOfMonai03(parts)
+    head = network.get_submodule("class_layers")
+    head._modules = {name.replace("out", "class"): module for name, module in head._modules.items()}
+    return network, description.replace("own network", "own network under its names of 0.3")
+
+
+class _LayerOfMonai03(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        new: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return torch.cat([x, new], 1)
 
 
 def torchxrayvision_network(config: DenseNetConfig) -> tuple[nn.Module, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torchvision
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenet_convert.densenet import DenseNetConfig, architecture_of
 from densenet_convert.densenet.blank import SkipInit
@@ -71,7 +72,7 @@ def load_reference(checkpoint: Checkpoint, reading: Reading, config: DenseNetCon
         _load(network, checkpoint, reading)
         if checkpoint.norm_eps is not None:
             for module in network.modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):
                     module.eps = checkpoint.norm_eps
     if _dtype(checkpoint) in (torch.float16, torch.bfloat16):
         network.float()
@@ -140,9 +141,10 @@ def _network(layout: Layout, config: DenseNetConfig) -> tuple[nn.Module, str]:
                 layout.library.partition(":")[2],
                 error,
             )
-    return _named(layout.reference)(
-        config
-    ), f"torchvision's modules in a tree, torchvision {torchvision.__version__}"
+    how = f"torchvision's modules in a tree, torchvision {torchvision.__version__}"
+    if config.spatial_dims != 2:
+        how = f"torch's modules under the source's names, torch {torch.__version__}"
+    return _named(layout.reference)(config), how
 
 
 def own_names(layout: Layout, config: DenseNetConfig) -> list[str]:

@@ -7,7 +7,7 @@ into which the source's untouched tensors are loaded strictly.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -116,14 +116,49 @@ class _LayerOf2017(nn.Module):
 def tree_of_monai(config: DenseNetConfig) -> nn.Module:
     """The same, hung as MONAI has it: each dense layer within ``layers``, the head in ``class_layers``.
 
+    In one or three dimensions torch's modules of as many stand in the places of torchvision's.
+
     Source: ``monai/networks/nets/densenet.py`` of MONAI 1.6.1.
     """
     network = tree_of_today(config)
+    _set_dimensions(network.get_submodule("features"), config.spatial_dims)
     for block in network.get_submodule("features").children():
         if isinstance(block, nn.ModuleDict):
             for name, layer in list(block.items()):
                 block[name] = _LayerOfMonai(layer)
-    return _NetworkOfMonai(network, config.final_relu)
+    return _NetworkOfMonai(network, config)
+
+
+def tree_of_monai_0_3(config: DenseNetConfig) -> nn.Module:
+    """The same, hung as MONAI before 0.4 has it: by torchvision's names, the head in ``class_layers``.
+
+    Source: ``monai/networks/nets/densenet.py`` of MONAI 0.3.0.
+    """
+    network = tree_of_today(config)
+    _set_dimensions(network.get_submodule("features"), config.spatial_dims)
+    return _NetworkOfMonai(network, config, head="class")
+
+
+def _set_dimensions(features: nn.Module, dimensions: int) -> None:
+    """Puts modules of so many dimensions, with the same settings, in the places of torchvision's."""
+    kinds = [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d] if dimensions != 2 else []
+    for parent in list(features.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) in kinds:
+                kind = getattr(nn, type(layer).__name__.replace("2d", f"{dimensions}d"))
+                parent._modules[name] = kind(**_settings_of(layer))
+
+
+def _settings_of(layer: nn.Module) -> dict[str, Any]:
+    """Returns what a module was made of, each side's setting as one number."""
+    found: dict[str, Any] = {"device": "meta"}
+    if isinstance(layer, nn.BatchNorm2d):
+        return {**found, "num_features": layer.num_features, "eps": layer.eps, "momentum": layer.momentum}
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "ceil_mode")
+    found = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    if isinstance(layer, nn.Conv2d):
+        found |= {"bias": layer.bias is not None, "device": "meta"}
+    return {name: value[0] if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def tree_of_efficient_densenet(config: DenseNetConfig) -> nn.Module:
@@ -149,14 +184,15 @@ class _LayerOfMonai(nn.Module):
 
 
 class _NetworkOfMonai(nn.Module):
-    def __init__(self, network: nn.Module, final_relu: bool) -> None:
+    def __init__(self, network: nn.Module, config: DenseNetConfig, head: str = "out") -> None:
         super().__init__()
-        self.final_relu = final_relu
-        self.features = network.features
-        self.class_layers = nn.ModuleDict({"out": cast(nn.Module, network.classifier)})
+        self.final_relu = config.final_relu
+        self.features = cast(nn.Module, network.features)
+        self.class_layers = nn.ModuleDict({head: cast(nn.Module, network.classifier)})
+        self.head, self.pool = head, getattr(nn, f"AdaptiveAvgPool{config.spatial_dims}d")(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = cast(nn.Module, self.features)(x)
+        x = self.features(x)
         if self.final_relu:
             x = F.relu(x, inplace=True)
-        return cast(Tensor, self.class_layers["out"](torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)))
+        return cast(Tensor, self.class_layers[self.head](torch.flatten(self.pool(x), 1)))

@@ -18,13 +18,13 @@ from ...results import Measured, Proof
 from ..comparisons import half_the_threads
 from ..coverage import CoverageMeter
 from ..determinism import deterministic
-from ..inputs import ODD_SIZE, draw, measured_shape
+from ..inputs import draw, measured_shape
 from ..layers import OUTPUT, outputs, watching
 from ..tolerance import Setting, largest_error, logits_of, measure, measured, orders, precisions
 
 phases = logging.getLogger("densenet_convert.phases")
 # A small head needs many images for its logits to tell something; a layer has enough values of few.
-LAYER_IMAGES = ODD_SIZE[0]
+LAYER_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def diagnose(
     with deterministic(device), half_the_threads():
         ours, theirs = (deepcopy(network).to(device, torch.float32) for network in (ours, theirs))
         x = draw(measured_shape(config), seed=0).to(device)
-        double, layered = deepcopy(theirs).double(), precisions(device)
+        double, layered = deepcopy(theirs).double(), precisions(device, config.spatial_dims)
         exact = _values(double, x.double())
         apart = _run(layered[0], ours, x, _values(theirs, x)).errors  # The first setting is float32.
         runs: dict[str, tuple[_Run, _Run]] = {}
-        found, every = [], (*layered, *orders())
+        found, every = [], (*layered, *orders(config.spatial_dims))
         for setting in every if progress is None else progress(every, "settings"):
             if setting not in layered:
                 found.append(measure(setting, ours, theirs, x, exact[-1]))

@@ -98,5 +98,5 @@ def _attempt(loaded: Loaded, reference: Reference, device: torch.device) -> dict
         "dtype": dtype_name(next(reference.network.parameters())),
         "reference": reference.description,
         "versions": environment(device)["versions"],
-        "inputs": [{"mode": mode, "shape": shape} for mode, shape in proof_inputs(loaded.config.in_channels)],
+        "inputs": [{"mode": mode, "shape": shape} for mode, shape in proof_inputs(loaded.config)],
     }

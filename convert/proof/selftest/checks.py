@@ -14,6 +14,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from densenet_convert.densenet import DenseNetConfig
+
 from ...errors import ParityError
 from ...results import DIFFERS, EQUAL
 from ..comparisons import (
@@ -107,10 +109,10 @@ class Recorded(NamedTuple):
     unknown: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
-def record_reference(theirs: nn.Module, channels: int, device: torch.device) -> Recorded:
+def record_reference(theirs: nn.Module, config: DenseNetConfig, device: torch.device) -> Recorded:
     """Runs a reference, on ``device`` already, on the proof's first two inputs."""
     dtype = next(theirs.parameters()).dtype
-    shapes = [shape for _, shape in proof_inputs(channels)[:2]]
+    shapes = [shape for _, shape in proof_inputs(config)[:2]]
     x, trained = (draw(shape, seed=i).to(device, dtype) for i, shape in enumerate(shapes))
     layers: list[Ran] = []
     training_layers: list[Ran] = []

@@ -19,7 +19,7 @@ from ...folder.records import Verified
 from ...folder.recover import as_in_source
 from ...folder.write import write_folder
 from ...layout import Layout, Reading
-from ...layouts import BUILT_IN
+from ...layouts import BUILT_IN, TORCHVISION_DOTTED
 from ...layouts.explain import explain
 from ...layouts.network import identify_network
 from ...layouts.rename import rename_tensors
@@ -71,7 +71,7 @@ def _unknown(verified: Verified, reference: Reference, device: torch.device) -> 
     """The kinds of results that recorded names, or names that were made anew, do not call equal."""
     loaded = verified.loaded
     every_input = vars(verified.proof.every_input)
-    recorded = record_reference(reference.network, loaded.config.in_channels, device)
+    recorded = record_reference(reference.network, loaded.config, device)
     unknown = {kind for kind in ("logits", "gradients", "buffers") if every_input[kind] != EQUAL}
     for replay in record_sound(loaded, recorded, device):
         unknown |= replay.unknown
@@ -93,26 +93,35 @@ def convert_once(
 
 def random_source(config: DenseNetConfig, seed: int, scratch: Path) -> Source:
     """Returns a checkpoint of random weights, and which network it is."""
-    file = scratch / "checkpoint.pth"
-    file.write_bytes(random_checkpoint(config, seed))
-    checkpoint = read_checkpoint(file)
+    checkpoint = _drawn(config, seed, scratch)
     return checkpoint, identify_network(checkpoint, Options())
 
 
+def _drawn(config: DenseNetConfig, seed: int, scratch: Path) -> Checkpoint:
+    file = scratch / "checkpoint.pth"
+    file.write_bytes(random_checkpoint(config, seed))
+    return read_checkpoint(file)
+
+
 def _another(i: int, random: Random, scratch: Path) -> Source:
-    """A small network in one of the layouts that are built in."""
+    """A small network in one of the layouts that are built in, of the dimensions that it has in turn."""
     layout = BUILT_IN[i % len(BUILT_IN)]
+    dimensions = layout.dimensions[i // len(BUILT_IN) % len(layout.dimensions)]
+    # What is found by its head has one.
+    fewest = 1 if layout.sign.startswith(layout.head) else 0
     blocks = 4 if layout.name.startswith(OF_FOUR_BLOCKS) else random.randint(1, 4)
     config = DenseNetConfig(
         growth_rate=random.randint(2, 6),
         block_config=tuple(random.randint(1, 3) for _ in range(blocks)),
         num_init_features=random.randint(4, 12),
         bn_size=random.randint(1, 4),
-        num_classes=random.randint(0, 6) if layout.has_head else 0,
+        num_classes=random.randint(fewest, 6) if layout.has_head else 0,
         in_channels=random.randint(1, 4),
+        spatial_dims=dimensions,
     )
-    checkpoint, network = random_source(config, i, scratch)
-    tensors = _in_layout(rename_tensors(checkpoint, network.reading).tensors, layout, config)
+    checkpoint = _drawn(config, i, scratch)
+    reading = explain(Reading(TORCHVISION_DOTTED), checkpoint.tensors)
+    tensors = _in_layout(rename_tensors(checkpoint, reading).tensors, layout, config)
     checkpoint = _with_tensors(checkpoint, tensors)
     # A sequence of somebody's own does not tell what it runs before its head.
     return checkpoint, identify_network(checkpoint, Options(final_relu=True))

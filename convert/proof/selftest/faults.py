@@ -189,8 +189,9 @@ def _replacing(name: str, changed: Mapping[str, Tensor], clean: Loaded) -> Fault
 def transforms(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields axes permuted, colours exchanged, and rows of the classifier in another order."""
     tensors = clean.renamed.tensors
-    for name, tensor in draw.places([i for i in tensors.items() if i[1].ndim == 4]):
-        for axes in ((0, 1, 3, 2), (1, 0, 2, 3)):
+    for name, tensor in draw.places([i for i in tensors.items() if i[1].ndim > 2]):
+        *others, before, last = range(tensor.ndim)
+        for axes in ((*others, last, before), (1, 0, *range(2, tensor.ndim))):
             turned = tensor.permute(axes)
             if turned.shape == tensor.shape and (axes[0] or tensor.shape[2] > 1):
                 yield _replacing("axes permuted", {name: turned.contiguous()}, clean)

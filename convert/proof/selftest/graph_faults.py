@@ -121,7 +121,8 @@ def _scaled(copy: Copy, node: NodeProto) -> tuple[np.ndarray[Any, Any], np.ndarr
 
 def _fold_and_keep(copy: Copy, node: NodeProto) -> None:
     scale, shift = _scaled(copy, node)
-    copy.put(node.input[1], (copy.value(node.input[1]) * scale[:, None, None, None]).astype(np.float32))
+    kernel = copy.value(node.input[1])
+    copy.put(node.input[1], (kernel.T * scale).T.astype(np.float32))
     node.input.append(copy.add_weight(f"{node.name}.bias", shift.astype(np.float32)))
 
 
@@ -148,6 +149,20 @@ def _exchange(first: int, second: int) -> Callable[[Copy, NodeProto], None]:
 
 def _telling(**settings: object) -> Callable[[Copy, NodeProto], None]:
     return lambda copy, node: copy.tell(node, **settings)
+
+
+def _for_each_side(**settings: int) -> Callable[[Copy, NodeProto], None]:
+    def spoil(copy: Copy, node: NodeProto) -> None:
+        sides = copy.value(node.input[1]).ndim - 2
+        given = {name: [value] * sides * (1 + (name == "pads")) for name, value in settings.items()}
+        copy.tell(node, **given)
+
+    return spoil
+
+
+def _shifting_pads(copy: Copy, node: NodeProto) -> None:
+    sides = copy.value(node.input[1]).ndim - 2
+    copy.tell(node, pads=[2] * sides + [0] * sides)
 
 
 def _one_weight(copy: Copy, node: NodeProto) -> None:
@@ -200,9 +215,9 @@ def _flatten_into_one(copy: Copy, node: NodeProto) -> None:
 
 
 KINDS = (
-    Kind("paddings exchanged in a graph", CONV2, _telling(pads=[2, 2, 0, 0])),
-    Kind("dilation in a graph", CONV2, _telling(dilations=[2, 2], pads=[2, 2, 2, 2])),
-    Kind("stride in a graph", CONV1, _telling(strides=[2, 2])),
+    Kind("paddings exchanged in a graph", CONV2, _shifting_pads),
+    Kind("dilation in a graph", CONV2, _for_each_side(dilations=2, pads=2)),
+    Kind("stride in a graph", CONV1, _for_each_side(strides=2)),
     Kind("epsilon in a graph", NORM, _telling(epsilon=1.001e-5)),
     Kind("training mode in a graph", NORM, _in_training),
     Kind("mean and variance exchanged in a graph", NORM, _exchange(3, 4)),

@@ -17,6 +17,7 @@ from ..exported.prove import prove_graph
 from ..exported.reference import Reference
 from ..exported.runtime import LEVELS, Session, Way, optimised
 from ..exported.write import INPUT, onnx_model
+from ..inputs import proof_inputs
 from .faults import Fault
 from .judging import Judged, light
 from .peers import notice
@@ -67,7 +68,8 @@ def _error_of(graph: Graph, reference: Reference, way: Way) -> ConvertError | No
 
 def _logits(model: ModelProto, subject: ExportedSubject, way: Way) -> tuple[Tensor, Tensor]:
     """Returns the logits of a graph, NaN where it does not run, and the network's, for two images."""
-    (x,), own, _ = subject.reference.logits((2, subject.reference.config.in_channels, 64, 96), 1)
+    _, shape = proof_inputs(subject.reference.config)[1]
+    (x,), own, _ = subject.reference.logits(shape, 1)
     try:
         found = Session(model, way).run({INPUT: x})[0]
     except Exception as error:  # the runtime's own have no common kind

@@ -200,7 +200,8 @@ def judge_written(fault: Fault, subject: Subject) -> Judged:
         findings: Findings = {"read-back": _error_of(lambda: open_folder(copy))}
         if fault.name in ("wrong preprocessing", "labels permuted"):
             config = json.loads((copy / config_file.FILE_NAME).read_bytes())
-            findings["preset"] = _error_of(lambda: compare_preprocessing(config))
+            if "pretrained_cfg" in config:
+                findings["preset"] = _error_of(lambda: compare_preprocessing(config))
         return Judged(fault, light(findings), {})
     finally:
         shutil.rmtree(copy)

@@ -11,8 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from densenet_convert.densenet import DenseNet
+from densenet_convert.densenet.model import LAYERS
 
 from ...records import Loaded
 from .faults import NETWORK, Draw, Fault
@@ -21,14 +25,14 @@ from .faults import NETWORK, Draw, Fault
 def network_faults(clean: Loaded, draw: Draw) -> Iterator[Fault]:
     """Yields every fault of the network, at places that are drawn."""
     names = {name: module for name, module in clean.model.named_modules() if name}
-    norms = [name for name, module in names.items() if isinstance(module, nn.BatchNorm2d)]
+    norms = [name for name, module in names.items() if isinstance(module, _BatchNorm)]
     # Keras' in place of torchvision's, or the other way round.
     other = "1e-5" if clean.config.norm_eps == 1.001e-5 else "1.001e-5"
     yield _changing(f"epsilon of {other}", _set_all(norms, "eps", float(other)), *norms)
     for name in draw.places(norms):
         yield _changing("a batch norm left in training", _set_all([name], "training", True), name)
         yield _changing("another momentum", _set_all([name], "momentum", 0.2), name, f"{name}.running_mean")
-    yield from _pooling(names)
+    yield from _pooling(names, LAYERS[clean.config.spatial_dims].max_pool)
     yield from _padding(names, draw)
     yield from _activations(names, draw)
     yield from _blocks(clean, draw)
@@ -56,25 +60,25 @@ def _put(name: str, module: Callable[[nn.Module], nn.Module]) -> Callable[[Dense
     return change
 
 
-def _pooling(names: Mapping[str, nn.Module]) -> Iterator[Fault]:
+def _pooling(names: Mapping[str, nn.Module], max_pool: Callable[..., nn.Module]) -> Iterator[Fault]:
     for name, module in names.items():
-        if isinstance(module, nn.AvgPool2d):
-            yield _changing("max for average pooling", _put(name, lambda _: nn.MaxPool2d(2, 2)), name)
-        if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        if isinstance(module, _AvgPoolNd):
+            yield _changing("max for average pooling", _put(name, lambda _: max_pool(2, 2)), name)
+        if isinstance(module, _AvgPoolNd | _MaxPoolNd):
             yield _changing("ceil_mode", _set_all([name], "ceil_mode", True), name)
 
 
 def _padding(names: Mapping[str, nn.Module], draw: Draw) -> Iterator[Fault]:
-    convolutions = [(name, module) for name, module in names.items() if isinstance(module, nn.Conv2d)]
-    padded = [name for name, module in convolutions if module.padding != (0, 0)]
+    convolutions = [(name, module) for name, module in names.items() if isinstance(module, _ConvNd)]
+    padded = [name for name, module in convolutions if set(module.padding) != {0}]
     padded.remove("features.conv0")
     for name in ["features.conv0", *draw.places(padded)]:
 
         def change(model: DenseNet, name: str = name) -> None:
             layer: Any = model.get_submodule(name)
-            width = layer.padding[0]
-            layer.padding = (0, 0)
-            sides = (width - 1, width + 1) * 2
+            width, dimensions = layer.padding[0], len(layer.padding)
+            layer.padding = (0,) * dimensions
+            sides = (width - 1, width + 1) * dimensions
             layer.register_forward_pre_hook(lambda _, inputs: (F.pad(inputs[0], sides),))
 
         yield _changing("asymmetric padding", change, name)
@@ -94,7 +98,8 @@ def _activations(names: Mapping[str, nn.Module], draw: Draw) -> Iterator[Fault]:
 
     def last(model: DenseNet) -> None:
         def forward(x: Tensor) -> Any:
-            return model.classifier(F.adaptive_avg_pool2d(model.features(x), 1).flatten(1))
+            average = LAYERS[model.config.spatial_dims].average
+            return model.classifier(average(model.features(x), 1).flatten(1))
 
         model.forward = forward  # type: ignore[method-assign]
 

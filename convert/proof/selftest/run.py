@@ -167,7 +167,7 @@ def _prepare(
     clean, reference = convert_once(*source, device, 0)
     loaded = clean.loaded
     folder = write_folder(clean, scratch / "clean").folder
-    recorded = record_reference(reference.network, loaded.config.in_channels, device)
+    recorded = record_reference(reference.network, loaded.config, device)
     replays = record_sound(loaded, recorded, device)
     recorded = recorded._replace(unknown=(replays[0].unknown, replays[1].unknown))
     known = Recorder()

@@ -42,7 +42,9 @@ def written_faults(folder: Path, seed: int = 0) -> Iterator[Fault]:
         yield _fault("a file cut short", _cutting(name), name)
     for added in ("model.safetensors.index.json", "model-00001-of-00002.safetensors"):
         yield _fault("a file added", _adding(added), added)
-    for field, value in WRONG_PREPROCESSING:
+    content = json.loads((folder / config_file.FILE_NAME).read_bytes())
+    # Of volumes and signals config.json tells no pre-processing.
+    for field, value in WRONG_PREPROCESSING if "pretrained_cfg" in content else ():
         yield _fault("wrong preprocessing", _telling(field, value), f"pretrained_cfg.{field}")
     yield _fault("labels permuted", _permuting_labels, "label_names")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def photographs() -> list[Any]:
 
 
 def config_of(stated: dict[str, Any]) -> dict[str, Any]:
-    fields = stated_preprocessing(Options(**stated), 3)
+    fields = stated_preprocessing(Options(**stated), SMALL)
     return config_json(DenseNetConfig(), preprocessing=fields)
 
 
@@ -91,11 +92,11 @@ def test_what_is_stated_is_what_was_trained_with() -> None:
 )
 def test_what_no_image_can_be_prepared_with_is_refused(stated: dict[str, Any], message: str) -> None:
     with pytest.raises(ClaimError, match=message):
-        stated_preprocessing(Options(**stated), 3)
+        stated_preprocessing(Options(**stated), SMALL)
 
 
 def test_one_number_is_for_every_channel() -> None:
-    assert stated_preprocessing(Options(mean=0.5, input_size="64x32"), 1) == {
+    assert stated_preprocessing(Options(mean=0.5, input_size="64x32"), replace(SMALL, in_channels=1)) == {
         "mean": [0.5],
         "input_size": [1, 64, 32],
     }

@@ -186,6 +186,17 @@ def test_a_source_is_a_file_of_a_repository(
     assert found in said
 
 
+def test_the_metadata_of_a_bundle_come_with_its_weights(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["user/bundle"] = Repository()
+    files = {"models/model.pt": b"6", "configs/metadata.json": b"{}", "configs/train.json": b"{}"}
+    hub.repositories["user/bundle"].commit("main", files)
+    code, said, trace = run(hub, tmp_path, SOURCE, "hf://user/bundle")
+    assert code == 0, trace
+    assert said == "b'6'"
+    fetched = [path for path in tmp_path.rglob("*.json") if "snapshots" in path.parts]
+    assert [path.parts[-2:] for path in fetched] == [("configs", "metadata.json")]
+
+
 def test_a_checkpoint_on_the_hub_is_converted_with_what_lies_beside_it_and_verified_by_its_name(
     hub: Hub, tmp_path: Path
 ) -> None:

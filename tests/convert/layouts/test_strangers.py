@@ -34,7 +34,7 @@ def deep(state: StateDict) -> StateDict:
 DENSENETS = {
     "3x3 stem, as for small images": {**STATE, WEIGHT: torch.rand(8, 3, 3, 3)},
     "deep stem of three convolutions": deep(STATE),
-    "of 3 dimensions": {**STATE, WEIGHT: torch.rand(8, 3, 7, 7, 7)},
+    "in 3 dimensions under other names than MONAI's": {**STATE, WEIGHT: torch.rand(8, 3, 7, 7, 7)},
     "convolutions of 5x5 in its dense layers": {**STATE, LAST: torch.rand(4, 8, 5, 5)},
     "norms keep no running statistics": without_statistics(STATE),
 }
@@ -72,6 +72,10 @@ def test_a_network_of_another_family_is_named(name: str) -> None:
 @pytest.mark.parametrize("layout", [one.name for one in BUILT_IN])
 def test_no_densenet_is_a_stranger(layout: str) -> None:
     refuse_strangers(in_names_of(layout, STATE))
+
+
+def test_another_network_of_volumes_is_not_taken_for_a_densenet() -> None:
+    refuse_strangers({"net.conv0.weight": torch.rand(8, 1, 7, 7, 7), "net.head.weight": torch.rand(2, 8)})
 
 
 def test_a_densenet_beside_a_stranger_is_still_found() -> None:

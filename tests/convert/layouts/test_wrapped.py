@@ -38,7 +38,8 @@ def features(prefix: str, state: StateDict) -> StateDict:
 def same_function(folder: Path, state: StateDict, config: DenseNetConfig = SMALL) -> None:
     expected = DenseNet(config).eval()
     expected.load_state_dict({n: t for n, t in state.items() if config.num_classes or "classifier" not in n})
-    x = torch.rand(2, config.in_channels, 64, 96, generator=torch.Generator().manual_seed(0))
+    sides = (64, 96, 48)[: config.spatial_dims]
+    x = torch.rand(2, config.in_channels, *sides, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(DenseNet.from_pretrained(folder)(x), expected(x))
 
@@ -99,7 +100,8 @@ def test_every_layout_is_identified_and_proven_against_its_own_library(
     table: Layout, classes: int, source: Callable[[Any], Path]
 ) -> None:
     layout = table.name
-    config = replace(SMALL, num_classes=classes, in_channels=1)
+    dimensions = 2 if 2 in table.dimensions else 3
+    config = replace(SMALL, num_classes=classes, in_channels=1, spatial_dims=dimensions)
     state = state_dict_of(config)
     given = in_names_of(layout, state)
     if layout == "torchxrayvision":

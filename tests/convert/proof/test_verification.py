@@ -64,6 +64,27 @@ def refused(loaded: Loaded, checkpoint: Checkpoint, layout: Layout = TORCHVISION
     return error.value
 
 
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_training_step_may_be_taken_on_another_device(blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU in three dimensions; both devices are the CPU here, under two names."""
+    checkpoint = checkpoint_of(state_dict_of())
+    loaded = loaded_from(checkpoint)
+    reference = load_reference(checkpoint, loaded.renamed.reading, SMALL)
+    both = verification._Both(loaded, reference, CPU, 0)
+    moves: list[torch.device] = []
+    move = both._move
+    monkeypatch.setattr(both, "_move", lambda device: (moves.append(device), move(device)))
+    both.trains_on = torch.device("cpu", 0)
+    evaluated, trained, _ = inputs = verification.proof_inputs(SMALL)
+    if blind:
+        both.measure(inputs)
+        assert both.tally.compared["gradients"] > 0
+    else:
+        assert both.compare_recorded(evaluated, trained).holds
+    assert moves == [both.trains_on, CPU]
+    assert both.device == CPU
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("names", [dict, in_2017_names])
 def test_the_same_function_is_proven_to_the_bit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checkpoints import SMALL, in_names_of, save, state_dict_of
 from click.testing import CliRunner
 
 import densenet_convert as dc
 from densenet_convert.cli import main
-from densenet_convert.errors import FolderError, ParityError, ReadError
+from densenet_convert.errors import FolderError, LayoutError, ParityError, ReadError
 from densenet_convert.proof.exported.align import BEHIND, FOLDED, FUSED
 from densenet_convert.proof.exported.graph import graph_of
 from densenet_convert.proof.exported.reference import Reference
@@ -29,11 +31,11 @@ from densenet_convert.proof.selftest.graph_judging import ExportedSubject, judge
 Change = Callable[[Callable[[Any], object]], Path]
 
 
-def by_torch(network: torch.nn.Module, file: Path, **options: Any) -> Path:
+def by_torch(network: torch.nn.Module, file: Path, sides: tuple[int, ...] = (64, 96)) -> Path:
     """Exports with torch's older exporter, which is quick and folds norms."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (torch.zeros(1, 3, 64, 96),), file, dynamo=False, **options)
+        torch.onnx.export(network, (torch.zeros(1, 3, *sides),), file, dynamo=False)
     return file
 
 
@@ -49,6 +51,18 @@ def test_folded_norms_are_what_folding_makes_of_the_folder_s_tensors(converted: 
     assert found.changes[FOLDED][0] == "features.conv0"
     assert len(found.changes[FOLDED]) == 9
     assert found.inputs == ((1, 3, 64, 96),)
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_networks_of_one_and_three_dimensions_are_verified(dimensions: int, tmp_path: Path) -> None:
+    config = replace(SMALL, block_config=(1, 1), spatial_dims=dimensions)
+    state = in_names_of("monai", state_dict_of(config))
+    folder = dc.convert(save(state, tmp_path / "volume.pth"), tmp_path / "volume").folder
+    network = dc.DenseNet.from_pretrained(folder)
+    file = by_torch(network, tmp_path / "volume.onnx", sides=(40,) * dimensions)
+    assert dc.verify_exported(file, folder).proof.inputs == ((1, 3, *(40,) * dimensions),)
+    with pytest.raises(LayoutError, match=r"states no size of the input\. Leave it free with `dynamic_size=True`"):
+        dc.export(folder, "onnx", tmp_path / "another.onnx")
 
 
 def test_a_softmax_behind_the_logits_is_said_and_run(converted: Path, tmp_path: Path) -> None:

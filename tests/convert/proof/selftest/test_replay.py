@@ -41,7 +41,7 @@ def sound_network(**how: Any) -> Sound:
     theirs = torchvision.models.DenseNet(4, TINY.block_config, 8, bn_size=2, num_classes=5, **how)
     theirs.load_state_dict(state)
     torch.manual_seed(0)
-    recorded = record_reference(theirs.eval(), 3, CPU)
+    recorded = record_reference(theirs.eval(), loaded.config, CPU)
     torch.manual_seed(0)
     return loaded, recorded, record_sound(loaded, recorded, CPU)
 

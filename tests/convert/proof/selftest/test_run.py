@@ -216,7 +216,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_names_tell_what_no_value_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """On sides that every pooling fills, ceil_mode changes no value."""
-    monkeypatch.setattr(inputs, "INPUTS", (("eval", (1, 64, 64)), ("train", (2, 64, 96))))
+    monkeypatch.setitem(inputs.INPUTS, 2, (("eval", (1, 64, 64)), ("train", (2, 64, 96))))
     proven = run_self_test(device="cpu")
     assert proven.holds
     # The stem's pooling does not fill them.
