@@ -45,7 +45,7 @@ ALLOWED = {
     "onnxruntime": {"proof"},
     "distributed": {"executors"},
     "h5py": {"api"},
-    "packaging": {"api"},
+    "packaging": {"api", "proof"},
     "safetensors": {"folder"},
     "model_signing": {"folder"},
     "cryptography": {"folder"},

@@ -11,9 +11,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
+from packaging.version import Version
 
 from densenet_convert.densenet import DenseNet
 
+from ...errors import LayoutError
 from ..inputs import INPUTS
 from .align import Alignment, align
 from .graph import Graph, with_types
@@ -24,6 +26,7 @@ from .steps import steps_of
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto
 
+FIRST_TORCH = "2.8"
 # The exporter's own, to which no operator has to be converted.
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"
@@ -60,6 +63,12 @@ def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | No
     dimensions = network.config.spatial_dims
     _, (_, *usual) = INPUTS[dimensions][1]
     x = torch.zeros(2, network.config.in_channels, *(sides or usual), dtype=dtype)
+    # Older exporters don't get along with the onnxscript of today.
+    if Version(torch.__version__) < Version(FIRST_TORCH):
+        raise LayoutError(
+            f"This is torch {torch.__version__}, and a network is exported by {FIRST_TORCH} or newer. Update it "
+            f'with: pip install --upgrade "torch>={FIRST_TORCH}" torchvision'
+        )
     every_side = {side + 2: free for side in range(dimensions)}
     with _quietly():
         program: Any = torch.onnx.export(

@@ -61,7 +61,9 @@ def test_networks_of_one_and_three_dimensions_are_verified(dimensions: int, tmp_
     network = dc.DenseNet.from_pretrained(folder)
     file = by_torch(network, tmp_path / "volume.onnx", sides=(40,) * dimensions)
     assert dc.verify_exported(file, folder).proof.inputs == ((1, 3, *(40,) * dimensions),)
-    with pytest.raises(LayoutError, match=r"states no size of the input\. Leave it free with `dynamic_size=True`"):
+    with pytest.raises(
+        LayoutError, match=r"states no size of the input\. Leave it free with `dynamic_size=True`"
+    ):
         dc.export(folder, "onnx", tmp_path / "another.onnx")
 
 
