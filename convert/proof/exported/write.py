@@ -66,8 +66,8 @@ def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | No
     # Older exporters don't get along with the onnxscript of today.
     if Version(torch.__version__) < Version(FIRST_TORCH):
         raise LayoutError(
-            f"This is torch {torch.__version__}, and a network is exported by {FIRST_TORCH} or newer. Update it "
-            f'with: pip install --upgrade "torch>={FIRST_TORCH}" torchvision'
+            f"This is torch {torch.__version__}, and a network is exported by {FIRST_TORCH} or newer. Update "
+            f'it with: pip install --upgrade "torch>={FIRST_TORCH}" torchvision'
         )
     every_side = {side + 2: free for side in range(dimensions)}
     with _quietly():

@@ -27,7 +27,9 @@ from densenet_convert.proof.exported import write
 TINY = replace(SMALL, block_config=(1, 1))
 
 
-def test_an_older_torch_is_told_which_one_exports(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_torch_is_refused_with_the_one_that_exports(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
     with pytest.raises(
         LayoutError, match=r"This is torch 2\.7\.1\+cpu, and a network is exported by 2\.8 or newer"
