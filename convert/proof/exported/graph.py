@@ -213,6 +213,9 @@ def _require_known_opset(model: ModelProto, path: Path) -> None:
 
 def _require_known_operators(model: ModelProto, path: Path) -> None:
     nodes = model.graph.node
+    names = [name for one in nodes for name in (one.op_type, one.domain, one.name, *one.input, *one.output)]
+    if not all(isinstance(name, str) for name in names):  # protobuf gives what is no UTF-8 as bytes
+        raise ReadError(f"{path} has names that are no text: it is damaged. Export it again.")
     found = {one.op_type if one.domain in DOMAINS else f"{one.domain}.{one.op_type}" for one in nodes}
     unknown = sorted(found - LAYERS - BETWEEN)
     if unknown:

@@ -199,6 +199,13 @@ def test_a_graph_that_is_no_densenet_is_refused(converted: Path, tmp_path: Path)
         dc.verify_exported(by_torch(linear, tmp_path / "linear.onnx"), converted)
 
 
+def test_a_damaged_name_is_refused(exported: dc.Exported, converted: Path, tmp_path: Path) -> None:
+    data = exported.path.read_bytes()
+    (tmp_path / "damaged.onnx").write_bytes(data.replace(b"shape.0.0", b"shape\xff0.0"))
+    with pytest.raises(ReadError, match="names that are no text"):
+        dc.verify_exported(tmp_path / "damaged.onnx", converted)
+
+
 def test_what_is_no_model_is_refused(converted: Path, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     for damaged in (tmp_path / "text.onnx", converted / "model.safetensors"):
