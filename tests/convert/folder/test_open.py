@@ -85,7 +85,7 @@ def test_other_files_beside_ours_are_named_and_left_alone(
     (folder / "images").mkdir()
     assert densenet_convert.verify(folder, device="cpu")
     assert "LICENSE, images, pytorch_model.bin are not covered by conversion.json." in caplog.text
-    assert densenet_convert.export(folder, "torchvision", folder.parent / "back.pth").exists()
+    assert densenet_convert.export(folder, "torchvision", folder.parent / "back.pth").path.exists()
 
 
 @pytest.mark.parametrize(
