@@ -216,7 +216,7 @@ class ExportProof:
 
     Attributes:
         runtime: what ran it, with its version.
-        opset: version of the operators.
+        format: version of the format, such as ``"opset 18"``.
         dtype: dtype of the weights, such as ``"float32"``.
         tensors: number of the folder's tensors that it holds bit for bit.
         layers: number of layers that were run alone.
@@ -228,7 +228,7 @@ class ExportProof:
     """
 
     runtime: str
-    opset: int
+    format: str
     dtype: str
     tensors: int
     layers: int

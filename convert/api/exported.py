@@ -58,7 +58,7 @@ def _rows(proof: ExportProof, folder: Path) -> Iterator[tuple[str, str]]:
     yield "output", f"{len(proof.measured)} runs; {_nearest_run(worst)}"
     for change, layers in proof.changes.items():
         yield "changed", f"{change}: {first_few(layers)}"
-    yield "format", f"opset {proof.opset}, {proof.dtype}"
+    yield "format", f"{proof.format}, {proof.dtype}"
 
 
 def _verdict(proof: ExportProof, folder: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import ParityError, first_few
-from .graph import Graph, Node
+from .followed import Graph, Node, Unit
 from .steps import Step
 
 if TYPE_CHECKING:
@@ -29,30 +29,6 @@ ADVICE = "Export the network again, and look at what the exporter was told of th
 POOLING = {"AveragePool", "Flatten", "GlobalAveragePool", "ReduceMean", "Reshape", "Squeeze"}
 HEADS = {"Gemm", "MatMul"}
 LAST = {"Sigmoid", "Softmax"}
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Layers of the network, and the nodes that compute them.
-
-    Attributes:
-        steps: operations, each of which takes what the one before it returns.
-        nodes: of the graph.
-        inputs: values that enter, as the graph names them.
-        result: value that leaves.
-        changes: what the exporter did to them; nothing where each layer is an operator.
-    """
-
-    steps: tuple[Step, ...]
-    nodes: tuple[Node, ...]
-    inputs: tuple[str, ...]
-    result: str
-    changes: tuple[str, ...] = ()
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer, or of the first of those that became one."""
-        return self.steps[0].layer
 
 
 @dataclass(frozen=True)
@@ -173,8 +149,8 @@ class _Walk:
 
     def _product_and_sum(self, step: Step, value: str) -> Unit:
         product = self._expect(step, value, {"BatchNormalization", "Mul"})
-        total = self._expect(step, product.outputs[0], {"Add"})
-        return Unit((step,), (product, total), (value,), total.outputs[0], (DECOMPOSED,))
+        nodes = (product, *self._sum(product))
+        return Unit((step,), nodes, (value,), nodes[-1].outputs[0], (DECOMPOSED,))
 
     def _pooling(self, steps: Sequence[Step], value: str) -> Unit:
         """Everything between the last ReLU and the classifier, or the end of a network without one."""
@@ -187,8 +163,12 @@ class _Walk:
         node = self._expect(step, value, HEADS)
         if node.op == "Gemm":
             return Unit((step,), (node,), (value,), node.outputs[0])
-        total = self._expect(step, node.outputs[0], {"Add"})
-        return Unit((step,), (node, total), (value,), total.outputs[0])
+        nodes = (node, *self._sum(node))
+        return Unit((step,), nodes, (value,), nodes[-1].outputs[0])
+
+    def _sum(self, product: Node) -> list[Node]:
+        """Returns what adds to a product; nothing where only zeros were to be added, which are left out."""
+        return self._next(product.outputs[0], {"Add"})[:1]
 
     def _end(self) -> tuple[int, Node | None]:
         """Returns where the logits are given, or what a known function makes of them, and that function."""

@@ -19,10 +19,10 @@ from ..inputs import FEWEST_LOGITS, INPUTS, Shape
 from ..layers import OUTPUT
 from ..tolerance import bound, largest_error
 from .align import BEHIND, Alignment, align
-from .graph import Graph, opset_of
+from .followed import About, Graph
 from .layers import Alone
 from .reference import Reference
-from .runtime import Session, Way, onnx_and_runtime, ways
+from .runtime import Way
 from .settings import check_settings
 from .weights import check_weights
 
@@ -46,7 +46,7 @@ def prove_graph(
         ReadError: the graph's input is not this network's.
         ValueRangeError: the network overflows in the graph's precision.
     """
-    every_way = list(ways() if chosen is None else chosen)
+    every_way = list(graph.ways() if chosen is None else chosen)
     _require_input(graph, network.config)
     with deterministic(torch.device("cpu")):
         dtype = _dtype_of(graph)
@@ -62,10 +62,10 @@ def prove_graph(
         phases.info("running it end to end")
         shapes = list(_shapes(graph, network.config))
         measured = [one for way in every_way for one in _run_all(graph, alignment, reference, shapes, way)]
-        _, runtime = onnx_and_runtime()
+        about = graph.about()
         return ExportProof(
-            runtime=f"onnxruntime {runtime.__version__}",
-            opset=opset_of(graph.model),
+            runtime=about.runtime,
+            format=about.format,
             dtype=str(dtype).removeprefix("torch."),
             tensors=tensors,
             layers=len(alignment.units),
@@ -73,15 +73,13 @@ def prove_graph(
             nearest=nearest,
             inputs=tuple(shape for shape, _ in shapes),
             measured=tuple(measured),
-            environment=_environment(),
+            environment=_environment(about),
         )
 
 
-def _environment() -> dict[str, Any]:
-    onnx, runtime = onnx_and_runtime()
+def _environment(about: About) -> dict[str, Any]:
     known = environment(torch.device("cpu"))
-    versions = {**known["versions"], "onnx": onnx.__version__, "onnxruntime": runtime.__version__}
-    return {**known, "versions": versions}
+    return {**known, "versions": {**known["versions"], **about.versions}}
 
 
 def _require_input(graph: Graph, config: DenseNetConfig) -> None:
@@ -119,8 +117,8 @@ def _run_layers(
     # Of a large image one is enough: every value of every layer is kept.
     images = batch or (1 if any(sides) else max(2, few))
     x = reference.draw(_with_sides(graph, reference.config, images, INPUTS[0][1][1:]), 0)
-    ran = {(one.provider, one.threads): Way(one.provider, threads=one.threads) for one in every_way}
-    return max((alone.check(reference, x, way) for way in ran.values()), key=lambda one: one.share)
+    ran = dict.fromkeys(way.without_levels for way in every_way)
+    return max((alone.check(reference, x, way) for way in ran), key=lambda one: one.share)
 
 
 def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterable[int]) -> Shape:
@@ -140,7 +138,7 @@ def _run_all(
     graph: Graph, alignment: Alignment, reference: Reference, shapes: list[tuple[Shape, int]], way: Way
 ) -> Iterator[Measured]:
     """Yields the errors of the logits on every input; nothing where the provider is not really there."""
-    session = Session(graph.model, way)
+    session = graph.session(way)
     for shape, count in shapes if session.runs_there else ():
         inputs, own, exact = reference.logits(shape, count)
         own, exact = alignment.finish(own), alignment.finish(exact)

@@ -10,7 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ...errors import ParityError
-from .align import ADVICE, Unit
+from .align import ADVICE
+from .followed import Unit
 
 # The value of each where a node does not state it, for two dimensions.
 DEFAULTS: dict[str, Any] = {

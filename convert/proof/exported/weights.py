@@ -19,8 +19,8 @@ from torch.nn.modules.conv import _ConvNd
 from ...errors import ParityError
 from ...tensors import dtype_name, same_bits
 from ..tolerance import largest_error
-from .align import ADVICE, Unit
-from .graph import Graph, Node
+from .align import ADVICE
+from .followed import Graph, Node, Unit
 
 # variance + eps, root, quotient; then the product with the kernel, or with the mean and the sum with beta.
 ROUNDINGS = 3 + 3
@@ -94,9 +94,8 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
         _require_near(
             unit, f"The scale of {unit.layer}", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
         )
-        _require_near(
-            unit, f"The shift of {unit.layer}", _factor(graph, unit.nodes[1]).flatten(), shift, terms
-        )
+        added = _factor(graph, unit.nodes[1]).flatten() if len(unit.nodes) > 1 else torch.zeros(len(shift))
+        _require_near(unit, f"The shift of {unit.layer}", added, shift, terms)
         return 0
     names = ("weight", "bias", "running_mean", "running_var")
     for name, tensor in zip(names, given, strict=True):

@@ -15,7 +15,7 @@ import torch
 from densenet_convert.densenet import DenseNet
 
 from .align import Alignment, align
-from .graph import Graph, with_types
+from .graph import OnnxGraph, with_types
 from .reference import in_eval
 from .runtime import onnx_and_runtime
 from .steps import steps_of
@@ -47,7 +47,7 @@ def onnx_model(
     model = with_types(_by_torch(network, dtype, sides))
     _leave_out_zero_biases(model)
     model = _what_is_run(model)
-    cleaned = _clean(model, align(Graph(model), *steps_of(network)), properties)
+    cleaned = _clean(model, align(OnnxGraph(model), *steps_of(network)), properties)
     data: bytes = cleaned.SerializeToString(deterministic=True)
     return data
 
@@ -88,7 +88,7 @@ def _quietly() -> Iterator[None]:
 
 def _leave_out_zero_biases(model: ModelProto) -> None:
     """Removes the bias of zeros that the exporter gives a convolution without one."""
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     for node in model.graph.node:
         bias = graph.constant(node.input[2]) if node.op_type == "Conv" and len(node.input) > 2 else None
         if bias is not None and node.input[2] not in {one.name for one in model.graph.initializer}:

@@ -12,7 +12,8 @@ from torch import Tensor
 from densenet_convert.densenet import DenseNet
 
 from ...errors import ConvertError, is_out_of_memory
-from ..exported.graph import Graph, graph_of
+from ..exported.followed import Graph
+from ..exported.graph import graph_of
 from ..exported.prove import prove_graph
 from ..exported.reference import Reference
 from ..exported.runtime import LEVELS, Session, Way, optimised
