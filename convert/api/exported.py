@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from ..shown import Shown
 if TYPE_CHECKING:
     from ..results import ExportProof, LayerError, Measured
 
-# What a network is exported to beside the layouts, by the ending of its file.
-RUNTIMES = ("onnx",)
+# What a network is exported to beside the layouts, and the ending of its file.
+RUNTIMES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,22 +87,27 @@ def check_target(path: Path, force: bool) -> None:
         )
 
 
-def write_file(data: bytes, path: Path, force: bool) -> None:
-    """Writes a file whole or not at all.
+def write_files(files: Mapping[Path, bytes], force: bool) -> None:
+    """Writes files of one folder, all of them whole or none at all.
 
     Raises:
-        FolderError: it can't be written, or something is there meanwhile.
+        FolderError: one can't be written, or something is there meanwhile.
     """
-    partial = path.with_name(f".{uuid4().hex}.partial")
+    partials = {path: path.with_name(f".{uuid4().hex}.partial") for path in files}
+    path = next(iter(files))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
-            sync(partial)
-            check_target(path, force)  # someone may have put something there meanwhile
-            partial.replace(path)
+            for path, partial in partials.items():
+                partial.write_bytes(files[path])
+                sync(partial)
+            for path in files:
+                check_target(path, force)  # someone may have put something there meanwhile
+            for path, partial in partials.items():
+                partial.replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise FolderError(
             f"{path} can't be written: {error.strerror or error}. Name another `output=...`."

@@ -140,7 +140,7 @@ def verify(
 def _folder_of(named: AnyPath) -> Path:
     """Returns the folder, or says how a network that was exported is verified."""
     path = Path(named)
-    if path.suffix.lower().removeprefix(".") in RUNTIMES and path.is_file():
+    if path.suffix.lower() in RUNTIMES.values() and path.is_file():
         raise FolderError(
             f"{path} is a network that was exported. Compare it with the folder that it was exported from:\n"
             f"dc.verify_exported({str(path)!r}, against='FOLDER')"

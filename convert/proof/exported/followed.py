@@ -104,12 +104,14 @@ class Graph(Protocol):
         input: name of the input.
         outputs: names of the outputs.
         shape: sides of the input; None where a side is free.
+        widens: whether weights in float16 are cast to float32 where they are taken.
     """
 
     nodes: list[Node]
     input: str
     outputs: list[str]
     shape: tuple[int | None, ...]
+    widens: bool
 
     def root(self, value: str) -> str:
         """Returns the value that another one is, behind nodes that change nothing."""

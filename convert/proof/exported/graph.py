@@ -64,6 +64,7 @@ class OnnxGraph:
         self.precision = FLOAT if FLOAT in self._precisions else max(self._precisions, default=FLOAT)
         self._constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
         self.input, self.shape = self._find_input()
+        self.widens = False
         self.outputs: list[str] = [one.name for one in model.graph.output]
         self.producers = {value: node for node in self.nodes for value in node.outputs}
         self._roots: dict[str, str] = {}

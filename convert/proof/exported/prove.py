@@ -18,7 +18,7 @@ from ..determinism import deterministic, environment
 from ..inputs import FEWEST_LOGITS, INPUTS, Shape
 from ..layers import OUTPUT
 from ..tolerance import bound, largest_error
-from .align import BEHIND, Alignment, align
+from .align import BEHIND, DECOMPOSED, FOLDED, Alignment, align
 from .followed import About, Graph
 from .layers import Alone
 from .reference import Reference
@@ -50,9 +50,8 @@ def prove_graph(
     _require_input(graph, network.config)
     with deterministic(torch.device("cpu")):
         dtype = _dtype_of(graph)
-        reference = network if isinstance(network, Reference) else Reference(network, dtype)
         phases.info("comparing %d nodes with the network", len(graph.nodes))
-        alignment = align(graph, reference.first, reference.steps)
+        reference, alignment = _align(graph, network, dtype)
         tensors = 0
         for unit in alignment.units:
             check_settings(unit)
@@ -90,6 +89,18 @@ def _require_input(graph: Graph, config: DenseNetConfig) -> None:
             f"[N, {config.in_channels}, H, W]. Export it with channels first, and name the folder that it "
             "is of."
         )
+
+
+def _align(graph: Graph, network: DenseNet | Reference, weights: torch.dtype) -> tuple[Reference, Alignment]:
+    if isinstance(network, Reference):
+        return network, align(graph, network.first, network.steps)
+    reference = Reference(network, torch.float32 if graph.widens else weights, weights)
+    alignment = align(graph, reference.first, reference.steps)
+    if reference.dtype != weights and {FOLDED, DECOMPOSED} & _changes(alignment).keys():
+        # What folding makes was rounded, and not what it is made of: its layers are as far off as in float16.
+        reference = Reference(network, weights)
+        alignment = align(graph, reference.first, reference.steps)
+    return reference, alignment
 
 
 def _sides(shape: tuple[int | None, ...]) -> str:

@@ -94,8 +94,9 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
         _require_near(
             unit, f"The scale of {unit.layer}", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
         )
-        added = _factor(graph, unit.nodes[1]).flatten() if len(unit.nodes) > 1 else torch.zeros(len(shift))
-        _require_near(unit, f"The shift of {unit.layer}", added, shift, terms)
+        _require_near(
+            unit, f"The shift of {unit.layer}", _factor(graph, unit.nodes[1]).flatten(), shift, terms
+        )
         return 0
     names = ("weight", "bias", "running_mean", "running_var")
     for name, tensor in zip(names, given, strict=True):
@@ -106,7 +107,7 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
 def _check_linear(graph: Graph, unit: Unit, layer: nn.Linear, given: list[Tensor]) -> int:
     node = unit.nodes[0]
     across = node.op == "MatMul" or not node.attributes.get("transB", 0)
-    bias = _factor(graph, unit.nodes[1]) if len(unit.nodes) > 1 else _second(given, layer.bias)
+    bias = _factor(graph, unit.nodes[1]).flatten() if len(unit.nodes) > 1 else _second(given, layer.bias)
     _require_equal(unit, "weight", given[0].T if across else given[0], layer.weight)
     _require_equal(unit, "bias", bias, layer.bias)
     return 2
@@ -125,6 +126,9 @@ def layer_name(unit: Unit) -> str:
 def _require_equal(unit: Unit, name: str, found: Tensor, expected: Tensor) -> None:
     tensor = f"{unit.layer}.{name}"
     expected = expected.detach()
+    # Weights that are kept in less than what is computed in were rounded before.
+    if torch.equal(narrowed := expected.to(found.dtype), expected):
+        expected = narrowed
     if found.dtype != expected.dtype or found.shape != expected.shape:
         raise _unlike(
             unit,
