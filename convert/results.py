@@ -221,7 +221,7 @@ class ExportProof:
         tensors: number of the folder's tensors that it holds bit for bit.
         layers: number of layers that were run alone.
         changes: layers that the exporter changed, by what it did to them.
-        nearest: the layer that is nearest to its bound.
+        nearest: the layer that is nearest to its bound; None where none was run alone.
         inputs: shape of each input that it ran on, end to end.
         measured: errors of the logits, for each input, provider and level of optimisation.
         environment: versions and flags that the result depends on.
@@ -233,7 +233,7 @@ class ExportProof:
     tensors: int
     layers: int
     changes: Mapping[str, tuple[str, ...]]
-    nearest: LayerError
+    nearest: LayerError | None
     inputs: tuple[tuple[int, ...], ...]
     measured: tuple[Measured, ...]
     environment: Mapping[str, Any] = field(repr=False)

@@ -25,13 +25,13 @@ def export(
     """Writes a converted folder as a file that another library loads, or that another runtime runs.
 
     Under a layout's names it holds the tensors, bit for bit: in torch's format of before 1.6, which every
-    torch reads, or in Keras'.  In ONNX's format, or OpenVINO's, it holds the network as well, which is proven
-    before it is written.  The file is the same on every run.
+    torch reads, or in Keras'.  In ONNX's format, OpenVINO's or torch.export's it holds the network as well,
+    which is proven before it is written.  The file is the same on every run.
 
     Args:
         folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
         layout: name of the layout, such as ``"torchvision-dotted"``, or how only one begins: ``"keras"``;
-            or ``"onnx"``, or ``"openvino"``, which is a pair of files, ``.xml`` and ``.bin``.
+            or ``"onnx"``, ``"openvino"`` (two files, ``.xml`` and ``.bin``) or ``"pt2"`` (torch.export).
         output: the file, whose folder is made where it is missing; by default it is named after both, in
             the working folder.
         dtype: of the weights of such a network: ``"float32"``, which is the default, or ``"float16"``.

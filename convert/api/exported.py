@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..results import ExportProof, LayerError, Measured
 
 # What a network is exported to beside the layouts, and the ending of its file.
-RUNTIMES = {"onnx": ".onnx", "openvino": ".xml"}
+RUNTIMES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,9 +53,12 @@ class Exported(Shown):
 def _rows(proof: ExportProof, folder: Path) -> Iterator[tuple[str, str]]:
     yield "verdict", _verdict(proof, folder)
     yield "weights", f"{proof.tensors:,} tensors are the folder's, bit for bit"
-    yield "layers", f"{proof.layers:,}, each run alone; {_nearest_layer(proof.nearest)}"
-    worst = max(proof.measured, key=lambda one: one.ours / one.bound)
-    yield "output", f"{len(proof.measured)} runs; {_nearest_run(worst)}"
+    if proof.nearest is None:
+        yield "output", f"{len(proof.measured)} runs, each equal to the network's, bit for bit"
+    else:
+        yield "layers", f"{proof.layers:,}, each run alone; {_nearest_layer(proof.nearest)}"
+        worst = max(proof.measured, key=lambda one: one.ours / one.bound)
+        yield "output", f"{len(proof.measured)} runs; {_nearest_run(worst)}"
     for change, layers in proof.changes.items():
         yield "changed", f"{change}: {first_few(layers)}"
     yield "format", f"{proof.format}, {proof.dtype}"
@@ -63,6 +66,8 @@ def _rows(proof: ExportProof, folder: Path) -> Iterator[tuple[str, str]]:
 
 def _verdict(proof: ExportProof, folder: Path) -> str:
     name = quoted(folder.absolute().name)
+    if proof.nearest is None:
+        return f"equal to {name} in {proof.runtime}, bit for bit in {proof.dtype}"
     return f"equal to {name} in {proof.runtime}, as far as rounding in {proof.dtype} allows"
 
 

@@ -62,8 +62,7 @@ def write_network(
         network = DenseNet.from_pretrained(folder)
         sides = None if dynamic_size else _sides(folder)
         digest = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
-        make = _in_openvino if runtime == "openvino" else _in_onnx
-        files, proof = make(network, dtype or "float32", sides, {RECEIPT: digest})
+        files, proof = MAKERS[runtime](network, dtype or "float32", sides, {RECEIPT: digest})
     # The weights first: a reader takes the text for a whole model.
     write_files(dict(reversed(list(zip(targets, files, strict=True)))), force)
     return Exported(path, folder, proof)
@@ -90,6 +89,22 @@ def _in_openvino(
     openvino()  # what is missing is said before torch exports
     text, weights = ir_files(_onnx_model(network, "float32", sides, {}), dtype == "float16", properties)
     return [text, weights], prove_graph(ir_of(text, weights, "The model"), network)
+
+
+def _as_program(
+    network: DenseNet, dtype: str, sides: tuple[int, int] | None, _: dict[str, str]
+) -> tuple[list[bytes], ExportProof]:
+    import torch
+
+    from ..proof.exported.program import program_bytes, require_torch
+    from ..proof.exported.prove_program import prove_program
+
+    require_torch()
+    data = program_bytes(network, getattr(torch, dtype), sides)
+    return [data], prove_program(data, network, "The archive", ours=True)
+
+
+MAKERS = {"onnx": _in_onnx, "openvino": _in_openvino, "pt2": _as_program}
 
 
 def _onnx_model(

@@ -12,6 +12,7 @@ from ..folder.open import open_folder
 from ..hub.fetch import local_folder
 from ..proof.devices import plain_torch
 from ..records import AnyPath
+from ..source.file import read_whole
 from ..tensors import announce_torch
 from .exported import RUNTIMES, Exported
 
@@ -27,10 +28,12 @@ def verify_exported(file: AnyPath, against: AnyPath) -> Exported:
     The weights must be the folder's, bit for bit, or what folding a norm into a convolution makes of them.
     Each layer runs alone on the folder's own values, and the whole network end to end: in every provider of
     onnxruntime that is there, at each level of its optimisation, or in OpenVINO on the CPU, by one thread and
-    by all.  Names play no part.
+    by all.  Names play no part.  An archive of torch.export must hold the tensors under the folder's names,
+    and give the same logits to the bit.
 
     Args:
-        file: the ``.onnx`` file, or OpenVINO's ``.xml``; weights that lie beside it are read as well.
+        file: the ``.onnx`` file, or OpenVINO's ``.xml``, or ``.pt2`` of torch.export; weights that lie beside
+            it are read as well.
         against: the converted folder, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
 
     Raises:
@@ -57,6 +60,9 @@ def _prove(file: Path, folder: Path) -> ExportProof:
     from ..proof.exported.graph import read_graph
     from ..proof.exported.ir import read_ir
     from ..proof.exported.prove import prove_graph
+    from ..proof.exported.prove_program import prove_program
 
-    graph = read_ir(file) if file.suffix.lower() == RUNTIMES["openvino"] else read_graph(file)
-    return prove_graph(graph, DenseNet.from_pretrained(folder))
+    network, suffix = DenseNet.from_pretrained(folder), file.suffix.lower()
+    if suffix == RUNTIMES["pt2"]:
+        return prove_program(bytes(read_whole(file)), network, file)
+    return prove_graph(read_ir(file) if suffix == RUNTIMES["openvino"] else read_graph(file), network)

@@ -49,8 +49,8 @@ def verify(
 ) -> None:
     """Repeat the proof of a converted FOLDER, against its source if you name it.
 
-    With --against, FOLDER is a file in ONNX's format or OpenVINO's, whoever exported it: its weights, its
-    layers and its output are compared with the converted folder.
+    With --against, FOLDER is a file in ONNX's format, OpenVINO's or torch.export's, whoever exported it:
+    its weights, its layers and its output are compared with the converted folder.
 
     \b
     Examples:

@@ -110,15 +110,15 @@ def describe(
     "--to",
     "layout",
     required=True,
-    metavar="LAYOUT|onnx|openvino",
+    metavar="LAYOUT|onnx|openvino|pt2",
     shell_complete=complete.exports,
-    help="Layout of the file (torchvision-dotted, monai, keras, ...), or onnx or openvino.",
+    help="Layout of the file (torchvision-dotted, monai, keras, ...), or onnx, openvino or pt2.",
 )
 @click.option(
     "-o",
     "--output",
     type=ANY_PATH,
-    help="File to write.  [default: FOLDER-LAYOUT.pth, FOLDER.onnx or FOLDER.xml]",
+    help="File to write.  [default: FOLDER-LAYOUT.pth, FOLDER.onnx, .xml or .pt2]",
 )
 @click.option(
     "--dtype",
@@ -139,8 +139,9 @@ def export(
 ) -> None:
     """Write a converted FOLDER as a file that another library loads, or that another runtime runs.
 
-    A layout's file holds the tensors, bit for bit.  One in ONNX's format, or OpenVINO's, holds the network;
-    it is proven before it is written: every tensor, every layer alone, and the whole on several inputs.
+    A layout's file holds the tensors, bit for bit.  One in ONNX's format, OpenVINO's or torch.export's holds
+    the network; it is proven before it is written: every tensor, every layer alone (of torch.export's the
+    output, to the bit), and the whole on several inputs.
 
     \b
     Examples:

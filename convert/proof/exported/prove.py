@@ -47,7 +47,7 @@ def prove_graph(
         ValueRangeError: the network overflows in the graph's precision.
     """
     every_way = list(graph.ways() if chosen is None else chosen)
-    _require_input(graph, network.config)
+    require_input(graph.input, graph.shape, network.config)
     with deterministic(torch.device("cpu")):
         dtype = _dtype_of(graph)
         phases.info("comparing %d nodes with the network", len(graph.nodes))
@@ -59,7 +59,7 @@ def prove_graph(
         phases.info("running every layer alone")
         nearest = _run_layers(graph, alignment, reference, every_way)
         phases.info("running it end to end")
-        shapes = list(_shapes(graph, network.config))
+        shapes = list(shapes_of(graph.shape, network.config))
         measured = [one for way in every_way for one in _run_all(graph, alignment, reference, shapes, way)]
         about = graph.about()
         return ExportProof(
@@ -81,11 +81,12 @@ def _environment(about: About) -> dict[str, Any]:
     return {**known, "versions": {**known["versions"], **about.versions}}
 
 
-def _require_input(graph: Graph, config: DenseNetConfig) -> None:
-    channels = graph.shape[1] if len(graph.shape) == 4 else None
-    if len(graph.shape) != 4 or channels not in (None, config.in_channels):
+def require_input(name: str, shape: tuple[int | None, ...], config: DenseNetConfig) -> None:
+    """Raises where a graph's input is not that of a network."""
+    channels = shape[1] if len(shape) == 4 else None
+    if len(shape) != 4 or channels not in (None, config.in_channels):
         raise ReadError(
-            f"The graph's input {graph.input!r} is {_sides(graph.shape)}, and this network takes "
+            f"The graph's input {name!r} is {_sides(shape)}, and this network takes "
             f"[N, {config.in_channels}, H, W]. Export it with channels first, and name the folder that it "
             "is of."
         )
@@ -127,22 +128,24 @@ def _run_layers(
     few = ceil(FEWEST_LOGITS / (reference.config.num_classes or FEWEST_LOGITS))
     # Of a large image one is enough: every value of every layer is kept.
     images = batch or (1 if any(sides) else max(2, few))
-    x = reference.draw(_with_sides(graph, reference.config, images, INPUTS[0][1][1:]), 0)
+    x = reference.draw(_with_sides(graph.shape, reference.config, images, INPUTS[0][1][1:]), 0)
     ran = dict.fromkeys(way.without_levels for way in every_way)
     return max((alone.check(reference, x, way) for way in ran), key=lambda one: one.share)
 
 
-def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterable[int]) -> Shape:
-    fixed = [own or side for own, side in zip(graph.shape[2:], sides, strict=True)]
+def _with_sides(
+    shape: tuple[int | None, ...], config: DenseNetConfig, images: int, sides: Iterable[int]
+) -> Shape:
+    fixed = [own or side for own, side in zip(shape[2:], sides, strict=True)]
     return images, config.in_channels, *fixed
 
 
-def _shapes(graph: Graph, config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
+def shapes_of(shape: tuple[int | None, ...], config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
     """Yields each shape that the graph takes, and how many of them make enough logits to compare."""
-    found = {_with_sides(graph, config, graph.shape[0] or n, sides): None for _, (n, *sides) in INPUTS}
-    for shape in found:
-        logits = shape[0] * (config.num_classes or config.num_features)
-        yield shape, ceil(FEWEST_LOGITS / logits)
+    found = {_with_sides(shape, config, shape[0] or n, sides): None for _, (n, *sides) in INPUTS}
+    for one in found:
+        logits = one[0] * (config.num_classes or config.num_features)
+        yield one, ceil(FEWEST_LOGITS / logits)
 
 
 def _run_all(

@@ -37,6 +37,10 @@ class Reference:
         self._in_double = {step.value: step for step in steps_of(self._exact)[1]}
         self._logits: dict[tuple[Shape, int], tuple[list[Tensor], Tensor, Tensor]] = {}
 
+    def state(self) -> dict[str, Tensor]:
+        """Returns the tensors of the network, by name."""
+        return self._own.state_dict()
+
     def draw(self, shape: Shape, seed: int) -> Tensor:
         """Returns an input, ``[N, C, H, W]``."""
         return draw(shape, seed=seed).to(self.dtype)
