@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/inference.py [--runs N] [--device cpu|cuda] [--output FILE.json]
 
-DenseNet-121 and 169 of random weights at 224x224, with 1 and 32 images.  Each runtime is a process of its own,
-which is asked for one batch at a time, in alternation with the others.  The error is the largest of the logits
-against float64, on one image; memory is what the process took at most above what it had after its imports.
+DenseNet-121 and 169 of random weights at 224x224, with 1 and 32 images.  Each runtime is a process of its
+own, which is asked for one batch at a time, in alternation with the others.  The error is the largest of the
+logits against float64, on one image; memory is what the process took at most above what it had once torch was
+imported, with the network.
 Ratios are to torch's eager mode in the same run.  Every runtime computes in float32.  OpenVINO by its own
 default takes bfloat16 where the processor has it: that is a row of its own.
 """
@@ -12,7 +13,6 @@ default takes bfloat16 where the processor has it: that is a row of its own.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -30,32 +30,42 @@ from measuring import arguments, make_checkpoints, report
 
 ARCHITECTURES = ("densenet121", "densenet169")
 BATCHES = (1, 32)
+SIDE = 224
 EAGER = "torch, eager"
 ON_ANY = (EAGER, "torch, channels_last", "torch, compiled", "onnxruntime")
 ON_CPU = ("OpenVINO", "OpenVINO, its default precision")
 FEWER = {1: 5, 32: 1}  # batches for each of one image, and of 32
 
 
-def prepare(folder: Path, name: str) -> None:
-    """Converts a network and exports it, in a process of its own."""
+def prepare(folder: Path, name: str, device: str) -> None:
+    """Writes a network's tensors, its files for the other runtimes, and its logits in float64.
+
+    The files are those that `export` writes; here each error is measured, and not proven first.
+    """
     import torch
 
-    import densenet_convert as dc
+    from densenet_convert.densenet import ARCHITECTURES, DenseNet
+    from densenet_convert.proof.exported.ir_write import ir_files
+    from densenet_convert.proof.exported.write import onnx_model
 
-    converted = dc.convert(make_checkpoints(str(folder), 1, name)[0], folder / "net", device="cpu").folder
-    exported = dc.export(converted, "onnx", folder / "net.onnx")
-    print(exported, file=sys.stderr)
-    if os.environ.get("INFERENCE_DEVICE") == "cpu":
-        print(dc.export(converted, "openvino", folder / "net.xml"), file=sys.stderr)
-    network = dc.DenseNet.from_pretrained(converted).double()
+    (checkpoint,) = make_checkpoints(str(folder), 1, name)
+    network = DenseNet(ARCHITECTURES[name]).eval()
+    network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+    torch.save(network.state_dict(), folder / "net.pth")
+    (folder / "name").write_text(name)
+    model = onnx_model(network, torch.float32, (SIDE, SIDE), {})
+    (folder / "net.onnx").write_bytes(model)
+    if device == "cpu":
+        for suffix, data in zip((".xml", ".bin"), ir_files(model, False, {}), strict=True):
+            (folder / f"net{suffix}").write_bytes(data)
     with torch.no_grad():
-        torch.save(network(_images(1).double()), folder / "exact.pt")
+        torch.save(network.double()(_images(1).double()), folder / "exact.pt")
 
 
 def _images(count: int) -> Any:
     import torch
 
-    return torch.rand(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
 def runner(kind: str, folder: Path, device: str) -> Callable[[Any], Any]:
@@ -79,9 +89,11 @@ def runner(kind: str, folder: Path, device: str) -> Callable[[Any], Any]:
 def _by_torch(kind: str, folder: Path, device: str) -> Callable[[Any], Any]:
     import torch
 
-    from densenet_convert.densenet import DenseNet
+    from densenet_convert.densenet import ARCHITECTURES, DenseNet
 
-    network: Any = DenseNet.from_pretrained(folder / "net").to(device)
+    network: Any = DenseNet(ARCHITECTURES[(folder / "name").read_text()])
+    network.load_state_dict(torch.load(folder / "net.pth", weights_only=True, mmap=True), assign=True)
+    network.eval().to(device)
     layout = torch.channels_last if "channels_last" in kind else torch.contiguous_format
     network = network.to(memory_format=layout)
     run = torch.compile(network) if "compiled" in kind else network
@@ -164,8 +176,8 @@ def compare(folder: Path, name: str, device: str, rounds: int) -> list[dict[str,
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["--prepare", folder, name]:
-            prepare(Path(folder), name)
+        case ["--prepare", folder, name, device]:
+            prepare(Path(folder), name, device)
             return
         case ["--serve", kind, folder, device]:
             serve(kind, Path(folder), device)
@@ -174,8 +186,8 @@ def main() -> None:
     rows = []
     for name in ARCHITECTURES:
         with TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, "--prepare", folder, name]
-            subprocess.run(command, check=True, env={**os.environ, "INFERENCE_DEVICE": asked.device})
+            command = [sys.executable, __file__, "--prepare", folder, name, asked.device]
+            subprocess.run(command, check=True)
             rows += compare(Path(folder), name, asked.device, asked.runs)
     packages = ["onnxruntime", "openvino"] if asked.device == "cpu" else ["onnxruntime"]
     report({"rows": rows, "runtimes": {one: version(one) for one in packages}}, asked)
