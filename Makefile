@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Seconds for each format, and where its corpus grows.
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS ?= build/fuzz
-BENCHMARKS := convert many report loading training_memory transition_pooling never_loaded
+BENCHMARKS := convert many report loading training_memory inference transition_pooling never_loaded
 FORMATS := torch-zip torch-zip-pickle torch-legacy torch-tar pickle safetensors keras-h5 keras \
     numpy npz gzip torchscript pt2 foreign
 

@@ -30,6 +30,10 @@ the same run, in alternation; ratios are of medians.  [On a GPU](gpu.md) has wha
 """
 
 
+# Of the recorded run.
+ADVICE = """@@ADVICE@@"""
+
+
 def load(name: str) -> Result:
     result: Result = json.loads((RESULTS / f"{name}.json").read_text())
     return result
@@ -167,6 +171,37 @@ the process had before.
 {table(["ratio to torchvision", ""], [[name, f"{value:.2f}"] for name, value in result["ratios"].items()])}
 
 {ran(result)}
+"""
+
+
+def inference() -> str:
+    result = load("inference")
+    rows = [
+        [
+            f"{one['network'].removeprefix('densenet')}, {one['batch']}",
+            one["runtime"],
+            f"{one['seconds'] * 1000:,.0f} ms",
+            f"{one['ratio']:.2f}",
+            f"{one['error']:.1e}",
+            f"{one['peak_mib']:,.0f} MiB",
+            f"{one['first']:.1f} s",
+        ]
+        for one in result["rows"]
+    ]
+    head = ["network, images", "runtime", "time", "to eager", "largest error", "memory", "first run"]
+    runtimes = ", ".join(f"{name} {version}" for name, version in result["runtimes"].items())
+    return f"""## Inference
+
+DenseNet-121 and 169 with random weights, images of 224x224, each runtime in a process of its own, in
+alternation.  The error is the largest of the logits of one image against float64.  Memory is what the process
+took at most, with the network, above what it had after importing torch.  The first run of one image includes
+what is compiled then.  All compute in float32, but for the row of OpenVINO's default precision.
+
+{table(head, rows)}
+
+{ADVICE}
+
+{ran(result)}  {runtimes}.
 """
 
 
@@ -331,7 +366,7 @@ def main() -> None:
     on_gpu = DOCS / "gpu.md"
     on_gpu.write_text(gpu_page(on_gpu.read_text(), gpu()))
     mpl.rcParams.update({"svg.hashsalt": "densenet-convert", "svg.fonttype": "none", "font.size": 10})
-    parts = [conversion(), reporting(), loading(), training(), pooling(), never_loaded()]
+    parts = [conversion(), reporting(), loading(), training(), inference(), pooling(), never_loaded()]
     page = "\n".join([HEAD, *parts])
     (DOCS / "performance.md").write_text(page)
 

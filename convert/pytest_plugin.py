@@ -200,7 +200,7 @@ class ExportedItem(pytest.Item):
             if isinstance(error, ParityError):
                 self.user_properties.append(("densenet_parity.where", error.where))
             pytest.fail(_message(error, None), pytrace=False)
-        for name in ("runtime", "opset", "dtype", "tensors", "layers"):
+        for name in ("runtime", "format", "dtype", "tensors", "layers"):
             self.user_properties.append((f"densenet_parity.{name}", getattr(proof, name)))
 
     def reportinfo(self) -> tuple[str, None, str]:

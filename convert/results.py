@@ -216,24 +216,24 @@ class ExportProof:
 
     Attributes:
         runtime: what ran it, with its version.
-        opset: version of the operators.
+        format: version of the format, such as ``"opset 18"``.
         dtype: dtype of the weights, such as ``"float32"``.
         tensors: number of the folder's tensors that it holds bit for bit.
         layers: number of layers that were run alone.
         changes: layers that the exporter changed, by what it did to them.
-        nearest: the layer that is nearest to its bound.
+        nearest: the layer that is nearest to its bound; None where none was run alone.
         inputs: shape of each input that it ran on, end to end.
         measured: errors of the logits, for each input, provider and level of optimisation.
         environment: versions and flags that the result depends on.
     """
 
     runtime: str
-    opset: int
+    format: str
     dtype: str
     tensors: int
     layers: int
     changes: Mapping[str, tuple[str, ...]]
-    nearest: LayerError
+    nearest: LayerError | None
     inputs: tuple[tuple[int, ...], ...]
     measured: tuple[Measured, ...]
     environment: Mapping[str, Any] = field(repr=False)

@@ -43,6 +43,7 @@ ALLOWED = {
     "PIL": {"proof"},
     "onnx": {"proof"},
     "onnxruntime": {"proof"},
+    "openvino": {"proof"},
     "distributed": {"executors"},
     "h5py": {"api"},
     "packaging": {"api", "proof"},

@@ -25,16 +25,16 @@ def export(
     """Writes a converted folder as a file that another library loads, or that another runtime runs.
 
     Under a layout's names it holds the tensors, bit for bit: in torch's format of before 1.6, which every
-    torch reads, or in Keras'.  In ONNX's format it holds the network as well, which is proven before it is
-    written.  The file is the same on every run.
+    torch reads, or in Keras'.  In ONNX's format, OpenVINO's or torch.export's it holds the network as well,
+    which is proven before it is written.  The file is the same on every run.
 
     Args:
         folder: one that was converted, here or as ``hf://USER/NAME[@REVISION]`` on the Hugging Face Hub.
         layout: name of the layout, such as ``"torchvision-dotted"``, or how only one begins: ``"keras"``;
-            or ``"onnx"``.
+            or ``"onnx"``, ``"openvino"`` (two files, ``.xml`` and ``.bin``) or ``"pt2"`` (torch.export).
         output: the file, whose folder is made where it is missing; by default it is named after both, in
             the working folder.
-        dtype: of a network in ONNX's format: ``"float32"``, which is the default, or ``"float16"``.
+        dtype: of the weights of such a network: ``"float32"``, which is the default, or ``"float16"``.
         dynamic_size: leaves height and width of such a network's input free; else they are config.json's.
         force: replace it where it exists.
 
@@ -57,11 +57,11 @@ def export(
     if layout in RUNTIMES:
         from .runtime_file import write_network
 
-        return write_network(written, output, dtype=dtype, dynamic_size=dynamic_size, force=force)
+        return write_network(written, layout, output, dtype=dtype, dynamic_size=dynamic_size, force=force)
     if dtype is not None or dynamic_size:
         raise LayoutError(
             f"A layout holds the tensors as they are. `dtype=...` and `dynamic_size=...` go with "
-            f"{RUNTIMES[0]}: leave them out."
+            f"{' and '.join(RUNTIMES)}: leave them out."
         )
     from .layout_file import write_layout
 

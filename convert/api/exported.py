@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..records import AnyPath
     from ..results import ExportProof, LayerError, Measured
 
-# What a network is exported to beside the layouts, by the ending of its file.
-RUNTIMES = ("onnx",)
+# What a network is exported to beside the layouts, and the ending of its file.
+RUNTIMES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,16 +55,21 @@ class Exported(Shown):
 def _rows(proof: ExportProof, folder: Path) -> Iterator[tuple[str, str]]:
     yield "verdict", _verdict(proof, folder)
     yield "weights", f"{proof.tensors:,} tensors are the folder's, bit for bit"
-    yield "layers", f"{proof.layers:,}, each run alone; {_nearest_layer(proof.nearest)}"
-    worst = max(proof.measured, key=lambda one: one.ours / one.bound)
-    yield "output", f"{len(proof.measured)} runs; {_nearest_run(worst)}"
+    if proof.nearest is None:
+        yield "output", f"{len(proof.measured)} runs, each equal to the network's, bit for bit"
+    else:
+        yield "layers", f"{proof.layers:,}, each run alone; {_nearest_layer(proof.nearest)}"
+        worst = max(proof.measured, key=lambda one: one.ours / one.bound)
+        yield "output", f"{len(proof.measured)} runs; {_nearest_run(worst)}"
     for change, layers in proof.changes.items():
         yield "changed", f"{change}: {first_few(layers)}"
-    yield "format", f"opset {proof.opset}, {proof.dtype}"
+    yield "format", f"{proof.format}, {proof.dtype}"
 
 
 def _verdict(proof: ExportProof, folder: Path) -> str:
     name = quoted(folder.absolute().name)
+    if proof.nearest is None:
+        return f"equal to {name} in {proof.runtime}, bit for bit in {proof.dtype}"
     return f"equal to {name} in {proof.runtime}, as far as rounding in {proof.dtype} allows"
 
 
@@ -83,7 +88,7 @@ def folder_of(named: AnyPath) -> Path:
         FolderError: it is such a network.
     """
     path = Path(named)
-    if path.suffix.lower().removeprefix(".") in RUNTIMES and path.is_file():
+    if path.suffix.lower() in RUNTIMES.values() and path.is_file():
         raise FolderError(
             f"{path} is a network that was exported. Compare it with the folder that it was exported from:\n"
             f"dc.verify_exported({str(path)!r}, against='FOLDER')"
@@ -104,22 +109,27 @@ def check_target(path: Path, force: bool) -> None:
         )
 
 
-def write_file(data: bytes, path: Path, force: bool) -> None:
-    """Writes a file whole or not at all.
+def write_files(files: Mapping[Path, bytes], force: bool) -> None:
+    """Writes files of one folder, all of them whole or none at all.
 
     Raises:
-        FolderError: it can't be written, or something is there meanwhile.
+        FolderError: one can't be written, or something is there meanwhile.
     """
-    partial = path.with_name(f".{uuid4().hex}.partial")
+    partials = {path: path.with_name(f".{uuid4().hex}.partial") for path in files}
+    path = next(iter(files))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
-            sync(partial)
-            check_target(path, force)  # someone may have put something there meanwhile
-            partial.replace(path)
+            for path, partial in partials.items():
+                partial.write_bytes(files[path])
+                sync(partial)
+            for path in files:
+                check_target(path, force)  # someone may have put something there meanwhile
+            for path, partial in partials.items():
+                partial.replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise FolderError(
             f"{path} can't be written: {error.strerror or error}. Name another `output=...`."

@@ -25,7 +25,7 @@ from ..layouts.explain import explain
 from ..layouts.identify import named_layout
 from ..source.file import parse_checkpoint
 from ..tensors import dtype_name, tensor_bytes
-from .exported import Exported, check_target, write_file
+from .exported import Exported, check_target, write_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ def write_layout(written: Written, layout: str, output: AnyPath | None, *, force
     phases.info("writing %s", path)
     data = WRITERS[table.export_format](tensors)
     _read_back(data, tensors, path)
-    write_file(data, path, force)
+    write_files({path: data}, force)
     return Exported(path, written.folder)
 
 

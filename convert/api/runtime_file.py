@@ -16,10 +16,11 @@ from ..folder.receipt import FILE_NAME
 from ..proof.devices import plain_torch
 from ..records import AnyPath
 from ..tensors import announce_torch
-from .exported import RUNTIMES, Exported, check_target, write_file
+from .exported import RUNTIMES, Exported, check_target, write_files
 
 if TYPE_CHECKING:
     from ..folder.records import Written
+    from ..results import ExportProof
 
 phases = logging.getLogger("densenet_convert.phases")
 
@@ -29,9 +30,15 @@ RECEIPT = "densenet_convert.receipt_sha256"
 
 
 def write_network(
-    written: Written, output: AnyPath | None, *, dtype: str | None, dynamic_size: bool, force: bool
+    written: Written,
+    runtime: str,
+    output: AnyPath | None,
+    *,
+    dtype: str | None,
+    dynamic_size: bool,
+    force: bool,
 ) -> Exported:
-    """Writes the network of a folder in ONNX's format, once it was proven.
+    """Writes the network of a folder in a runtime's format, once it was proven.
 
     Raises:
         FolderError: the file can't be written.
@@ -41,27 +48,73 @@ def write_network(
     """
     if dtype not in (None, *DTYPES):
         raise LayoutError(f"{dtype!r} is no dtype of an exported network, expected {' or '.join(DTYPES)}.")
-    folder = written.folder
-    path = Path(f"{folder.absolute().name}.{RUNTIMES[0]}" if output is None else output)
-    if path.suffix.lower() != f".{RUNTIMES[0]}":
-        raise LayoutError(f"{path} is no name of an ONNX file. Choose an `output=...` that ends in .onnx.")
-    check_target(path, force)
+    folder, suffix = written.folder, RUNTIMES[runtime]
+    path = Path(f"{folder.absolute().name}{suffix}" if output is None else output)
+    if path.suffix.lower() != suffix:
+        raise LayoutError(
+            f"{path} is no name of a file for {runtime}. Choose an `output=...` that ends in {suffix}."
+        )
+    targets = [path, path.with_suffix(".bin")] if runtime == "openvino" else [path]
+    for target in targets:
+        check_target(target, force)
     sides = None if dynamic_size else _sides(folder)
     announce_torch()
-    import torch
-
-    from ..proof.exported.graph import graph_of
-    from ..proof.exported.prove import prove_graph
-    from ..proof.exported.write import onnx_model
-
     with plain_torch():
         network = DenseNet.from_pretrained(folder)
-        phases.info("exporting with torch %s", torch.__version__)
         digest = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
-        data = onnx_model(network, getattr(torch, dtype or "float32"), sides, {RECEIPT: digest})
-        proof = prove_graph(graph_of(data), network)
-    write_file(data, path, force)
+        files, proof = MAKERS[runtime](network, dtype or "float32", sides, {RECEIPT: digest})
+    # The weights first: a reader takes the text for a whole model.
+    write_files(dict(reversed(list(zip(targets, files, strict=True)))), force)
     return Exported(path, folder, proof)
+
+
+def _in_onnx(
+    network: DenseNet, dtype: str, sides: tuple[int, ...] | None, properties: dict[str, str]
+) -> tuple[list[bytes], ExportProof]:
+    from ..proof.exported.graph import graph_of
+    from ..proof.exported.prove import prove_graph
+
+    data = _onnx_model(network, dtype, sides, properties)
+    return [data], prove_graph(graph_of(data), network)
+
+
+def _in_openvino(
+    network: DenseNet, dtype: str, sides: tuple[int, ...] | None, properties: dict[str, str]
+) -> tuple[list[bytes], ExportProof]:
+    from ..proof.exported.ir import ir_of
+    from ..proof.exported.ir_run import openvino
+    from ..proof.exported.ir_write import ir_files
+    from ..proof.exported.prove import prove_graph
+
+    openvino()  # what is missing is said before torch exports
+    text, weights = ir_files(_onnx_model(network, "float32", sides, {}), dtype == "float16", properties)
+    return [text, weights], prove_graph(ir_of(text, weights, "The model"), network)
+
+
+def _as_program(
+    network: DenseNet, dtype: str, sides: tuple[int, ...] | None, _: dict[str, str]
+) -> tuple[list[bytes], ExportProof]:
+    import torch
+
+    from ..proof.exported.program import program_bytes
+    from ..proof.exported.prove_program import prove_program
+
+    data = program_bytes(network, getattr(torch, dtype), sides)
+    return [data], prove_program(data, network, "The archive", ours=True)
+
+
+MAKERS = {"onnx": _in_onnx, "openvino": _in_openvino, "pt2": _as_program}
+
+
+def _onnx_model(
+    network: DenseNet, dtype: str, sides: tuple[int, ...] | None, properties: dict[str, str]
+) -> bytes:
+    import torch
+
+    from ..proof.exported import write
+
+    phases.info("exporting with torch %s", torch.__version__)
+    return write.onnx_model(network, getattr(torch, dtype), sides, properties)
 
 
 def _sides(folder: Path) -> tuple[int, ...]:

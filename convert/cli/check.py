@@ -32,7 +32,7 @@ from .status import echo, progress_bar
     "--against",
     metavar="FOLDER",
     shell_complete=complete.folders,
-    help="Compare an ONNX file, named in place of a folder, with the converted folder that it is of.",
+    help="Compare an exported network, named in place of a folder, with the converted folder that it is of.",
 )
 @proof_options
 @expected_options
@@ -51,8 +51,8 @@ def verify(
 ) -> None:
     """Repeat the proof of a converted FOLDER, against its source if you name it.
 
-    With --against, FOLDER is a file in ONNX's format, whoever exported it: its weights, its layers and its
-    output are compared with the converted folder.
+    With --against, FOLDER is a file in ONNX's format, OpenVINO's or torch.export's, whoever exported it:
+    its weights, its layers and its output are compared with the converted folder.
 
     \b
     Examples:
@@ -61,6 +61,7 @@ def verify(
       densenet-convert verify hf://USER/NAME@main
       densenet-convert verify hf://USER/NAME --public-key key.pub
       densenet-convert verify model.onnx --against densenet169
+      densenet-convert verify model.xml --against densenet169
     """
     if against is not None:
         _refuse_others(context)

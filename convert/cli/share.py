@@ -118,17 +118,20 @@ def describe(
     "--to",
     "layout",
     required=True,
-    metavar="LAYOUT|onnx",
+    metavar="LAYOUT|onnx|openvino|pt2",
     shell_complete=complete.exports,
-    help="Layout of the file (torchvision-dotted, monai, keras, ...), or onnx.",
+    help="Layout of the file (torchvision-dotted, monai, keras, ...), or onnx, openvino or pt2.",
 )
 @click.option(
-    "-o", "--output", type=ANY_PATH, help="File to write.  [default: FOLDER-LAYOUT.pth, or FOLDER.onnx]"
+    "-o",
+    "--output",
+    type=ANY_PATH,
+    help="File to write.  [default: FOLDER-LAYOUT.pth, FOLDER.onnx, .xml or .pt2]",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    help="Precision of a network in ONNX's format.  [default: float32]",
+    help="Precision of such a network's weights.  [default: float32]",
 )
 @click.option("--dynamic-size", is_flag=True, help="Leave height and width of such a network's input free.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that exists.")
@@ -144,8 +147,9 @@ def export(
 ) -> None:
     """Write a converted FOLDER as a file that another library loads, or that another runtime runs.
 
-    A layout's file holds the tensors, bit for bit.  One in ONNX's format holds the network; it is proven
-    before it is written: every tensor, every layer alone, and the whole on several inputs.
+    A layout's file holds the tensors, bit for bit.  One in ONNX's format, OpenVINO's or torch.export's holds
+    the network; it is proven before it is written: every tensor, every layer alone (of torch.export's the
+    output, to the bit), and the whole on several inputs.
 
     \b
     Examples:
@@ -156,7 +160,7 @@ def export(
     from ..api.exported import RUNTIMES
 
     if layout not in RUNTIMES and (options["dtype"] or options["dynamic_size"]):
-        raise click.UsageError(f"--dtype and --dynamic-size go with --to {RUNTIMES[0]} alone.")
+        raise click.UsageError(f"--dtype and --dynamic-size go with --to {' or '.join(RUNTIMES)} alone.")
     set_up_logging(verbose)
     draw_bars(as_json or quiet)
     with reporting_errors(as_json, folder=folder):

@@ -14,7 +14,7 @@ import numpy as np
 from torch.nn.modules.conv import _ConvNd
 
 from ...errors import ParityError, first_few
-from .graph import Graph, Node
+from .followed import Graph, Node, Unit
 from .steps import Step
 
 if TYPE_CHECKING:
@@ -32,30 +32,6 @@ ADVICE = "Export the network again, and look at what the exporter was told of th
 POOLING = {"AveragePool", "Flatten", "GlobalAveragePool", "ReduceMean", "Reshape", "Squeeze", "Unsqueeze"}
 HEADS = {"Gemm", "MatMul"}
 LAST = {"Sigmoid", "Softmax"}
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Layers of the network, and the nodes that compute them.
-
-    Attributes:
-        steps: operations, each of which takes what the one before it returns.
-        nodes: of the graph.
-        inputs: values that enter, as the graph names them.
-        result: value that leaves.
-        changes: what the exporter did to them; nothing where each layer is an operator.
-    """
-
-    steps: tuple[Step, ...]
-    nodes: tuple[Node, ...]
-    inputs: tuple[str, ...]
-    result: str
-    changes: tuple[str, ...] = ()
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer, or of the first of those that became one."""
-        return self.steps[0].layer
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import FolderError, ReadError, first_few, quoted
-from .runtime import onnx_and_runtime
+from .cut import OnnxCut
+from .followed import About, Node, Unit
+from .runtime import Session as OnnxSession
+from .runtime import Way, onnx_and_runtime, ways
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,28 +34,7 @@ FLOAT = 1  # ONNX's number of float32
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
 
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One node of the graph.
-
-    Attributes:
-        op: the operator's name.
-        name: the node's own name, or its first output's where it has none.
-        inputs, outputs: names of values; of an input that is left out an empty one.
-        attributes: by name.
-    """
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any] = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.op} {quoted(self.name)}"
-
-
-class Graph:
+class OnnxGraph:
     """A model that can be followed from its input to its output.
 
     Attributes:
@@ -83,7 +64,8 @@ class Graph:
         self.precision = FLOAT if FLOAT in self._precisions else max(self._precisions, default=FLOAT)
         self._constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
         self.input, self.shape = self._find_input()
-        self.outputs = [one.name for one in model.graph.output]
+        self.widens = False
+        self.outputs: list[str] = [one.name for one in model.graph.output]
         self.producers = {value: node for node in self.nodes for value in node.outputs}
         self._roots: dict[str, str] = {}
         for node in self.nodes:
@@ -124,6 +106,24 @@ class Graph:
         """Returns a value that depends on no input; None where it does."""
         return self._constants.get(value)
 
+    def about(self) -> About:
+        """Returns what runs it."""
+        onnx, runtime = onnx_and_runtime()
+        versions = {"onnx": onnx.__version__, "onnxruntime": runtime.__version__}
+        return About(f"onnxruntime {runtime.__version__}", f"opset {opset_of(self.model)}", versions)
+
+    def ways(self) -> Iterator[Way]:
+        """Yields every provider that is there, at each level of optimisation."""
+        return ways()
+
+    def session(self, way: Way) -> OnnxSession:
+        """Returns what runs it."""
+        return OnnxSession(self.model, way)
+
+    def cut(self, units: Sequence[Unit]) -> OnnxCut:
+        """Returns what runs each unit alone."""
+        return OnnxCut(self, self.model, self.precision, units)
+
     def _add_computed_constants(self) -> None:
         """Has the runtime compute what nodes make of constants, such as a bias of zeros."""
         fixed = set(self._constants)
@@ -149,7 +149,7 @@ def _compute(model: ModelProto, wanted: list[str]) -> Iterator[np.ndarray[Any, A
     yield from session.run(None, {})
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path) -> OnnxGraph:
     """Reads an ONNX file; weights that lie beside it are read as well.
 
     Raises:
@@ -166,7 +166,7 @@ def read_graph(path: Path) -> Graph:
         model = onnx.inliner.inline_local_functions(model)
         _require_known_operators(model, path)
         onnx.checker.check_model(model)
-        return Graph(with_types(model))
+        return OnnxGraph(with_types(model))
     except (FolderError, ReadError):
         raise
     except Exception as error:  # protobuf's, the checker's and the runtime's own have no common kind
@@ -174,10 +174,10 @@ def read_graph(path: Path) -> Graph:
         raise ReadError(f"{path} can't be read as an ONNX model: {reason}. Export it again.") from error
 
 
-def graph_of(data: bytes) -> Graph:
+def graph_of(data: bytes) -> OnnxGraph:
     """Returns the graph of a file that was just made."""
     onnx, _ = onnx_and_runtime()
-    return Graph(with_types(onnx.load_model_from_string(data)))
+    return OnnxGraph(with_types(onnx.load_model_from_string(data)))
 
 
 def with_types(model: ModelProto) -> ModelProto:

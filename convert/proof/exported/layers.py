@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ...errors import ParityError, is_out_of_memory, quoted
+from ...errors import ParityError
 from ...results import LayerError
 from ..tolerance import bound, largest_error
-from .align import ADVICE, Alignment, Unit
-from .graph import Graph
+from .align import ADVICE, Alignment
+from .followed import PREFIX, Graph, Unit
 from .reference import Reference
-from .runtime import Session, Way, onnx_and_runtime
+from .runtime import Way
 from .steps import run_chain
 
 # They choose and round nothing, so that nothing may differ.
 EXACT = {"Concat", "MaxPool", "Pad", "Relu"}
-PREFIX = "alone."
 
 
 class Alone:
-    """Every layer of a graph as a graph of its own, all of them in one model."""
+    """Every layer of a graph, each with inputs of its own."""
 
     def __init__(self, graph: Graph, alignment: Alignment) -> None:
         self.graph, self.alignment = graph, alignment
-        self.model = _cut(graph, alignment.units)
+        self.cut = graph.cut(alignment.units)
 
     def check(self, reference: Reference, inputs: Sequence[Tensor], way: Way) -> LayerError:
         """Runs all layers.
@@ -42,7 +40,7 @@ class Alone:
             ParityError: an error exceeds it; of several the first layer is named.
         """
         each = [reference.values(x) for x in inputs]
-        results = zip(*(self._run(self._feed(one), way) for one in each), strict=True)
+        results = zip(*(self.cut.run(self._feed(one), way) for one in each), strict=True)
         values = {name: torch.cat([one[name] for one in each]) for name in each[0]}
         worst = LayerError("", "", 0.0, 0.0)
         for unit, result in zip(self.alignment.units, results, strict=True):
@@ -52,36 +50,13 @@ class Alone:
             worst = max(worst, found, key=lambda one: one.share)
         return worst
 
-    def _run(self, fed: dict[str, Tensor], way: Way) -> Iterable[Tensor]:
-        """Returns what each layer gives; where they do not run together, of one after the other."""
-        try:
-            return Session(self.model, way).run(fed)
-        except Exception as error:  # the runtime's own have no common kind
-            if is_out_of_memory(error):
-                raise
-            return self._run_singly(fed, way)
-
-    def _run_singly(self, fed: dict[str, Tensor], way: Way) -> Iterator[Tensor]:
-        onnx, _ = onnx_and_runtime()
-        extractor = onnx.utils.Extractor(self.model)
-        for number, unit in enumerate(self.alignment.units):
-            own = (f"{PREFIX}{number}.", self.graph.input)
-            given = [name for name in fed if name.startswith(own)]
-            try:
-                alone = extractor.extract_model(given, [unit.result])
-                yield Session(alone, way).run({name: fed[name] for name in given})[0]
-            except Exception as error:
-                raise _does_not_run(unit, error) from error
-
     def _feed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what enters each layer, and the image where a shape is taken from it."""
-        fed = {}
+        """Returns what enters each layer, and the image, from which a shape may be taken."""
+        fed = {self.graph.input: values[self.alignment.pieces[self.graph.root(self.graph.input)][0]]}
         for number, unit in enumerate(self.alignment.units):
             for position, value in enumerate(unit.inputs):
                 pieces = [values[name] for name in self.alignment.pieces[value]]
                 fed[f"{PREFIX}{number}.{position}"] = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
-        if any(one.name == self.graph.input for one in self.model.graph.input):
-            fed[self.graph.input] = values[self.alignment.pieces[self.graph.input][0]]
         return fed
 
     def _error(
@@ -95,46 +70,6 @@ class Alone:
         exact = run_chain(reference.exact(unit.steps), [one.double() for one in entering])
         allowed = bound(largest_error(own, exact), exact, own.dtype)
         return LayerError(unit.layer, operator, largest_error(result, exact), allowed)
-
-
-def _cut(graph: Graph, units: Sequence[Unit]) -> Any:
-    """Returns a model in which every unit takes inputs of its own, and gives what it returns."""
-    onnx, _ = onnx_and_runtime()
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    nodes = {one.output[0]: one for one in model.graph.node}
-    known = {one.name: one for one in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
-    entering, results = [], []
-    for number, unit in enumerate(units):
-        for position, value in enumerate(unit.inputs):
-            taken = _rewire(graph, nodes, unit, value, f"{PREFIX}{number}.{position}")
-            # Nothing infers the type behind a runtime's own operators, which keep the weights'.
-            kind = known[taken].type.tensor_type.elem_type if taken in known else graph.precision
-            entering.append(onnx.helper.make_tensor_value_info(f"{PREFIX}{number}.{position}", kind, None))
-        results.append(unit.result)
-    del model.graph.output[:]
-    model.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in results)
-    model.graph.input.extend(entering)
-    # What no layer takes, such as the operators behind the logits, goes.
-    extractor = onnx.utils.Extractor(model)
-    taken_inputs = [one.name for one in entering]
-    return extractor.extract_model([graph.input, *taken_inputs], results)
-
-
-def _rewire(graph: Graph, nodes: dict[str, Any], unit: Unit, value: str, name: str) -> str:
-    """Has the first node of a unit take another value; returns the one that it took."""
-    node = nodes[unit.nodes[0].outputs[0]]
-    place = next(i for i, one in enumerate(node.input) if graph.root(one) == graph.root(value))
-    taken = str(node.input[place])
-    node.input[place] = name
-    return taken
-
-
-def _does_not_run(unit: Unit, error: Exception) -> ParityError:
-    reason = quoted(" ".join(str(error).split()))
-    return ParityError(
-        f"{unit.nodes[0]} does not run: {reason}.", where=unit.layer, largest=float("inf"), advice=ADVICE
-    )
 
 
 def _beyond(unit: Unit, found: LayerError, way: Way, images: int) -> ParityError:

@@ -19,11 +19,11 @@ from ..determinism import deterministic, environment
 from ..inputs import FEWEST_LOGITS, INPUTS, Shape
 from ..layers import OUTPUT
 from ..tolerance import bound, largest_error
-from .align import ADVICE, BEHIND, Alignment, align
-from .graph import Graph, opset_of
+from .align import ADVICE, BEHIND, DECOMPOSED, FOLDED, Alignment, align
+from .followed import About, Graph, Session
 from .layers import Alone
 from .reference import Reference
-from .runtime import Session, Way, onnx_and_runtime, ways
+from .runtime import Way
 from .settings import check_settings
 from .weights import check_weights
 
@@ -50,13 +50,12 @@ def prove_graph(
         ReadError: the graph's input is not this network's.
         ValueRangeError: the network overflows in the graph's precision.
     """
-    every_way = list(ways() if chosen is None else chosen)
-    _require_input(graph, network.config)
+    every_way = list(graph.ways() if chosen is None else chosen)
+    require_input(graph.input, graph.shape, network.config)
     with deterministic(torch.device("cpu")):
         dtype = _dtype_of(graph)
-        reference = network if isinstance(network, Reference) else Reference(network, dtype)
         phases.info("comparing %d nodes with the network", len(graph.nodes))
-        alignment = align(graph, reference.first, reference.steps)
+        reference, alignment = _align(graph, network, dtype)
         tensors = 0
         for unit in alignment.units:
             check_settings(unit)
@@ -64,12 +63,12 @@ def prove_graph(
         phases.info("running every layer alone")
         nearest = _run_layers(graph, alignment, reference, every_way)
         phases.info("running it end to end")
-        shapes = list(_shapes(graph, network.config))
+        shapes = list(shapes_of(graph.shape, network.config))
         measured = [one for way in every_way for one in _run_all(graph, alignment, reference, shapes, way)]
-        _, runtime = onnx_and_runtime()
+        about = graph.about()
         return ExportProof(
-            runtime=f"onnxruntime {runtime.__version__}",
-            opset=opset_of(graph.model),
+            runtime=about.runtime,
+            format=about.format,
             dtype=str(dtype).removeprefix("torch."),
             tensors=tensors,
             layers=len(alignment.units),
@@ -77,26 +76,37 @@ def prove_graph(
             nearest=nearest,
             inputs=tuple(shape for shape, _ in shapes),
             measured=tuple(measured),
-            environment=_environment(),
+            environment=_environment(about),
         )
 
 
-def _environment() -> dict[str, Any]:
-    onnx, runtime = onnx_and_runtime()
+def _environment(about: About) -> dict[str, Any]:
     known = environment(torch.device("cpu"))
-    versions = {**known["versions"], "onnx": onnx.__version__, "onnxruntime": runtime.__version__}
-    return {**known, "versions": versions}
+    return {**known, "versions": {**known["versions"], **about.versions}}
 
 
-def _require_input(graph: Graph, config: DenseNetConfig) -> None:
-    fits = len(graph.shape) == config.spatial_dims + 2
-    if not fits or graph.shape[1] not in (None, config.in_channels):
+def require_input(name: str, shape: tuple[int | None, ...], config: DenseNetConfig) -> None:
+    """Raises where a graph's input is not that of a network."""
+    fits = len(shape) == config.spatial_dims + 2
+    if not fits or shape[1] not in (None, config.in_channels):
         sides = ", ".join("DHW"[-config.spatial_dims :])
         raise ReadError(
-            f"The graph's input {graph.input!r} is {_sides(graph.shape)}, and this network takes "
+            f"The graph's input {name!r} is {_sides(shape)}, and this network takes "
             f"[N, {config.in_channels}, {sides}]. Export it with channels first, and name the folder that it "
             "is of."
         )
+
+
+def _align(graph: Graph, network: DenseNet | Reference, weights: torch.dtype) -> tuple[Reference, Alignment]:
+    if isinstance(network, Reference):
+        return network, align(graph, network.first, network.steps)
+    reference = Reference(network, torch.float32 if graph.widens else weights, weights)
+    alignment = align(graph, reference.first, reference.steps)
+    if reference.dtype != weights and {FOLDED, DECOMPOSED} & _changes(alignment).keys():
+        # What folding makes was rounded, and not what it is made of: its layers are as far off as in float16.
+        reference = Reference(network, weights)
+        alignment = align(graph, reference.first, reference.steps)
+    return reference, alignment
 
 
 def _sides(shape: tuple[int | None, ...]) -> str:
@@ -121,33 +131,35 @@ def _run_layers(
     """Runs every layer alone, on several images and enough pixels: the error of few values tells little."""
     alone = Alone(graph, alignment)
     few, *usual = LAYERS_ON[reference.config.spatial_dims]
-    _, channels, *sides = _with_sides(graph, reference.config, 1, usual)
+    _, channels, *sides = _with_sides(graph.shape, reference.config, 1, usual)
     images = max(2, ceil(few * prod(usual) / prod(sides)))
     batch = graph.shape[0] or images
     inputs = [reference.draw((batch, channels, *sides), seed) for seed in range(ceil(images / batch))]
-    ran = {(one.provider, one.threads): Way(one.provider, threads=one.threads) for one in every_way}
-    return max((alone.check(reference, inputs, way) for way in ran.values()), key=lambda one: one.share)
+    ran = dict.fromkeys(way.without_levels for way in every_way)
+    return max((alone.check(reference, inputs, way) for way in ran), key=lambda one: one.share)
 
 
-def _with_sides(graph: Graph, config: DenseNetConfig, images: int, sides: Iterable[int]) -> Shape:
-    fixed = [own or side for own, side in zip(graph.shape[2:], sides, strict=True)]
+def _with_sides(
+    shape: tuple[int | None, ...], config: DenseNetConfig, images: int, sides: Iterable[int]
+) -> Shape:
+    fixed = [own or side for own, side in zip(shape[2:], sides, strict=True)]
     return images, config.in_channels, *fixed
 
 
-def _shapes(graph: Graph, config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
+def shapes_of(shape: tuple[int | None, ...], config: DenseNetConfig) -> Iterator[tuple[Shape, int]]:
     """Yields each shape that the graph takes, and how many of them make enough logits to compare."""
     usual = INPUTS[config.spatial_dims]
-    found = {_with_sides(graph, config, graph.shape[0] or n, sides): None for _, (n, *sides) in usual}
-    for shape in found:
-        logits = shape[0] * (config.num_classes or config.num_features)
-        yield shape, ceil(FEWEST_LOGITS / logits)
+    found = {_with_sides(shape, config, shape[0] or n, sides): None for _, (n, *sides) in usual}
+    for one in found:
+        logits = one[0] * (config.num_classes or config.num_features)
+        yield one, ceil(FEWEST_LOGITS / logits)
 
 
 def _run_all(
     graph: Graph, alignment: Alignment, reference: Reference, shapes: list[tuple[Shape, int]], way: Way
 ) -> Iterator[Measured]:
     """Yields the errors of the logits on every input; nothing where the provider is not really there."""
-    session = Session(graph.model, way)
+    session = graph.session(way)
     for shape, count in shapes if session.runs_there else ():
         inputs, own, exact = reference.logits(shape, count)
         own, exact = alignment.finish(own), alignment.finish(exact)

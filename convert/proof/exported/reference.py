@@ -19,6 +19,9 @@ from .steps import Step, run_steps, steps_of
 class Reference:
     """The network in a graph's precision, beside itself in float64.
 
+    Args:
+        weights: the precision to which they are rounded before; by default the same.
+
     Attributes:
         config: its hyperparameters.
         dtype: the graph's precision.
@@ -26,13 +29,17 @@ class Reference:
         steps: its operations, in the order in which they run.
     """
 
-    def __init__(self, network: DenseNet, dtype: torch.dtype) -> None:
+    def __init__(self, network: DenseNet, dtype: torch.dtype, weights: torch.dtype | None = None) -> None:
         self.config, self.dtype = network.config, dtype
-        self._own = in_eval(network).to(dtype)
+        self._own = in_eval(network).to(weights or dtype).to(dtype)
         self._exact = deepcopy(self._own).double()
         self.first, self.steps = steps_of(self._own)
         self._in_double = {step.value: step for step in steps_of(self._exact)[1]}
         self._logits: dict[tuple[Shape, int], tuple[list[Tensor], Tensor, Tensor]] = {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the tensors of the network, by name."""
+        return self._own.state_dict()
 
     def draw(self, shape: Shape, seed: int) -> Tensor:
         """Returns an input, ``[N, C, H, W]``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,11 @@ class Way:
 
     def __str__(self) -> str:
         return f"{self.provider.removesuffix('ExecutionProvider')}, {self.level.removeprefix('ORT_')}"
+
+    @property
+    def without_levels(self) -> Way:
+        """The same, and nothing of the graph optimised."""
+        return replace(self, level=LEVELS[0])
 
 
 def ways() -> Iterator[Way]:

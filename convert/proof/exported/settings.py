@@ -12,7 +12,8 @@ from torch.nn.modules.padding import _ConstantPadNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from ...errors import ParityError
-from .align import ADVICE, Unit
+from .align import ADVICE
+from .followed import Unit
 
 # The value of each where a node does not state it.
 DEFAULTS: dict[str, Any] = {

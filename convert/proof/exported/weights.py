@@ -20,8 +20,8 @@ from torch.nn.modules.padding import _ConstantPadNd
 from ...errors import ParityError
 from ...tensors import dtype_name, same_bits
 from ..tolerance import largest_error
-from .align import ADVICE, Unit
-from .graph import Graph, Node
+from .align import ADVICE
+from .followed import Graph, Node, Unit
 
 # variance + eps, root, quotient; then the product with the kernel, or with the mean and the sum with beta.
 ROUNDINGS = 3 + 3
@@ -108,7 +108,7 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
 def _check_linear(graph: Graph, unit: Unit, layer: nn.Linear, given: list[Tensor]) -> int:
     node = unit.nodes[0]
     across = node.op == "MatMul" or not node.attributes.get("transB", 0)
-    bias = _factor(graph, unit.nodes[1]) if len(unit.nodes) > 1 else _second(given, layer.bias)
+    bias = _factor(graph, unit.nodes[1]).flatten() if len(unit.nodes) > 1 else _second(given, layer.bias)
     _require_equal(unit, "weight", given[0].T if across else given[0], layer.weight)
     _require_equal(unit, "bias", bias, layer.bias)
     return 2
@@ -127,6 +127,9 @@ def layer_name(unit: Unit) -> str:
 def _require_equal(unit: Unit, name: str, found: Tensor, expected: Tensor) -> None:
     tensor = f"{unit.layer}.{name}"
     expected = expected.detach()
+    # Weights that are kept in less than what is computed in were rounded before.
+    if torch.equal(narrowed := expected.to(found.dtype), expected):
+        expected = narrowed
     if found.dtype != expected.dtype or found.shape != expected.shape:
         raise _unlike(
             unit,

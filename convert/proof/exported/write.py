@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
-from packaging.version import Version
 
 from densenet_convert.densenet import DenseNet
 
-from ...errors import LayoutError
-from ..inputs import INPUTS
 from .align import Alignment, align
-from .graph import Graph, with_types
+from .by_torch import example, quietly, require_exporter
+from .graph import OnnxGraph, with_types
 from .reference import in_eval
 from .runtime import onnx_and_runtime
 from .steps import steps_of
@@ -26,7 +21,6 @@ from .steps import steps_of
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto
 
-FIRST_TORCH = "2.8"
 # The exporter's own, to which no operator has to be converted.
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"
@@ -52,25 +46,16 @@ def onnx_model(
     model = with_types(_by_torch(network, dtype, sides))
     _leave_out_zero_biases(model)
     model = _what_is_run(model)
-    cleaned = _clean(model, align(Graph(model), *steps_of(network)), properties)
+    cleaned = _clean(model, align(OnnxGraph(model), *steps_of(network)), properties)
     data: bytes = cleaned.SerializeToString(deterministic=True)
     return data
 
 
 def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | None) -> ModelProto:
     onnx_and_runtime()  # the exporter's own message names one package alone
-    free = torch.export.Dim.DYNAMIC
-    dimensions = network.config.spatial_dims
-    _, (_, *usual) = INPUTS[dimensions][1]
-    x = torch.zeros(2, network.config.in_channels, *(sides or usual), dtype=dtype)
-    # Older exporters don't get along with the onnxscript of today.
-    if Version(torch.__version__) < Version(FIRST_TORCH):
-        raise LayoutError(
-            f"This is torch {torch.__version__}, and a network is exported by {FIRST_TORCH} or newer. Update "
-            f'it with: pip install --upgrade "torch>={FIRST_TORCH}" torchvision'
-        )
-    every_side = {side + 2: free for side in range(dimensions)}
-    with _quietly():
+    require_exporter()
+    x, free = example(network.config, dtype, sides)
+    with quietly():
         program: Any = torch.onnx.export(
             network,
             (x,),
@@ -78,7 +63,7 @@ def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | No
             external_data=False,
             optimize=False,
             opset_version=OPSET,
-            dynamic_shapes=({0: free} if sides else {0: free, **every_side},),
+            dynamic_shapes=(free,),
             input_names=[INPUT],
             output_names=[OUTPUT],
             verbose=False,
@@ -87,22 +72,9 @@ def _by_torch(network: DenseNet, dtype: torch.dtype, sides: tuple[int, ...] | No
     return model
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Leaves out what the exporter says of itself; what fails raises."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _leave_out_zero_biases(model: ModelProto) -> None:
     """Removes the bias of zeros that the exporter gives a convolution without one."""
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     for node in model.graph.node:
         bias = graph.constant(node.input[2]) if node.op_type == "Conv" and len(node.input) > 2 else None
         if bias is not None and node.input[2] not in {one.name for one in model.graph.initializer}:

@@ -12,7 +12,11 @@ from torch import Tensor
 from densenet_convert.densenet import DenseNet
 
 from ...errors import ConvertError, is_out_of_memory
-from ..exported.graph import Graph, graph_of
+from ..exported.followed import Graph
+from ..exported.graph import graph_of
+from ..exported.ir import ir_of
+from ..exported.ir_run import IrWay
+from ..exported.ir_write import ir_files
 from ..exported.prove import prove_graph
 from ..exported.reference import Reference
 from ..exported.runtime import LEVELS, Session, Way, optimised
@@ -64,6 +68,31 @@ def _error_of(graph: Graph, reference: Reference, way: Way) -> ConvertError | No
     except ConvertError as error:
         return error
     return None
+
+
+def judge_ir(fault: Fault, subject: ExportedSubject) -> Judged:
+    """Injects a fault into a copy of the graph, and asks the proof of what OpenVINO makes of that."""
+    error = _error_of_ir(fault.inject(subject.model), subject.reference, IrWay(threads=1))
+    return Judged(fault, light({"graph": error}), {})
+
+
+def _error_of_ir(model: ModelProto, reference: Reference, way: Way) -> ConvertError | None:
+    try:
+        graph = ir_of(*ir_files(model.SerializeToString(), half=False, properties={}), "The model")
+    except ConvertError as error:
+        return error
+    return _error_of(graph, reference, way)
+
+
+def sound_ir(subject: ExportedSubject) -> Iterator[Step]:
+    """Yields what proves a sound graph of OpenVINO with one thread and with two."""
+    for threads in THREADS:
+        yield "sound graph of OpenVINO", partial(_alarm_of_ir, subject, threads)
+
+
+def _alarm_of_ir(subject: ExportedSubject, threads: int) -> str | None:
+    error = _error_of_ir(subject.model, subject.reference, IrWay(threads=threads))
+    return None if error is None else f"sound graph of OpenVINO, {threads} threads: {error}"
 
 
 def _logits(model: ModelProto, subject: ExportedSubject, way: Way) -> tuple[Tensor, Tensor]:

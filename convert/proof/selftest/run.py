@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -41,7 +42,7 @@ from .counting import SelfTest, count_exchanges, count_kinds, escaped_faults
 from .exchanges import Renaming, exchanges_to_judge, record_sound, sum_by_name
 from .faults import Draw
 from .graph_faults import graph_faults
-from .graph_judging import export_subject, judge_graph, sound_runs
+from .graph_judging import ExportedSubject, export_subject, judge_graph, judge_ir, sound_ir, sound_runs
 from .judging import Subject, judge, judge_written
 from .replay import Replay
 from .steps import Step, do_in_turn
@@ -136,7 +137,18 @@ def graph_steps(source: Source, sites: int, scratch: Path) -> tuple[list[Step], 
     exported = export_subject(load_model(renamed, network.config).model)
     faults = graph_faults(exported.model, Draw(Random(0), sites))
     steps: list[Step] = [(fault.name, partial(judge_graph, fault, exported)) for fault in faults]
-    return steps, list(sound_runs(exported, scratch))
+    in_openvino, sound = _openvino_steps(exported)
+    return steps + in_openvino, [*sound_runs(exported, scratch), *sound]
+
+
+def _openvino_steps(exported: ExportedSubject) -> tuple[list[Step], list[Step]]:
+    """Returns the same of what OpenVINO makes of it, with one site for each kind of fault."""
+    if find_spec("openvino") is None:
+        log.warning("Nothing is injected into a network of OpenVINO: openvino is not installed.")
+        return [], []
+    faults = graph_faults(exported.model, Draw(Random(0), 1))
+    named = [replace(fault, name=f"{fault.name}, in OpenVINO") for fault in faults]
+    return [(fault.name, partial(judge_ir, fault, exported)) for fault in named], list(sound_ir(exported))
 
 
 @contextmanager

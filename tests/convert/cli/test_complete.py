@@ -89,6 +89,7 @@ def completed(*words: str) -> list[str]:
         (["describe", ""], ["DIR"]),
         (["verify", ""], ["FILE"]),
         (["export", "x", "--to", "on"], ["onnx"]),
+        (["export", "x", "--to", "op"], ["openvino"]),
         (["verify", "x", "--source", ""], ["FILE"]),
         (["verify", "x", "--images", ""], ["DIR"]),
         (["inspect", "x", ""], ["FILE"]),

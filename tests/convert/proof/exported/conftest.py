@@ -11,7 +11,7 @@ import torch
 from packaging.version import Version
 
 import densenet_convert as dc
-from densenet_convert.proof.exported.write import FIRST_TORCH
+from densenet_convert.proof.exported.by_torch import FIRST_TORCH
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
