@@ -22,7 +22,7 @@ from torch import Tensor
 from densenet_convert.densenet import DenseNet
 
 from ...errors import ReadError, first_few
-from .by_torch import example, quietly
+from .by_torch import FIRST_TORCH, example, quietly, require_exporter
 from .reference import in_eval
 
 MODEL = "models/model.json"
@@ -31,7 +31,8 @@ OF_SIDES = ("adaptive_avg_pool", "avg_pool", "conv", "max_pool")
 OPERATORS = {
     f"torch.ops.aten.{name}"
     for name in (
-        *(f"{name}{sides}d.default" for name in OF_SIDES for sides in (1, 2, 3)), "add.Tensor", "addmm.default",
+        *(f"{name}{sides}d.default" for name in OF_SIDES for sides in (1, 2, 3)),
+        "add.Tensor", "addmm.default",
         "batch_norm.default", "cat.default", "dropout.default", "flatten.using_ints", "linear.default",
         "mean.dim", "pad.default", "permute.default", "relu.default", "relu_.default", "reshape.default",
         "sigmoid.default", "softmax.int", "sym_size.int", "view.default",
