@@ -61,7 +61,7 @@ def export(
     if dtype is not None or dynamic_size:
         raise LayoutError(
             f"A layout holds the tensors as they are. `dtype=...` and `dynamic_size=...` go with "
-            f"{' and '.join(RUNTIMES)}: leave them out."
+            f"{', '.join(RUNTIMES)}: leave them out."
         )
     from .layout_file import write_layout
 

@@ -160,7 +160,7 @@ def export(
     from ..api.exported import RUNTIMES
 
     if layout not in RUNTIMES and (options["dtype"] or options["dynamic_size"]):
-        raise click.UsageError(f"--dtype and --dynamic-size go with --to {' or '.join(RUNTIMES)} alone.")
+        raise click.UsageError(f"--dtype and --dynamic-size go with --to {', '.join(RUNTIMES)} alone.")
     set_up_logging(verbose)
     draw_bars(as_json or quiet)
     with reporting_errors(as_json, folder=folder):

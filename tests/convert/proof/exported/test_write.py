@@ -166,4 +166,4 @@ def test_options_of_a_network_are_a_mistake_of_usage_with_a_layout() -> None:
     for option in (["--dtype", "float16"], ["--dynamic-size"]):
         done = CliRunner().invoke(main, ["export", "tiny", "--to", "monai", *option])
         assert done.exit_code == 2
-        assert "go with --to onnx alone" in done.stderr
+        assert "go with --to onnx, openvino, pt2 alone" in done.stderr
