@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 # Seconds.  The last step gets what the others leave of the sum.
-LIMITS = {"tests": 60, "conversion": 90, "golden": 30, "bounds": 60, "times": 180, "self-test": 60}
+LIMITS = {
+    "tests": 60,
+    "conversion": 90,
+    "golden": 30,
+    "bounds": 60,
+    "times": 110,
+    "runtimes": 70,
+    "self-test": 60,
+}
 LAST = list(LIMITS)[-1]
 PASSED, FAILED, CUT, SKIPPED = "passed", "failed", "cut short", "skipped"
 END: dict[str, Any] = {"end": True}

@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import inference
 import torch
 import torchvision
 from click.testing import CliRunner
@@ -461,11 +462,25 @@ def pair(config: DenseNetConfig, device: torch.device) -> tuple[nn.Module, nn.Mo
     return ours.to(device).eval(), theirs.to(device).eval()
 
 
+# The other runtimes beside torch.
+
+
+def runtimes(asked: Asked, emit: Emit) -> None:
+    """Compares what is installed: time, error and memory of each, beside torch's eager mode."""
+    device = asked.device.type
+    kinds = inference.ON_ANY[:2] if asked.quick else inference.kinds_on(device)
+    batches = (1,) if asked.quick else inference.BATCHES
+    for name, config in asked.timed.items():
+        for row in inference.compare(name, config, device, 1, batches, kinds):
+            emit({"case": f"{name}, {row['runtime']}, images: {row['batch']}", **row})
+
+
 STEPS: dict[str, Callable[[Asked, Emit], None]] = {
     "tests": tests,
     "conversion": conversion,
     "golden": golden,
     "bounds": bounds,
     "times": times,
+    "runtimes": runtimes,
     "self-test": self_test,
 }

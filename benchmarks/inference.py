@@ -19,16 +19,20 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from measuring import arguments, make_checkpoints, report
+from measuring import arguments, report
 
-ARCHITECTURES = ("densenet121", "densenet169")
+if TYPE_CHECKING:
+    from densenet_convert.densenet import DenseNetConfig
+
+NETWORKS = ("densenet121", "densenet169")
 BATCHES = (1, 32)
 SIDE = 224
 EAGER = "torch, eager"
@@ -37,27 +41,35 @@ ON_CPU = ("OpenVINO", "OpenVINO, its default precision")
 FEWER = {1: 5, 32: 1}  # batches for each of one image, and of 32
 
 
-def prepare(folder: Path, name: str, device: str) -> None:
+def kinds_on(device: str) -> list[str]:
+    """Returns the runtimes that are installed for a device."""
+    needs = {
+        "onnxruntime": ("onnxruntime", "onnxscript"),
+        **dict.fromkeys(ON_CPU, ("openvino", "onnxscript")),
+    }
+    kinds = ON_ANY + (ON_CPU if device == "cpu" else ())
+    return [kind for kind in kinds if all(map(find_spec, needs.get(kind, ())))]
+
+
+def prepare(folder: Path, config: DenseNetConfig, kinds: Sequence[str]) -> None:
     """Writes a network's tensors, its files for the other runtimes, and its logits in float64.
 
     The files are those that `export` writes; here each error is measured, and not proven first.
     """
     import torch
 
-    from densenet_convert.densenet import ARCHITECTURES, DenseNet
     from densenet_convert.proof.exported.ir_write import ir_files
     from densenet_convert.proof.exported.write import onnx_model
+    from densenet_convert.source.random_weights import random_network
 
-    (checkpoint,) = make_checkpoints(str(folder), 1, name)
-    network = DenseNet(ARCHITECTURES[name]).eval()
-    network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
-    torch.save(network.state_dict(), folder / "net.pth")
-    (folder / "name").write_text(name)
-    model = onnx_model(network, torch.float32, (SIDE, SIDE), {})
-    (folder / "net.onnx").write_bytes(model)
-    if device == "cpu":
-        for suffix, data in zip((".xml", ".bin"), ir_files(model, False, {}), strict=True):
-            (folder / f"net{suffix}").write_bytes(data)
+    network = random_network(config, 0).eval()
+    network.save_pretrained(folder / "net")
+    if "onnxruntime" in kinds:
+        model = onnx_model(network, torch.float32, (SIDE, SIDE), {})
+        (folder / "net.onnx").write_bytes(model)
+        if ON_CPU[0] in kinds:
+            for suffix, data in zip((".xml", ".bin"), ir_files(model, False, {}), strict=True):
+                (folder / f"net{suffix}").write_bytes(data)
     with torch.no_grad():
         torch.save(network.double()(_images(1).double()), folder / "exact.pt")
 
@@ -89,11 +101,9 @@ def runner(kind: str, folder: Path, device: str) -> Callable[[Any], Any]:
 def _by_torch(kind: str, folder: Path, device: str) -> Callable[[Any], Any]:
     import torch
 
-    from densenet_convert.densenet import ARCHITECTURES, DenseNet
+    from densenet_convert.densenet import DenseNet
 
-    network: Any = DenseNet(ARCHITECTURES[(folder / "name").read_text()])
-    network.load_state_dict(torch.load(folder / "net.pth", weights_only=True, mmap=True), assign=True)
-    network.eval().to(device)
+    network: Any = DenseNet.from_pretrained(folder / "net").to(device)
     layout = torch.channels_last if "channels_last" in kind else torch.contiguous_format
     network = network.to(memory_format=layout)
     run = torch.compile(network) if "compiled" in kind else network
@@ -149,14 +159,17 @@ def server(kind: str, folder: Path, device: str) -> Iterator[tuple[IO[str], IO[s
         process.stdin.close()
 
 
-def compare(folder: Path, name: str, device: str, rounds: int) -> list[dict[str, Any]]:
+def compare(
+    name: str, config: DenseNetConfig, device: str, rounds: int, batches: Sequence[int], kinds: Sequence[str]
+) -> list[dict[str, Any]]:
     """Returns a row for each runtime and number of images."""
-    kinds = ON_ANY + (ON_CPU if device == "cpu" else ())
     rows = []
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        prepare(folder, config, kinds)
         running = {kind: stack.enter_context(server(kind, folder, device)) for kind in kinds}
         started = {kind: json.loads(answers.readline()) for kind, (_, answers) in running.items()}
-        for batch in BATCHES:
+        for batch in batches:
             samples: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
             for turn in range(rounds + 1):
                 for kind, (asked, answers) in running.items():
@@ -176,20 +189,16 @@ def compare(folder: Path, name: str, device: str, rounds: int) -> list[dict[str,
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["--prepare", folder, name, device]:
-            prepare(Path(folder), name, device)
-            return
         case ["--serve", kind, folder, device]:
             serve(kind, Path(folder), device)
             return
     asked = arguments(__doc__, runs=3)
-    rows = []
-    for name in ARCHITECTURES:
-        with TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, "--prepare", folder, name, asked.device]
-            subprocess.run(command, check=True)
-            rows += compare(Path(folder), name, asked.device, asked.runs)
-    packages = ["onnxruntime", "openvino"] if asked.device == "cpu" else ["onnxruntime"]
+    from densenet_convert.densenet import ARCHITECTURES
+
+    rows, kinds = [], kinds_on(asked.device)
+    for name in NETWORKS:
+        rows += compare(name, ARCHITECTURES[name], asked.device, asked.runs, BATCHES, kinds)
+    packages = [one for one in ("onnxruntime", "openvino") if find_spec(one)]
     report({"rows": rows, "runtimes": {one: version(one) for one in packages}}, asked)
 
 
