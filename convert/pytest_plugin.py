@@ -32,7 +32,7 @@ REPORT, EXPORTED = "--densenet-parity-report", "--densenet-parity-exported"
 # Options that are given once for each folder.
 OF_EACH = {
     SOURCE: "The checkpoint that the folder was converted from",
-    EXPORTED: "A network in ONNX's format, to be compared with the folder that it was exported from",
+    EXPORTED: "A network (.onnx, .xml or .pt2), to be compared with the folder that it was exported from",
 }
 
 

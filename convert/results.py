@@ -195,7 +195,8 @@ class LayerError:
     Attributes:
         layer: its name.
         operator: what computes it.
-        error: largest error of an element, absolute, on the reference's own input.
+        error: root mean square of the elements' errors, on the reference's own input; of a layer that rounds
+            nothing the largest.
         bound: what that may not exceed; 0 where nothing is rounded.
     """
 

@@ -28,6 +28,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from math import exp
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ from ..results import Measured
 from .determinism import tf32
 
 RARE = 1e-6
+RARE_DEVIATIONS = NormalDist().inv_cdf(1 - RARE)
 ORDER = 4.0
 
 # Runs a network in a setting; it may change the network.
@@ -116,6 +119,31 @@ def bound(theirs: float, exact: Tensor, dtype: torch.dtype) -> float:
     """
     rounding = torch.finfo(dtype).eps / 2 * exact.abs().max().item()
     return factor(exact.numel()) * max(theirs, rounding)
+
+
+def typical_error(output: Tensor, exact: Tensor) -> float:
+    """Root mean square of the differences; infinite for another shape, or where the output is not finite."""
+    if output.shape != exact.shape or not output.isfinite().all():
+        return float("inf")
+    return (output.double() - exact).square().mean().sqrt().item()
+
+
+def typical_bound(theirs: float, exact: Tensor, dtype: torch.dtype) -> float:
+    """Returns the largest ``typical_error`` that is allowed, which one wrong order of summation explains.
+
+    The largest error of a layer depends on where its largest sums are, which orders of summation feel
+    unlike; the mean does not.  The ratio of two mean squares of n draws has Fisher's distribution, whose
+    logarithm has for large n the variance 4 / n (Fisher 1924), so that the ratio of their roots exceeds
+    exp(z / sqrt n) with the probability of z standard deviations.
+
+    Args:
+        theirs: the reference's own ``typical_error``; where by luck it is smaller, half a unit in the last
+            place counts.
+        exact: the values compared, in float64.
+        dtype: what the outputs are rounded to.
+    """
+    rounding = torch.finfo(dtype).eps / 2 * exact.square().mean().sqrt().item()
+    return float(ORDER * exp(RARE_DEVIATIONS / exact.numel() ** 0.5) * max(theirs, rounding))
 
 
 def largest_error(output: Tensor, exact: Tensor) -> float:

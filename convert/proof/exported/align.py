@@ -156,8 +156,9 @@ class _Walk:
 
     def _product_and_sum(self, step: Step, value: str) -> Unit:
         product = self._expect(step, value, {"BatchNormalization", "Mul"})
-        total = self._expect(step, product.outputs[0], {"Add"})
-        return Unit((step,), (product, total), (value,), total.outputs[0], (DECOMPOSED,))
+        # Some leave out a sum with nothing but zeros, as it is in a network that was never trained.
+        nodes = (product, *self._next(product.outputs[0], {"Add"})[:1])
+        return Unit((step,), nodes, (value,), nodes[-1].outputs[0], (DECOMPOSED,))
 
     def _pooling(self, steps: Sequence[Step], value: str) -> Unit:
         """Everything between the last ReLU and the classifier, or the end of a network without one."""
@@ -170,8 +171,8 @@ class _Walk:
         node = self._expect(step, value, HEADS)
         if node.op == "Gemm":
             return Unit((step,), (node,), (value,), node.outputs[0])
-        total = self._expect(step, node.outputs[0], {"Add"})
-        return Unit((step,), (node, total), (value,), total.outputs[0])
+        nodes = (node, *self._next(node.outputs[0], {"Add"})[:1])
+        return Unit((step,), nodes, (value,), nodes[-1].outputs[0])
 
     def _end(self) -> tuple[int, Node | None]:
         """Returns where the logits are given, or what a known function makes of them, and that function."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import ParityError
 from ...results import LayerError
-from ..tolerance import bound, largest_error
+from ..tolerance import largest_error, typical_bound, typical_error
 from .align import ADVICE, Alignment
 from .followed import PREFIX, Graph, Unit
 from .reference import Reference
@@ -68,8 +68,8 @@ class Alone:
             return LayerError(unit.layer, operator, largest_error(result, own.double()), 0.0)
         entering = [values[name] for name in unit.steps[0].inputs]
         exact = run_chain(reference.exact(unit.steps), [one.double() for one in entering])
-        allowed = bound(largest_error(own, exact), exact, own.dtype)
-        return LayerError(unit.layer, operator, largest_error(result, exact), allowed)
+        allowed = typical_bound(typical_error(own, exact), exact, own.dtype)
+        return LayerError(unit.layer, operator, typical_error(result, exact), allowed)
 
 
 def _beyond(unit: Unit, found: LayerError, way: Way, images: int) -> ParityError:

@@ -95,9 +95,8 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
         _require_near(
             unit, f"The scale of {unit.layer}", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
         )
-        _require_near(
-            unit, f"The shift of {unit.layer}", _factor(graph, unit.nodes[1]).flatten(), shift, terms
-        )
+        added = [_factor(graph, node).flatten() for node in unit.nodes[1:]]
+        _require_near(unit, f"The shift of {unit.layer}", (*added, torch.zeros_like(shift))[0], shift, terms)
         return 0
     names = ("weight", "bias", "running_mean", "running_var")
     for name, tensor in zip(names, given, strict=True):
