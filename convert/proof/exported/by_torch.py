@@ -26,7 +26,7 @@ def require_exporter() -> None:
     if Version(torch.__version__) < Version(FIRST_TORCH):
         raise LayoutError(
             f"This is torch {torch.__version__}, and a network is exported by {FIRST_TORCH} or newer. Update "
-            f'it with: pip install --upgrade "torch>={FIRST_TORCH}" torchvision'
+            f'it with: pip install -U "torch>={FIRST_TORCH}" torchvision'
         )
 
 
