@@ -20,9 +20,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
@@ -166,7 +168,9 @@ def compare(
     rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        prepare(folder, config, kinds)
+        # A process takes the peak of its parent's memory with it, so this one stays small.
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+            apart.submit(prepare, folder, config, kinds).result()
         running = {kind: stack.enter_context(server(kind, folder, device)) for kind in kinds}
         started = {kind: json.loads(answers.readline()) for kind, (_, answers) in running.items()}
         for batch in batches:

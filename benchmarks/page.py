@@ -31,11 +31,10 @@ the same run, in alternation; ratios are of medians.  [On a GPU](gpu.md) has wha
 
 
 # Of the recorded run.
-ADVICE = """**On a CPU take ONNX in onnxruntime**: it needs less than half of eager torch's time, little
-memory and no compilation, at the same error; OpenVINO in float32 is as fast.  Where the processor has
-bfloat16, and an error of a tenth in a logit does not matter, OpenVINO's default precision is
-two to three times as fast
-again."""
+ADVICE = """**On a CPU take ONNX in onnxruntime**: it needs about a third of eager torch's time and no
+compilation, at the same error; OpenVINO in float32 is as fast, and takes more memory.  Where the processor has
+bfloat16, OpenVINO's default precision is two to four times as fast again, at an error ten thousand times as
+large: compare it on your own images first."""
 
 
 def load(name: str) -> Result:
@@ -200,8 +199,7 @@ DenseNet-121 and 169 with random weights, images of 224x224, each runtime in a p
 alternation.  The error is the largest of the logits of one image against float64.  Memory is what the process
 took at most, with the network, above what it had after importing torch.  The first run of one image includes
 what is compiled then.  All compute in float32, but for the row of OpenVINO's default precision: it
-is bfloat16 on this processor.  Other work ran on the machine meanwhile, so ratios, which are medians of
-pairs, say more than times.
+is bfloat16 on this processor.  Ratios are medians of pairs.
 
 {table(head, rows)}
 
