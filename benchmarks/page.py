@@ -32,9 +32,9 @@ the same run, in alternation; ratios are of medians.  [On a GPU](gpu.md) has wha
 
 # Of the recorded run.
 ADVICE = """**On a CPU take ONNX in onnxruntime**: it needs about a third of eager torch's time and no
-compilation, at the same error; OpenVINO in float32 is as fast, and takes more memory.  Where the processor
-has bfloat16, OpenVINO's default precision is two to four times as fast again, at an error ten thousand times as
-large: compare it on your own images first."""
+compilation, at the same error; OpenVINO in float32 is as fast, and takes more memory.  Where the
+processor has bfloat16, OpenVINO's default precision is two to four times as fast again, at an error ten
+thousand times as large: compare it on your own images first."""
 
 
 def load(name: str) -> Result:
