@@ -129,10 +129,10 @@ def typical_error(output: Tensor, exact: Tensor) -> float:
 
 
 def typical_bound(theirs: float, exact: Tensor, dtype: torch.dtype) -> float:
-    """Returns the largest ``typical_error`` that is allowed, which one wrong order of summation explains.
+    """Returns the largest ``typical_error`` that another order of summation explains.
 
-    The largest error of a layer depends on where its largest sums are, which orders of summation feel
-    unlike; the mean does not.  The ratio of two mean squares of n draws has Fisher's distribution, whose
+    The largest error of a layer is that of its largest sums, on which orders of summation differ most; the
+    mean is of all of them.  The ratio of two mean squares of n draws has Fisher's distribution, whose
     logarithm has for large n the variance 4 / n (Fisher 1924), so that the ratio of their roots exceeds
     exp(z / sqrt n) with the probability of z standard deviations.
 

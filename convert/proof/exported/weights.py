@@ -42,12 +42,14 @@ def check_weights(graph: Graph, unit: Unit) -> int:
         modules = modules[1:]
     if not modules or not list(modules[0].parameters()):
         return 0
+    if isinstance(modules[0], _BatchNorm) and node.op == "Mul":
+        return _check_product_and_sum(graph, unit, modules[0])
     held = [graph.constant(value) for value in node.inputs[1:] if value]
     if any(one is None for one in held):
         raise _unlike(unit, f"{node} takes weights that depend on the input", float("inf"))
     given = [torch.from_numpy(np.array(one)) for one in held]
     if isinstance(modules[0], _BatchNorm):
-        return _check_norm(graph, unit, modules[0], given)
+        return _check_norm(unit, modules[0], given)
     if isinstance(modules[0], nn.Linear):
         return _check_linear(graph, unit, modules[0], given)
     norm = next((one for one in modules[1:] if isinstance(one, _BatchNorm)), None)
@@ -89,15 +91,15 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
     return scale, beta - scale * mean, beta.abs() + (scale * mean).abs()
 
 
-def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor]) -> int:
-    if unit.nodes[0].op == "Mul":
-        scale, shift, terms = scale_and_shift(norm)
-        _require_near(
-            unit, f"The scale of {unit.layer}", _factor(graph, unit.nodes[0]).flatten(), scale, scale.abs()
-        )
-        added = [_factor(graph, node).flatten() for node in unit.nodes[1:]]
-        _require_near(unit, f"The shift of {unit.layer}", (*added, torch.zeros_like(shift))[0], shift, terms)
-        return 0
+def _check_product_and_sum(graph: Graph, unit: Unit, norm: _BatchNorm) -> int:
+    scale, shift, terms = scale_and_shift(norm)
+    factor, *added = (_factor(graph, unit, node).flatten() for node in unit.nodes)
+    _require_near(unit, f"The scale of {unit.layer}", factor, scale, scale.abs())
+    _require_near(unit, f"The shift of {unit.layer}", (*added, torch.zeros_like(shift))[0], shift, terms)
+    return 0
+
+
+def _check_norm(unit: Unit, norm: _BatchNorm, given: list[Tensor]) -> int:
     names = ("weight", "bias", "running_mean", "running_var")
     for name, tensor in zip(names, given, strict=True):
         _require_equal(unit, name, tensor, cast(Tensor, getattr(norm, name)))
@@ -107,16 +109,19 @@ def _check_norm(graph: Graph, unit: Unit, norm: _BatchNorm, given: list[Tensor])
 def _check_linear(graph: Graph, unit: Unit, layer: nn.Linear, given: list[Tensor]) -> int:
     node = unit.nodes[0]
     across = node.op == "MatMul" or not node.attributes.get("transB", 0)
-    bias = _factor(graph, unit.nodes[1]).flatten() if len(unit.nodes) > 1 else _second(given, layer.bias)
+    _, *added = unit.nodes
+    bias = _factor(graph, unit, added[0]).flatten() if added else _second(given, layer.bias)
     _require_equal(unit, "weight", given[0].T if across else given[0], layer.weight)
     _require_equal(unit, "bias", bias, layer.bias)
     return 2
 
 
-def _factor(graph: Graph, node: Node) -> Tensor:
+def _factor(graph: Graph, unit: Unit, node: Node) -> Tensor:
     """Returns the constant of a product or a sum, on whichever side it stands."""
-    found = [graph.constant(value) for value in node.inputs]
-    return torch.from_numpy(np.array(next(one for one in found if one is not None)))
+    found = [one for one in map(graph.constant, node.inputs) if one is not None]
+    if not found:
+        raise _unlike(unit, f"{node} takes weights that depend on the input", float("inf"))
+    return torch.from_numpy(np.array(found[0]))
 
 
 def layer_name(unit: Unit) -> str:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import densenet_convert as dc
 from densenet_convert.cli import main
 from densenet_convert.errors import FolderError, LayoutError, ParityError, ReadError
-from densenet_convert.proof.exported.align import BEHIND, FOLDED, FUSED
+from densenet_convert.proof.exported.align import BEHIND, DECOMPOSED, FOLDED, FUSED
 from densenet_convert.proof.exported.graph import graph_of
 from densenet_convert.proof.exported.reference import Reference
 from densenet_convert.proof.exported.runtime import optimised
@@ -141,6 +141,43 @@ def test_a_layer_whose_weights_and_settings_are_sound_is_caught_by_its_error(
     with pytest.raises(ParityError) as caught:
         dc.verify_exported(changed(average_one_row), converted)
     assert caught.value.where == "pool"
+
+
+@pytest.mark.parametrize("constant_first", [True, False])
+def test_a_norm_may_be_a_product_and_a_sum_with_the_constants_on_either_side(
+    constant_first: bool, changed: Change, converted: Path
+) -> None:
+    found = dc.verify_exported(changed(lambda model: decompose(model, constant_first)), converted).proof
+    assert found.changes[DECOMPOSED] == ("features.norm5",)
+
+
+def test_a_product_of_two_values_is_no_norm(changed: Change, converted: Path) -> None:
+    def square(model: Any) -> None:
+        decompose(model, True)
+        product = next(node for node in model.graph.node if node.name == "product")
+        product.input[:] = [product.input[1]] * 2
+
+    with pytest.raises(ParityError, match="takes weights that depend on the input") as caught:
+        dc.verify_exported(changed(square), converted)
+    assert caught.value.where == "features.norm5"
+
+
+def decompose(model: Any, constant_first: bool) -> None:
+    """Writes the last norm as a product and a sum."""
+    node = next(node for node in model.graph.node if node.name == "features.norm5")
+    held = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    weight, bias, mean, variance = (held[name].astype(np.float64) for name in node.input[1:])
+    scale = weight / np.sqrt(variance + 1e-5)
+    place = list(model.graph.node).index(node)
+    value = node.input[0]
+    for op, name, constant in (("Mul", "product", scale), ("Add", "sum", bias - scale * mean)):
+        array = constant.astype(np.float32)[:, None, None]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}.constant"))
+        inputs = [f"{name}.constant", value] if constant_first else [value, f"{name}.constant"]
+        value = node.output[0] if op == "Add" else name
+        model.graph.node.insert(place, onnx.helper.make_node(op, inputs, [value], name=name))
+        place += 1
+    model.graph.node.remove(node)
 
 
 def append_operator(name: str, domain: str = "") -> Callable[[Any], object]:
